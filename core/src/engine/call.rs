@@ -1,0 +1,127 @@
+//! One active call as the engine sees it.
+
+use std::time::Duration;
+
+use super::{Shape, Time, ledger::Ledger, plan::Plan};
+use crate::{failure::Ending, ids::CallId};
+
+/// What `Submit` says about a call.
+#[derive(Debug, Clone)]
+pub struct CallSpec<H> {
+    /// Unique within the engine.
+    pub id: CallId,
+    /// Comes back with every command about the call.
+    pub handle: H,
+    /// Calls of one function share what was learnt about its cost.
+    pub function: &'static str,
+    /// Number of items.
+    pub items: usize,
+    /// How the items may be cut into chunks.
+    pub shape: Shape,
+    /// Share of the slots against other active calls.
+    pub priority: Priority,
+    /// End at the first failure in input order (`try_map`).
+    pub stops_at_failure: bool,
+    /// The engine ends with this call (`endaftercall`).
+    pub ends_engine: bool,
+}
+
+/// How much of the slots a call gets while others run: four times as much per step up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// A quarter of a normal call's share.
+    Low,
+    /// The usual share.
+    #[default]
+    Normal,
+    /// Four times a normal call's share.
+    High,
+}
+
+impl Priority {
+    fn weight(self) -> u32 {
+        match self {
+            Self::Low => 1,
+            Self::Normal => 4,
+            Self::High => 16,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ActiveCall<H> {
+    pub(super) id: CallId,
+    pub(super) handle: H,
+    pub(super) function: &'static str,
+    pub(super) ledger: Ledger,
+    pub(super) plan: Plan,
+    /// Slot time had so far, divided by weight: the call with the least is served next.
+    pub(super) served: Duration,
+    pub(super) stops_at_failure: bool,
+    pub(super) ends_engine: bool,
+    pub(super) first_failure: Option<usize>,
+    weight: u32,
+    since: Time,
+}
+
+impl<H> ActiveCall<H> {
+    pub(super) fn new(spec: CallSpec<H>, now: Time, slots: usize, cost: Option<f64>, served: Duration) -> Self {
+        Self {
+            id: spec.id,
+            handle: spec.handle,
+            function: spec.function,
+            ledger: Ledger::new(spec.items),
+            plan: Plan::new(spec.shape, spec.items, slots, cost),
+            served,
+            stops_at_failure: spec.stops_at_failure,
+            ends_engine: spec.ends_engine,
+            first_failure: None,
+            weight: spec.priority.weight(),
+            since: now,
+        }
+    }
+
+    /// Charges for a chunk of `items` in advance, so that one call is not served twice before its first report.
+    pub(super) fn charge(&mut self, items: usize) -> Duration {
+        let expected = self.plan.expected(items).min(super::BUDGET);
+        self.served = self.served.saturating_add(expected / self.weight);
+        expected
+    }
+
+    /// Replaces an advance charge by what the chunk took.
+    pub(super) fn correct_charge(&mut self, expected: Duration, took: Duration) {
+        self.served = self.served.saturating_sub(expected / self.weight).saturating_add(took / self.weight);
+    }
+
+    pub(super) fn status(&self, now: Time) -> CallStatus {
+        CallStatus {
+            id: self.id,
+            function: self.function,
+            items: self.ledger.items(),
+            done: self.ledger.done(),
+            failed: self.ledger.failed(),
+            running_for: now.saturating_sub(self.since),
+            ending: self.first_failure.map(Ending::FirstFailure),
+        }
+    }
+}
+
+/// One active call at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CallStatus {
+    /// The call.
+    pub id: CallId,
+    /// Name of its function.
+    pub function: &'static str,
+    /// Items in all.
+    pub items: usize,
+    /// Items with a result, as of the chunks that have ended.
+    pub done: usize,
+    /// Items that failed.
+    pub failed: usize,
+    /// Since it was submitted.
+    pub running_for: Duration,
+    /// How it will end, where that is settled while items before the first failure still run.
+    pub ending: Option<Ending>,
+}

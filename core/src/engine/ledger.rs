@@ -1,0 +1,270 @@
+//! Which item of a call is where: waiting, running, or ended with exactly one outcome.
+//!
+//! Kept as ranges, so that ten million items cost no more than the chunks in flight.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use crate::{
+    failure::{FailureCause, ItemFailure},
+    ids::WorkerId,
+};
+
+/// A thread that dies at an item is blamed on it this often before the item fails.
+pub const MAX_DEATHS: u32 = 3;
+
+/// A chunk that a slot is computing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) range: Range<usize>,
+    pub(super) attempt: u32,
+}
+
+/// How far a compute thread had come in a chunk when it died.
+#[derive(Debug, Clone)]
+pub struct Death {
+    /// Items before this one had an outcome.
+    pub reached: usize,
+    /// Failures among them.
+    pub failures: Vec<ItemFailure>,
+    /// The item at `reached` was running, and is still there to be tried again; if not, its input went with the
+    /// thread. None when no item was running.
+    pub blamed_is_kept: Option<bool>,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    items: usize,
+    /// Items from here to `limit` were never given out.
+    next: usize,
+    /// Items from here on are not wanted any more (`try_map` after a failure).
+    limit: usize,
+    /// Ranges that came back, start to end, below `next`.
+    returned: BTreeMap<usize, usize>,
+    returned_count: usize,
+    running: Vec<(WorkerId, Running)>,
+    done: usize,
+    failures: Vec<ItemFailure>,
+    deaths: BTreeMap<usize, u32>,
+}
+
+impl Ledger {
+    pub(super) fn new(items: usize) -> Self {
+        Self {
+            items,
+            next: 0,
+            limit: items,
+            returned: BTreeMap::new(),
+            returned_count: 0,
+            running: Vec::new(),
+            done: 0,
+            failures: Vec::new(),
+            deaths: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Items that wait for a slot.
+    pub(super) fn pending(&self) -> usize {
+        self.limit.saturating_sub(self.next) + self.returned_count
+    }
+
+    /// Items that ended well.
+    pub(super) fn done(&self) -> usize {
+        self.done
+    }
+
+    pub(super) fn failed(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// The first waiting range; returned items go before new ones, so that results come about in input order.
+    pub(super) fn front(&self) -> Range<usize> {
+        match self.returned.first_key_value() {
+            // An item that has killed before runs alone, so that nothing else goes down with it.
+            Some((&start, _)) if self.deaths.get(&start).is_some_and(|&deaths| deaths > 1) => start..start + 1,
+            Some((&start, &end)) => start..self.deaths.range(start + 1..end).next().map_or(end, |(&blamed, _)| blamed),
+            None => self.next..self.limit.max(self.next),
+        }
+    }
+
+    /// Gives the chunk `range`, a beginning of [`front`](Self::front), to `worker`.
+    pub(super) fn give(&mut self, worker: WorkerId, range: Range<usize>) -> u32 {
+        if let Some(end) = self.returned.remove(&range.start) {
+            self.returned_count -= range.len();
+            if range.end < end {
+                self.returned.insert(range.end, end);
+            }
+        } else {
+            debug_assert_eq!(range.start, self.next, "a chunk begins at the front");
+            self.next = range.end;
+        }
+        let attempt = 1 + self.deaths.get(&range.start).copied().unwrap_or(0);
+        self.running.push((worker, Running { range, attempt }));
+        attempt
+    }
+
+    /// The chunk of `worker` has ended: items before `reached` have their outcome, the rest comes back.
+    pub(super) fn settle(&mut self, worker: WorkerId, reached: usize, failures: Vec<ItemFailure>) -> Option<Running> {
+        let at = self.running.iter().position(|(id, _)| *id == worker)?;
+        let (_, running) = self.running.swap_remove(at);
+        let reached = reached.clamp(running.range.start, running.range.end);
+        self.done += reached - running.range.start - failures.len();
+        self.failures.extend(failures);
+        self.give_back(reached..running.range.end);
+        Some(running)
+    }
+
+    /// The thread of `worker` died inside its chunk.
+    pub(super) fn bury(&mut self, worker: WorkerId, death: Death) {
+        let Some(running) = self.settle(worker, death.reached, death.failures) else { return };
+        let Some(kept) = death.blamed_is_kept else { return };
+        let item = death.reached;
+        if !running.range.contains(&item) {
+            return;
+        }
+        let deaths = self.deaths.entry(item).or_insert(0);
+        *deaths += 1;
+        let deaths = *deaths;
+        if !kept || deaths >= MAX_DEATHS {
+            // `settle` has put the item back in front of what was not started: take it out again.
+            if let Some(end) = self.returned.remove(&item) {
+                self.returned_count -= 1;
+                if item + 1 < end {
+                    self.returned.insert(item + 1, end);
+                }
+            }
+            self.deaths.remove(&item);
+            let cause = FailureCause::WorkerDied { deaths };
+            self.failures.push(ItemFailure::new(item, worker, running.attempt, cause));
+        }
+    }
+
+    /// Nothing from item `limit` on is wanted any more.
+    pub(super) fn cut(&mut self, limit: usize) {
+        if limit >= self.limit {
+            return;
+        }
+        self.limit = limit;
+        let beyond = self.returned.split_off(&limit);
+        self.returned_count -= beyond.iter().map(|(start, end)| end - start).sum::<usize>();
+        if let Some(mut last) = self.returned.last_entry()
+            && *last.get() > limit
+        {
+            self.returned_count -= *last.get() - limit;
+            *last.get_mut() = limit;
+        }
+    }
+
+    /// Whether every item that is wanted has its outcome.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending() == 0 && self.running.iter().all(|(_, running)| running.range.start >= self.limit)
+    }
+
+    /// The lowest index among the failures.
+    pub(super) fn first_failure(&self) -> Option<usize> {
+        self.failures.iter().map(|failure| failure.index).min()
+    }
+
+    /// The failures, in input order.
+    pub(super) fn into_failures(mut self) -> Vec<ItemFailure> {
+        self.failures.sort_by_key(|failure| failure.index);
+        self.failures
+    }
+
+    fn give_back(&mut self, range: Range<usize>) {
+        let range = range.start..range.end.min(self.limit);
+        if range.is_empty() {
+            return;
+        }
+        self.returned_count += range.len();
+        self.returned.insert(range.start, range.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const W: WorkerId = WorkerId(0);
+
+    /// Drives a ledger by a random story and checks that every item ends exactly once.
+    fn story(items: usize, choices: &[(usize, u8)]) -> (usize, Vec<usize>) {
+        let mut ledger = Ledger::new(items);
+        let mut seen = vec![0u32; items];
+        let mut choices = choices.iter().cycle();
+        while !ledger.is_settled() {
+            let &(size, what) = choices.next().expect("cycles");
+            let front = ledger.front();
+            let chunk = front.start..front.start + size.clamp(1, front.len());
+            ledger.give(W, chunk.clone());
+            let reached = chunk.start + (size / 2).min(chunk.len());
+            match what % 4 {
+                0 => {
+                    ledger.bury(W, Death { reached, failures: vec![], blamed_is_kept: Some(what.is_multiple_of(8)) });
+                    chunk.clone().take(reached - chunk.start).for_each(|i| seen[i] += 1);
+                }
+                1 => {
+                    ledger.settle(W, reached, vec![]);
+                    chunk.clone().take(reached - chunk.start).for_each(|i| seen[i] += 1);
+                }
+                _ => {
+                    ledger.settle(W, chunk.end, vec![]);
+                    chunk.for_each(|i| seen[i] += 1);
+                }
+            }
+        }
+        assert_eq!(ledger.done() + ledger.failed(), items);
+        let failed: Vec<usize> = ledger.into_failures().iter().map(|f| f.index).collect();
+        for &i in &failed {
+            seen[i] += 1;
+        }
+        assert!(seen.iter().all(|&times| times == 1), "{seen:?}");
+        (items, failed)
+    }
+
+    proptest! {
+        #[test]
+        fn every_item_ends_exactly_once_whatever_dies(
+            items in 0usize..300, choices in proptest::collection::vec((1usize..40, 0u8..16), 1..60)
+        ) {
+            let mut choices = choices;
+            choices.push((7, 2)); // something must go well now and then
+            story(items, &choices);
+        }
+    }
+
+    #[test]
+    fn an_item_that_keeps_killing_fails_alone_at_the_third_death() {
+        let mut ledger = Ledger::new(10);
+        ledger.give(W, 0..10);
+        ledger.bury(W, Death { reached: 4, failures: vec![], blamed_is_kept: Some(true) });
+        assert_eq!(ledger.front(), 4..10);
+        ledger.give(W, 4..10);
+        ledger.bury(W, Death { reached: 4, failures: vec![], blamed_is_kept: Some(true) });
+        assert_eq!(ledger.front(), 4..5, "alone from the second death on");
+        assert_eq!(ledger.give(W, 4..5), 3);
+        ledger.bury(W, Death { reached: 4, failures: vec![], blamed_is_kept: Some(true) });
+        assert_eq!(ledger.front(), 5..10);
+        ledger.give(W, 5..10);
+        ledger.settle(W, 10, vec![]);
+        assert!(ledger.is_settled());
+        assert_eq!(ledger.into_failures()[0].index, 4);
+    }
+
+    #[test]
+    fn a_cut_forgets_what_lies_beyond_and_waits_for_what_lies_before() {
+        let mut ledger = Ledger::new(100);
+        ledger.give(WorkerId(0), 0..10);
+        ledger.give(WorkerId(1), 10..20);
+        ledger.cut(15);
+        assert_eq!(ledger.pending(), 0);
+        ledger.settle(WorkerId(1), 20, vec![]);
+        assert!(!ledger.is_settled(), "items before the cut still run");
+        ledger.settle(WorkerId(0), 5, vec![]);
+        assert_eq!(ledger.front(), 5..10);
+    }
+}

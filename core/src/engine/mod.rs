@@ -1,0 +1,497 @@
+//! The sans-IO heart: [`Engine::step`] takes an event and the time, and returns commands.
+//!
+//! The engine knows slots, calls and items by number only. It decides which chunk of which call a slot computes next,
+//! keeps every item's outcome, shares the slots fairly between calls, and judges dead threads. Whoever owns it carries
+//! the commands out, in the order given; commands of different steps need no order between them, because a slot has
+//! at most one chunk and each life of a slot its own [`Generation`].
+//!
+//! # States of a slot
+//! | state | entered by | left by |
+//! |---|---|---|
+//! | starting | `Engine::new`, `Command::Start` | `SlotReady` -> idle, `SlotLost` -> starting or parked |
+//! | idle | `SlotReady`, `ChunkDone` | `Command::Assign` -> busy |
+//! | busy | `Command::Assign` | `ChunkDone` -> idle or busy, `SlotLost` -> starting or parked |
+//! | parked | too many deaths | never |
+//! | released | `Stop`, end of an `endaftercall` call | never |
+
+mod call;
+mod ledger;
+mod plan;
+mod supervision;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+    time::Duration,
+};
+
+use rand_chacha::ChaCha8Rng;
+use smallvec::SmallVec;
+
+use crate::{
+    failure::{Ending, ItemFailure},
+    ids::{CallId, Generation, WorkerId},
+};
+use call::ActiveCall;
+pub use call::{CallSpec, CallStatus, Priority};
+pub use ledger::{Death, MAX_DEATHS};
+pub use plan::{BUDGET, Shape, TARGET};
+use supervision::{History, Verdict};
+pub use supervision::{MAX_RESTARTS, WINDOW};
+
+/// Time since an origin of the owner's choice, never going back.
+pub type Time = Duration;
+
+/// What a step asks its owner to do.
+pub type Commands<H> = SmallVec<[Command<H>; 2]>;
+
+/// After `wait_timeout` has given up, a thread still inside the call gets this long to notice before it is abandoned.
+pub const ABANDON_AFTER: Duration = Duration::from_millis(100);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<H> {
+    /// The compute thread of a slot is there and idle.
+    SlotReady(WorkerId, Generation),
+    /// The compute thread of a slot died or could not be started; how far it was in its chunk, if it had one.
+    SlotLost(WorkerId, Generation, Option<Death>),
+    /// A slot ended its chunk, or as much of it as its budget allowed.
+    ChunkDone(WorkerId, Generation, ChunkDone),
+    /// A new call.
+    Submit(CallSpec<H>),
+    /// A call shall end now, with what it has.
+    Cancel(CallId, Ending),
+    /// Everything shall end: running calls with this ending, later ones too.
+    Stop(Ending),
+    /// The time asked for by [`Command::WakeAt`] has come.
+    Tick,
+}
+
+/// The report of a chunk.
+#[derive(Debug, Clone)]
+pub struct ChunkDone {
+    /// Items of the chunk before this one have their outcome; the others come back.
+    pub reached: usize,
+    /// Those among them that failed.
+    pub failures: Vec<ItemFailure>,
+    /// Under `try_map`: the lowest index that failed or returned `Err`.
+    pub first_failure: Option<usize>,
+    /// Time spent computing.
+    pub elapsed: Duration,
+}
+
+/// Something to do. `H` is whatever the owner attached to the call.
+#[derive(Debug)]
+pub enum Command<H> {
+    /// Give a chunk to a slot.
+    Assign(WorkerId, Generation, Chunk<H>),
+    /// Tell the caller how its call ended; exactly once for each submitted call.
+    Finish {
+        /// What `Submit` attached.
+        handle: H,
+        /// How it ended.
+        ending: Ending,
+        /// Its failed items in input order.
+        failures: Vec<ItemFailure>,
+    },
+    /// Start a new compute thread for a slot, after a pause. An older thread of the slot may still be running: it is
+    /// abandoned and must end by itself.
+    Start(WorkerId, Generation, Duration),
+    /// End the compute thread of a slot, as soon as its chunk is done.
+    Release(WorkerId),
+    /// A slot has been given up after too many deaths.
+    GaveUp(WorkerId),
+    /// Step with [`Event::Tick`] at this time.
+    WakeAt(Time),
+}
+
+/// A contiguous range of items for one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk<H> {
+    /// What `Submit` attached to the call.
+    pub handle: H,
+    /// The items.
+    pub range: Range<usize>,
+    /// How often these items were tried, this time included.
+    pub attempt: u32,
+}
+
+/// Limits of an engine.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How many slots there are, at least 1.
+    pub slots: usize,
+    /// How many calls may be active at once.
+    pub max_calls: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: Generation,
+    state: SlotState,
+    history: History,
+}
+
+#[derive(Debug, Clone)]
+enum SlotState {
+    Starting,
+    Idle,
+    Busy { call: CallId, range: Range<usize>, since: Time, expected: Duration, abandon_at: Option<Time> },
+    Parked,
+    Released,
+}
+
+/// The decisions about all calls and slots of one Manager. See the [module](self).
+#[derive(Debug)]
+pub struct Engine<H> {
+    limits: Limits,
+    slots: Vec<Slot>,
+    /// Idle slots, the one that worked last on top: its caches are warm and its thread may still be awake.
+    idle: Vec<WorkerId>,
+    calls: HashMap<CallId, ActiveCall<H>>,
+    /// Calls with waiting items, by the slot time they have had per weight.
+    queue: BTreeSet<(Duration, CallId)>,
+    /// Where a new call joins the queue: the time of the call served last (start-time fair queueing: Goyal, Vin and
+    /// Cheng, SIGCOMM 1996).
+    served: Duration,
+    /// Seconds per item of earlier calls, by function.
+    costs: HashMap<&'static str, f64>,
+    stopped: Option<Ending>,
+    jitter: ChaCha8Rng,
+}
+
+impl<H: Clone> Engine<H> {
+    /// An engine whose slots `0..limits.slots` are starting, at generation 0.
+    pub fn new(limits: Limits) -> Self {
+        let slot = || Slot { generation: Generation(0), state: SlotState::Starting, history: History::default() };
+        Self {
+            slots: (0..limits.slots).map(|_| slot()).collect(),
+            idle: Vec::with_capacity(limits.slots),
+            limits,
+            calls: HashMap::new(),
+            queue: BTreeSet::new(),
+            served: Duration::ZERO,
+            costs: HashMap::new(),
+            stopped: None,
+            jitter: supervision::jitter(),
+        }
+    }
+
+    /// Takes one event at time `now` and returns what to do. Events about calls or slot lives that are over are
+    /// ignored.
+    pub fn step(&mut self, now: Time, event: Event<H>) -> Commands<H> {
+        let mut commands = Commands::new();
+        match event {
+            Event::SlotReady(slot, generation) => self.slot_ready(slot, generation, &mut commands),
+            Event::SlotLost(slot, generation, death) => self.slot_lost(now, slot, generation, death, &mut commands),
+            Event::ChunkDone(slot, generation, done) => self.chunk_done(slot, generation, done, &mut commands),
+            Event::Submit(spec) => self.submit(now, spec, &mut commands),
+            Event::Cancel(call, ending) => self.cancel(now, call, ending, &mut commands),
+            Event::Stop(ending) => self.stop(ending, &mut commands),
+            Event::Tick => self.abandon_overdue(now, &mut commands),
+        }
+        self.assign(now, &mut commands);
+        commands
+    }
+
+    fn submit(&mut self, now: Time, spec: CallSpec<H>, commands: &mut Commands<H>) {
+        let refusal = if let Some(ending) = self.stopped {
+            Some(ending)
+        } else if self.calls.len() >= self.limits.max_calls {
+            Some(Ending::Busy { max_calls: self.limits.max_calls })
+        } else if self.all_parked() {
+            Some(Ending::NoWorkers)
+        } else if spec.items == 0 {
+            Some(Ending::Complete)
+        } else {
+            None
+        };
+        if let Some(ending) = refusal {
+            commands.push(Command::Finish { handle: spec.handle, ending, failures: Vec::new() });
+            return;
+        }
+        let cost = self.costs.get(spec.function).copied();
+        let call = ActiveCall::new(spec, now, self.slots.len(), cost, self.served);
+        self.queue.insert((call.served, call.id));
+        self.calls.insert(call.id, call);
+    }
+
+    fn cancel(&mut self, now: Time, id: CallId, ending: Ending, commands: &mut Commands<H>) {
+        if !self.calls.contains_key(&id) {
+            return;
+        }
+        if ending == Ending::TimedOut {
+            let mut overdue = false;
+            for slot in &mut self.slots {
+                if let SlotState::Busy { call, abandon_at, .. } = &mut slot.state
+                    && *call == id
+                {
+                    *abandon_at = Some(now + ABANDON_AFTER);
+                    overdue = true;
+                }
+            }
+            if overdue {
+                commands.push(Command::WakeAt(now + ABANDON_AFTER));
+            }
+        }
+        self.end(id, ending, commands);
+    }
+
+    fn stop(&mut self, ending: Ending, commands: &mut Commands<H>) {
+        let rank = |ending: Ending| match ending {
+            Ending::ShutDown => 2,
+            Ending::Finished => 1,
+            _ => 0,
+        };
+        if self.stopped.is_none_or(|before| rank(before) < rank(ending)) {
+            self.stopped = Some(ending);
+        }
+        let mut ids: Vec<CallId> = self.calls.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.end(id, ending, commands);
+        }
+        self.release_all(commands);
+    }
+
+    fn release_all(&mut self, commands: &mut Commands<H>) {
+        self.idle.clear();
+        for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots) {
+            if !matches!(slot.state, SlotState::Released) {
+                slot.state = SlotState::Released;
+                commands.push(Command::Release(id));
+            }
+        }
+    }
+
+    fn slot_ready(&mut self, id: WorkerId, generation: Generation, commands: &mut Commands<H>) {
+        let Some(slot) = self.live(id, generation) else { return };
+        match slot.state {
+            SlotState::Starting => {
+                slot.state = SlotState::Idle;
+                self.idle.push(id);
+            }
+            SlotState::Released => commands.push(Command::Release(id)),
+            _ => {}
+        }
+    }
+
+    fn chunk_done(&mut self, id: WorkerId, generation: Generation, done: ChunkDone, commands: &mut Commands<H>) {
+        let Some(slot) = self.live(id, generation) else { return };
+        let SlotState::Busy { call, range, expected, .. } = slot.state.clone() else { return };
+        slot.state = SlotState::Idle;
+        slot.history.finished_an_item();
+        self.idle.push(id);
+        let Some(active) = self.calls.get_mut(&call) else { return };
+        self.queue.remove(&(active.served, call));
+        active.correct_charge(expected, done.elapsed);
+        active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
+        active.ledger.settle(id, done.reached, done.failures);
+        if let Some(index) = done.first_failure {
+            active.ledger.cut(index);
+            active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
+        }
+        self.after_progress(call, commands);
+    }
+
+    fn slot_lost(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        generation: Generation,
+        death: Option<Death>,
+        commands: &mut Commands<H>,
+    ) {
+        let jitter = &mut self.jitter;
+        let Some(slot) = self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation) else { return };
+        let before = slot.state.clone();
+        match before {
+            SlotState::Released | SlotState::Parked => return,
+            SlotState::Idle => self.idle.retain(|&idle| idle != id),
+            SlotState::Starting | SlotState::Busy { .. } => {}
+        }
+        match slot.history.died(now, jitter) {
+            Verdict::Restart(after) => {
+                slot.generation.0 += 1;
+                slot.state = SlotState::Starting;
+                commands.push(Command::Start(id, slot.generation, after));
+            }
+            Verdict::Park => {
+                slot.state = SlotState::Parked;
+                commands.push(Command::GaveUp(id));
+            }
+        }
+        if let SlotState::Busy { call, range, .. } = before
+            && let Some(active) = self.calls.get_mut(&call)
+        {
+            self.queue.remove(&(active.served, call));
+            let death =
+                death.unwrap_or(Death { reached: range.start, failures: Vec::new(), blamed_is_kept: Some(true) });
+            active.ledger.bury(id, death);
+            if active.stops_at_failure
+                && let Some(index) = active.ledger.first_failure()
+            {
+                active.ledger.cut(index);
+                active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
+            }
+            self.after_progress(call, commands);
+        }
+        if self.all_parked() {
+            let mut ids: Vec<CallId> = self.calls.keys().copied().collect();
+            ids.sort_unstable();
+            for id in ids {
+                self.end(id, Ending::NoWorkers, commands);
+            }
+        }
+    }
+
+    /// Replaces threads that did not come back from a call that ran out of time.
+    fn abandon_overdue(&mut self, now: Time, commands: &mut Commands<H>) {
+        let mut next: Option<Time> = None;
+        for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots) {
+            let SlotState::Busy { abandon_at: Some(at), .. } = slot.state else { continue };
+            if at <= now {
+                slot.generation.0 += 1;
+                slot.state = SlotState::Starting;
+                commands.push(Command::Start(id, slot.generation, Duration::ZERO));
+            } else {
+                next = Some(next.map_or(at, |before| before.min(at)));
+            }
+        }
+        if let Some(at) = next {
+            commands.push(Command::WakeAt(at));
+        }
+    }
+
+    /// Puts a call back in the queue, or ends it when every wanted item has its outcome.
+    fn after_progress(&mut self, id: CallId, commands: &mut Commands<H>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        if call.ledger.is_settled() {
+            let ending = match call.first_failure {
+                Some(index) => Ending::FirstFailure(index),
+                None if call.ledger.failed() > 0 => Ending::ItemsFailed,
+                None => Ending::Complete,
+            };
+            self.end(id, ending, commands);
+        } else if call.ledger.pending() > 0 {
+            self.queue.insert((call.served, id));
+        }
+    }
+
+    fn end(&mut self, id: CallId, ending: Ending, commands: &mut Commands<H>) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.queue.remove(&(call.served, id));
+        if let Some(cost) = call.plan.cost() {
+            self.costs.insert(call.function, cost);
+        }
+        let last = call.ends_engine;
+        commands.push(Command::Finish { handle: call.handle, ending, failures: call.ledger.into_failures() });
+        if last {
+            self.stopped.get_or_insert(Ending::EndedAfterCall);
+            self.release_all(commands);
+        }
+    }
+
+    /// Hands waiting items to idle slots: the call that had the least slot time for its weight first.
+    fn assign(&mut self, now: Time, commands: &mut Commands<H>) {
+        while !self.idle.is_empty() {
+            let Some((served, id)) = self.queue.pop_first() else { return };
+            let Some(call) = self.calls.get_mut(&id) else { continue };
+            let Some(slot) = self.idle.pop() else { return };
+            self.served = self.served.max(served);
+            let range = call.plan.next_chunk(&call.ledger.front(), call.ledger.pending());
+            let attempt = call.ledger.give(slot, range.clone());
+            let expected = call.charge(range.len());
+            if call.ledger.pending() > 0 {
+                self.queue.insert((call.served, id));
+            }
+            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt };
+            let state = &mut self.slots[slot.0 as usize];
+            state.state = SlotState::Busy { call: id, range, since: now, expected, abandon_at: None };
+            commands.push(Command::Assign(slot, state.generation, chunk));
+        }
+    }
+
+    fn live(&mut self, id: WorkerId, generation: Generation) -> Option<&mut Slot> {
+        self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation)
+    }
+
+    fn all_parked(&self) -> bool {
+        self.slots.iter().all(|slot| matches!(slot.state, SlotState::Parked))
+    }
+
+    /// How the engine was ended, if it was.
+    pub fn stopped(&self) -> Option<Ending> {
+        self.stopped
+    }
+
+    /// Every slot and call as it stands.
+    pub fn status(&self, now: Time) -> EngineStatus {
+        let slots = (0u32..).map(WorkerId).zip(&self.slots).map(|(worker, slot)| SlotStatus {
+            worker,
+            generation: slot.generation,
+            activity: match &slot.state {
+                SlotState::Starting => Activity::Starting,
+                SlotState::Idle => Activity::Idle,
+                SlotState::Busy { call, range, since, .. } => {
+                    Activity::Busy { call: *call, items: range.clone(), running_for: now.saturating_sub(*since) }
+                }
+                SlotState::Parked => Activity::GaveUp,
+                SlotState::Released => Activity::Released,
+            },
+        });
+        let mut calls: Vec<CallStatus> = self.calls.values().map(|call| call.status(now)).collect();
+        calls.sort_unstable_by_key(|call| call.id);
+        EngineStatus { slots: slots.collect(), calls, stopped: self.stopped }
+    }
+}
+
+/// Every slot and call at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EngineStatus {
+    /// By worker number.
+    pub slots: Vec<SlotStatus>,
+    /// Active calls, by id.
+    pub calls: Vec<CallStatus>,
+    /// How everything was ended, if it was.
+    pub stopped: Option<Ending>,
+}
+
+/// One slot at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SlotStatus {
+    /// Which slot.
+    pub worker: WorkerId,
+    /// How often its thread was replaced.
+    pub generation: Generation,
+    /// What it does.
+    pub activity: Activity,
+}
+
+/// What a slot does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activity {
+    /// Its compute thread is being started.
+    Starting,
+    /// It waits for work, at no cost.
+    Idle,
+    /// It computes.
+    Busy {
+        /// For this call.
+        call: CallId,
+        /// These items.
+        items: Range<usize>,
+        /// For so long.
+        running_for: Duration,
+    },
+    /// Its thread died too often; it is not used any more.
+    GaveUp,
+    /// It was ended.
+    Released,
+}
+
+#[cfg(test)]
+mod tests;

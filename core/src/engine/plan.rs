@@ -1,0 +1,168 @@
+//! How many items the next chunk of a call gets.
+//!
+//! A list call is planned by time: a chunk should take about [`TARGET`], less towards the end so that all slots stop
+//! together (guided self-scheduling: Polychronopoulos and Kuck, IEEE Trans. Computers C-36, 1987). The cost of an
+//! item is measured while running. A wrong guess is harmless, because a chunk that overruns its [`BUDGET`] hands back
+//! what it has not started.
+//!
+//! A block call (columns, `accept_lists`) gives the function a whole block at once, so nothing can be handed back:
+//! the split is fixed when the call starts, balanced to within one item.
+
+use std::{ops::Range, time::Duration};
+
+use crate::columns::Balanced;
+
+/// How long a chunk should take: long against the cost of handing it out (about 1 us), short against what a user
+/// notices, and how long a newcomer waits for its fair share.
+pub const TARGET: Duration = Duration::from_millis(1);
+
+/// A chunk that has run this long hands back the items it has not started.
+pub const BUDGET: Duration = Duration::from_millis(2);
+
+/// Work below this is not worth waking a second slot for: a wake-up costs 5 to 50 us.
+const WORTH_A_SLOT: Duration = Duration::from_micros(20);
+
+/// Blocks per slot while the cost of a column is unknown: enough to even out a factor of two between columns.
+const BLOCKS_PER_SLOT: usize = 4;
+
+/// The same for strided blocks, where every further block costs streaming.
+const STRIDED_BLOCKS_PER_SLOT: usize = 2;
+
+/// How a call may be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One item at a time: chunks of any length, which may hand back what they did not start.
+    Items,
+    /// A block at a time, at most so many blocks that each still streams well through memory.
+    Blocks {
+        /// From [`ColumnLayout::max_blocks`](crate::columns::ColumnLayout::max_blocks).
+        max_blocks: usize,
+    },
+}
+
+/// The plan of one call.
+#[derive(Debug)]
+pub(super) struct Plan {
+    slots: usize,
+    /// Seconds per item, as measured.
+    cost: Option<f64>,
+    /// The fixed split of a block call.
+    blocks: Option<Balanced>,
+}
+
+impl Plan {
+    /// Plans a call of `items` on `slots`, with the cost per item (in seconds) of an earlier call if there was one.
+    pub(super) fn new(shape: Shape, items: usize, slots: usize, cost: Option<f64>) -> Self {
+        let slots = slots.max(1);
+        let blocks = match shape {
+            Shape::Items => None,
+            Shape::Blocks { max_blocks } => Some(Balanced::new(items, block_count(items, max_blocks, slots, cost))),
+        };
+        Self { slots, cost, blocks }
+    }
+
+    /// The next chunk out of `front`, the first pending range, while `pending` items wait in all. Never empty unless
+    /// `front` is.
+    pub(super) fn next_chunk(&self, front: &Range<usize>, pending: usize) -> Range<usize> {
+        let len = match &self.blocks {
+            Some(_) if front.is_empty() => 0,
+            Some(blocks) => blocks.block_end(front.start) - front.start,
+            None => {
+                let share = pending.div_ceil(2 * self.slots);
+                match self.cost {
+                    None => share,
+                    Some(cost) => share.min(items_in(TARGET, cost)).max(items_in(WORTH_A_SLOT, cost)),
+                }
+            }
+        };
+        front.start..front.start + len.clamp(1, front.len().max(1)).min(front.len())
+    }
+
+    /// Learns from a chunk of `items` that took `elapsed`.
+    pub(super) fn measured(&mut self, items: usize, elapsed: Duration) {
+        if items == 0 {
+            return;
+        }
+        let seen = elapsed.as_secs_f64() / items as f64;
+        self.cost = Some(self.cost.map_or(seen, |known| 0.5 * (known + seen)));
+    }
+
+    /// Seconds per item, once known.
+    pub(super) fn cost(&self) -> Option<f64> {
+        self.cost
+    }
+
+    /// What a chunk of `items` will probably take.
+    pub(super) fn expected(&self, items: usize) -> Duration {
+        self.cost.map_or(TARGET, |cost| Duration::try_from_secs_f64(cost * items as f64).unwrap_or(Duration::MAX))
+    }
+}
+
+/// Items that fit into `time`, at least one.
+fn items_in(time: Duration, cost: f64) -> usize {
+    ((time.as_secs_f64() / cost.max(1e-12)) as usize).max(1)
+}
+
+fn block_count(items: usize, max_blocks: usize, slots: usize, cost: Option<f64>) -> usize {
+    let strided = max_blocks < items;
+    let Some(cost) = cost else {
+        let wanted = slots * if strided { STRIDED_BLOCKS_PER_SLOT } else { BLOCKS_PER_SLOT };
+        return wanted.min(max_blocks.max(slots)).min(items);
+    };
+    let total = cost * items as f64;
+    if total < 2.0 * WORTH_A_SLOT.as_secs_f64() {
+        return 1;
+    }
+    // A column that costs far more than streaming it may be split finely whatever its layout; four targets a block
+    // keep the rest few.
+    let by_time = (total / (4.0 * TARGET.as_secs_f64())).ceil() as usize;
+    let compute_bound = cost > 20e-6;
+    let most = if compute_bound { items } else { max_blocks.max(slots) };
+    by_time.next_multiple_of(slots).clamp(slots, 64 * slots).min(most).min(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn chunks_walk_through_all_items_and_are_never_empty(
+            items in 1usize..100_000, slots in 1usize..70, cost in proptest::option::of(1e-10f64..10.0), blocks in proptest::option::of(1usize..5000)
+        ) {
+            let shape = blocks.map_or(Shape::Items, |max_blocks| Shape::Blocks { max_blocks });
+            let plan = Plan::new(shape, items, slots, cost);
+            let mut front = 0..items;
+            while !front.is_empty() {
+                let chunk = plan.next_chunk(&front, front.len());
+                prop_assert!(!chunk.is_empty() && chunk.start == front.start && chunk.end <= items);
+                front.start = chunk.end;
+            }
+        }
+    }
+
+    #[test]
+    fn slow_items_travel_alone_and_quick_ones_in_a_crowd() {
+        let mut plan = Plan::new(Shape::Items, 1000, 2, None);
+        plan.measured(1, Duration::from_millis(1));
+        assert_eq!(plan.next_chunk(&(0..1000), 1000).len(), 1);
+        let mut plan = Plan::new(Shape::Items, 10_000_000, 2, None);
+        plan.measured(1000, Duration::from_micros(1));
+        assert_eq!(plan.next_chunk(&(0..10_000_000), 10_000_000).len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_tiny_call_of_a_known_function_goes_to_one_slot() {
+        let plan = Plan::new(Shape::Items, 2, 8, Some(5e-9));
+        assert_eq!(plan.next_chunk(&(0..2), 2), 0..2);
+        assert_eq!(block_count(100, 100, 8, Some(5e-9)), 1);
+    }
+
+    #[test]
+    fn few_columns_are_still_spread_over_all_slots() {
+        assert_eq!(block_count(100, 1, 2, None), 2);
+        assert_eq!(block_count(3, 3, 8, None), 3);
+        assert_eq!(block_count(100, 1, 2, Some(0.1)), 100);
+    }
+}

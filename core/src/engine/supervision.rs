@@ -1,0 +1,93 @@
+//! Whether and when a dead compute thread is replaced.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use super::Time;
+
+/// Deaths within [`WINDOW`], without an item finished in between, after which a slot is given up.
+pub const MAX_RESTARTS: usize = 5;
+/// See [`MAX_RESTARTS`].
+pub const WINDOW: Duration = Duration::from_secs(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// What becomes of a slot whose thread died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Start a new thread after this long (at once the first time).
+    Restart(Duration),
+    /// Give the slot up.
+    Park,
+}
+
+/// The restart history of one slot: at once, then with full jitter ("Exponential Backoff and Jitter", AWS
+/// Architecture Blog, 2015) from 50 ms doubling to 5 s; five deaths in ten seconds without a finished item park it.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    deaths: VecDeque<Time>,
+}
+
+impl History {
+    /// An item finished: what went before is forgiven.
+    pub(super) fn finished_an_item(&mut self) {
+        self.deaths.clear();
+    }
+
+    pub(super) fn died(&mut self, now: Time, jitter: &mut ChaCha8Rng) -> Verdict {
+        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW) {
+            self.deaths.pop_front();
+        }
+        self.deaths.push_back(now);
+        let count = self.deaths.len();
+        if count >= MAX_RESTARTS {
+            return Verdict::Park;
+        }
+        if count == 1 {
+            return Verdict::Restart(Duration::ZERO);
+        }
+        let most = (FIRST_BACKOFF * 2u32.pow(count as u32 - 2)).min(MAX_BACKOFF);
+        Verdict::Restart(most.mul_f64(jitter.next_u32() as f64 / u32::MAX as f64))
+    }
+}
+
+/// The generator behind the jitter; the seed is fixed so that a simulation repeats.
+pub(super) fn jitter() -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(2718)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_at_once_then_backs_off_then_parks() {
+        let (mut history, mut rng) = (History::default(), jitter());
+        let at = |ms| Duration::from_millis(ms);
+        assert_eq!(history.died(at(0), &mut rng), Verdict::Restart(Duration::ZERO));
+        for (death, most) in [(1, 50), (2, 100), (3, 200)] {
+            match history.died(at(death), &mut rng) {
+                Verdict::Restart(after) => assert!(after <= at(most), "{after:?}"),
+                Verdict::Park => panic!("too early"),
+            }
+        }
+        assert_eq!(history.died(at(4), &mut rng), Verdict::Park);
+    }
+
+    #[test]
+    fn a_finished_item_or_ten_quiet_seconds_forgive() {
+        let (mut history, mut rng) = (History::default(), jitter());
+        for round in 0..20 {
+            assert_eq!(history.died(Duration::from_millis(round), &mut rng), Verdict::Restart(Duration::ZERO));
+            history.finished_an_item();
+        }
+        for round in 0..20 {
+            let verdict = history.died(Duration::from_secs(100 + 11 * round), &mut rng);
+            assert_eq!(verdict, Verdict::Restart(Duration::ZERO));
+        }
+    }
+}

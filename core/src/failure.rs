@@ -1,0 +1,196 @@
+//! How one item fails, and how a whole call ends.
+
+use std::{error::Error, fmt, ops::Range, sync::Arc};
+
+use crate::ids::WorkerId;
+
+/// One item (a list element or a column) that has no result, and why.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ItemFailure {
+    /// Position in the input, from 0: the list index or the column.
+    pub index: usize,
+    /// The worker that ran it last; none when it never ran.
+    pub worker: Option<WorkerId>,
+    /// How often it was tried, from 1; 0 when it never ran.
+    pub attempt: u32,
+    /// What went wrong.
+    pub cause: FailureCause,
+}
+
+impl ItemFailure {
+    /// An item that failed on `worker` at its `attempt`-th try.
+    pub fn new(index: usize, worker: WorkerId, attempt: u32, cause: FailureCause) -> Self {
+        Self { index, worker: Some(worker), attempt, cause }
+    }
+
+    /// An item that had no outcome when its call ended.
+    pub fn not_run(index: usize, ending: Ending) -> Self {
+        Self { index, worker: None, attempt: 0, cause: FailureCause::NotRun(ending) }
+    }
+}
+
+impl fmt::Display for ItemFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "item {}", self.index)?;
+        if let Some(worker) = self.worker {
+            write!(f, " on worker {worker}, attempt {}", self.attempt)?;
+        }
+        write!(f, ": {}", self.cause)
+    }
+}
+
+impl Error for ItemFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            FailureCause::Returned(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+/// Why an item has no result.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum FailureCause {
+    /// The function panicked. Other items are not affected and the worker goes on.
+    Panicked {
+        /// The text given to `panic!`, or a note that the payload was no text.
+        message: Arc<str>,
+        /// Source file, line and column, where the panic hook saw them.
+        place: Option<Arc<str>>,
+    },
+    /// The function returned `Err` under `try_map`; downcast it to get the typed error back.
+    Returned(Arc<dyn Error + Send + Sync>),
+    /// A function over a block of items returned another number of results. All items of the block fail.
+    WrongLength {
+        /// The items the function was given.
+        block: Range<usize>,
+        /// How many results (columns of the result) it returned.
+        got: usize,
+    },
+    /// A column function returned a matrix with another number of rows than for the first block that finished.
+    WrongRows {
+        /// The columns the function was given.
+        block: Range<usize>,
+        /// Rows of the result for the first block that finished.
+        expected: usize,
+        /// Rows of this block's result.
+        got: usize,
+    },
+    /// The compute thread died while it ran this item, `deaths` times. Every other item is redone elsewhere.
+    WorkerDied {
+        /// How many threads died at this item.
+        deaths: u32,
+    },
+    /// The call ended before the item had an outcome.
+    NotRun(Ending),
+}
+
+impl fmt::Display for FailureCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked { message, place: Some(place) } => write!(f, "panicked at {place}: {message}"),
+            Self::Panicked { message, place: None } => write!(f, "panicked: {message}"),
+            Self::Returned(error) => write!(f, "returned an error: {error}"),
+            Self::WrongLength { block, got } => write!(
+                f,
+                "the function was given the {} items {}..{} and returned {got} results; it must return one for each",
+                block.len(),
+                block.start,
+                block.end
+            ),
+            Self::WrongRows { block, expected, got } => write!(
+                f,
+                "the function returned {got} rows for columns {}..{} but {expected} rows for an earlier block; \
+                 the number of rows must not depend on the block",
+                block.start, block.end
+            ),
+            Self::WorkerDied { deaths } => {
+                write!(f, "its compute thread died {deaths} time(s) while running it; other items were redone")
+            }
+            Self::NotRun(ending) => write!(f, "not run: {ending}"),
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ending {
+    /// Every item has a result.
+    Complete,
+    /// Every item ran and at least one failed.
+    ItemsFailed,
+    /// Under `try_map`: the item with this index is the first that failed, in input order.
+    FirstFailure(usize),
+    /// Cancelled by a canceller, a `Cancel` message, or because the handle was dropped.
+    Cancelled,
+    /// `wait_timeout` ran out of time.
+    TimedOut,
+    /// `finished` was called, before or during the call.
+    Finished,
+    /// `shutdown` was called, before or during the call.
+    ShutDown,
+    /// The distributed function ended after its first call, as `endaftercall` says.
+    EndedAfterCall,
+    /// More than `max_calls` calls were active at once; this one did not start.
+    Busy {
+        /// The limit in force.
+        max_calls: usize,
+    },
+    /// Every slot gave up: its compute threads could not be started or died again and again.
+    NoWorkers,
+    /// `wait` was called on the Manager's own thread, which must never block. The call was cancelled.
+    WaitOnManager,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => write!(f, "every item has a result"),
+            Self::ItemsFailed => write!(f, "some items failed"),
+            Self::FirstFailure(index) => write!(f, "item {index} failed, the first in input order"),
+            Self::Cancelled => write!(f, "the call was cancelled; call again to run it anew"),
+            Self::TimedOut => {
+                write!(f, "the call ran out of time; allow more with wait_timeout, or wait without a limit")
+            }
+            Self::Finished => write!(f, "finished() has ended this distributed function; build it again to go on"),
+            Self::ShutDown => write!(f, "shutdown() has ended this distributed function; build it again to go on"),
+            Self::EndedAfterCall => write!(
+                f,
+                "this distributed function ended after its first call; build it with .endaftercall(false) to call it again"
+            ),
+            Self::Busy { max_calls } => {
+                write!(f, "{max_calls} calls are active already; wait for one to end, or raise .max_calls({max_calls})")
+            }
+            Self::NoWorkers => write!(
+                f,
+                "no worker is left: every compute thread failed to start or died again and again; see the log, then build anew"
+            ),
+            Self::WaitOnManager => write!(
+                f,
+                "wait() was called on the Manager's own thread, which must not block; await the call there, or wait on another thread"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_item_worker_attempt_and_cause() {
+        let cause = FailureCause::Panicked { message: "odd".into(), place: Some("src/main.rs:3:5".into()) };
+        let failure = ItemFailure::new(17, WorkerId(1), 2, cause);
+        assert_eq!(failure.to_string(), "item 17 on worker 1, attempt 2: panicked at src/main.rs:3:5: odd");
+    }
+
+    #[test]
+    fn failures_cross_threads() {
+        fn holds<T: Send + Sync + 'static>() {}
+        holds::<ItemFailure>();
+        holds::<Ending>();
+    }
+}

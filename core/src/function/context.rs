@@ -1,0 +1,185 @@
+//! What a function may ask about the item it is given.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    fmt,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng, TryRng},
+};
+
+use crate::ids::WorkerId;
+
+/// Random numbers of one item: ChaCha with 8 rounds, its key from the seed and its stream number the item's index, so
+/// that items have independent streams whoever computes them. It implements the traits of `rand` 0.10.
+pub type ItemRng = ChaCha8Rng;
+
+/// What [`Context::rng`] hands out: the random numbers of the item that runs, under the traits of `rand` 0.10.
+#[derive(Debug, Clone, Copy)]
+pub struct ContextRng<'c>(&'c RefCell<ItemRng>);
+
+impl TryRng for ContextRng<'_> {
+    type Error = Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0.borrow_mut().next_u32())
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.borrow_mut().next_u64())
+    }
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.borrow_mut().fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+/// What a function may ask about the item or block it is given, as its last argument `&Context`.
+///
+/// ```
+/// use distfun_core::function::Context;
+///
+/// fn noisy(x: f64, context: &Context) -> f64 {
+///     // Repeats whatever the number of slots, chunk sizes or retries.
+///     x + f64::from(context.rng().next_u32()) / f64::from(u32::MAX)
+/// }
+/// # use rand_chacha::rand_core::Rng;
+/// # let stop = std::sync::atomic::AtomicBool::new(false);
+/// # let context = Context::new(0, None, &stop);
+/// # context.enter(0);
+/// # assert!(noisy(1.0, &context) > 1.0);
+/// ```
+pub struct Context<'a> {
+    seed: u64,
+    worker: Option<WorkerId>,
+    stop: &'a AtomicBool,
+    start: Cell<usize>,
+    end: Cell<usize>,
+    is_block: Cell<bool>,
+    /// The generator of the item that runs, seeded when first asked for.
+    rng: RefCell<ItemRng>,
+    is_seeded: Cell<bool>,
+}
+
+impl<'a> Context<'a> {
+    /// A context for no item yet; the one who runs a function calls [`enter`](Self::enter) before each item.
+    #[doc(hidden)]
+    pub fn new(seed: u64, worker: Option<WorkerId>, stop: &'a AtomicBool) -> Self {
+        Self {
+            seed,
+            worker,
+            stop,
+            start: Cell::new(0),
+            end: Cell::new(0),
+            is_block: Cell::new(false),
+            rng: RefCell::new(ItemRng::seed_from_u64(seed)),
+            is_seeded: Cell::new(false),
+        }
+    }
+
+    /// The function is about to run on the single item `index`.
+    #[doc(hidden)]
+    pub fn enter(&self, index: usize) {
+        self.is_block.set(false);
+        self.set(index..index + 1);
+    }
+
+    /// The function is about to run on all of `items` at once.
+    #[doc(hidden)]
+    pub fn enter_block(&self, items: Range<usize>) {
+        self.is_block.set(true);
+        self.set(items);
+    }
+
+    fn set(&self, items: Range<usize>) {
+        self.start.set(items.start);
+        self.end.set(items.end);
+        self.is_seeded.set(false);
+    }
+
+    /// Position of the item in the input, from 0; of a block, its first item.
+    pub fn index(&self) -> usize {
+        self.start.get()
+    }
+
+    /// The items the function was given: one for a function of single items, the block for a column function or under
+    /// `accept_lists`.
+    pub fn items(&self) -> Range<usize> {
+        self.start.get()..self.end.get()
+    }
+
+    /// Random numbers that depend on the seed and the item's index only. Each use goes on where the last one in the
+    /// same item stopped.
+    ///
+    /// # Panics
+    /// In a function over blocks, whose width depends on the number of slots: use [`rng_for`](Self::rng_for) with each
+    /// index of [`items`](Self::items) there.
+    pub fn rng(&self) -> ContextRng<'_> {
+        assert!(
+            !self.is_block.get(),
+            "context.rng() in a function over blocks would depend on how the input is split; \
+             use context.rng_for(index) for each index in context.items()"
+        );
+        if !self.is_seeded.replace(true) {
+            *self.rng.borrow_mut() = self.rng_for(self.index());
+        }
+        ContextRng(&self.rng)
+    }
+
+    /// Random numbers that depend on the seed and `index` only, from the start of their stream.
+    pub fn rng_for(&self, index: usize) -> ItemRng {
+        let mut rng = ItemRng::seed_from_u64(self.seed);
+        rng.set_stream(index as u64);
+        rng
+    }
+
+    /// Whether the call has been cancelled or has ended, so that a long item should return early; its result is not
+    /// wanted any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The worker that runs the function; none outside of one (a sequential or empty call).
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.worker
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("items", &self.items()).field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_items_differ_and_repeat() {
+        let stop = AtomicBool::new(false);
+        let context = Context::new(7, None, &stop);
+        context.enter(3);
+        let (first, second) = (context.rng().next_u64(), context.rng().next_u64());
+        assert_ne!(first, second, "a second use goes on");
+        let mut again = context.rng_for(3);
+        assert_eq!((first, second), (again.next_u64(), again.next_u64()));
+        context.enter(4);
+        assert_ne!(first, context.rng().next_u64());
+        context.enter(3);
+        assert_eq!(first, context.rng().next_u64());
+    }
+
+    #[test]
+    #[should_panic(expected = "rng_for(index)")]
+    fn the_rng_of_a_block_is_refused() {
+        let stop = AtomicBool::new(false);
+        let context = Context::new(7, None, &stop);
+        context.enter_block(3..9);
+        assert_eq!(context.items(), 3..9);
+        context.rng();
+    }
+}

@@ -1,0 +1,224 @@
+//! Tells the kinds of function apart by what they take.
+//!
+//! One trait per shape, each implemented for `Fn` types directly, with a marker type that only one shape and one set of
+//! further arguments fits: so trait selection finds the kind of any path or closure without an attribute on it.
+
+use std::marker::PhantomData;
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+use super::Context;
+
+/// Marks functions that take nothing beside their item.
+#[derive(Debug)]
+pub struct Plain;
+
+/// Marks functions that also take `&Context`.
+#[derive(Debug)]
+pub struct Contextual;
+
+/// Marks functions of one item by value, `Fn(A) -> R`; `X` is [`Plain`] or [`Contextual`].
+#[derive(Debug)]
+pub struct ByValue<A, X>(PhantomData<fn(A, X)>);
+
+/// Marks functions of one item by reference, `Fn(&A) -> R`.
+#[derive(Debug)]
+pub struct ByRef<A, X>(PhantomData<fn(A, X)>);
+
+/// Marks functions of a block of columns, `Fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`.
+#[derive(Debug)]
+pub struct ColumnsKind<T, X>(PhantomData<fn(T, X)>);
+
+/// A function of one item by value.
+pub trait ValueFunction<A, X>: Send + Sync + 'static {
+    /// What it returns.
+    type Out;
+    /// Whether the context must be told which item runs.
+    const CONTEXTUAL: bool;
+    /// Calls it.
+    fn call(&self, item: A, context: &Context<'_>) -> Self::Out;
+}
+
+impl<F, A, R> ValueFunction<A, Plain> for F
+where
+    F: Fn(A) -> R + Send + Sync + 'static,
+{
+    type Out = R;
+    const CONTEXTUAL: bool = false;
+    #[inline(always)]
+    fn call(&self, item: A, _: &Context<'_>) -> R {
+        self(item)
+    }
+}
+
+impl<F, A, R> ValueFunction<A, Contextual> for F
+where
+    F: for<'a, 'b> Fn(A, &'a Context<'b>) -> R + Send + Sync + 'static,
+{
+    type Out = R;
+    const CONTEXTUAL: bool = true;
+    #[inline(always)]
+    fn call(&self, item: A, context: &Context<'_>) -> R {
+        self(item, context)
+    }
+}
+
+/// A function of one item by reference.
+pub trait RefFunction<A, X>: Send + Sync + 'static {
+    /// What it returns.
+    type Out;
+    /// Whether the context must be told which item runs.
+    const CONTEXTUAL: bool;
+    /// Calls it.
+    fn call(&self, item: &A, context: &Context<'_>) -> Self::Out;
+}
+
+impl<F, A, R> RefFunction<A, Plain> for F
+where
+    F: for<'a> Fn(&'a A) -> R + Send + Sync + 'static,
+{
+    type Out = R;
+    const CONTEXTUAL: bool = false;
+    #[inline(always)]
+    fn call(&self, item: &A, _: &Context<'_>) -> R {
+        self(item)
+    }
+}
+
+impl<F, A, R> RefFunction<A, Contextual> for F
+where
+    F: for<'a, 'b, 'c> Fn(&'a A, &'b Context<'c>) -> R + Send + Sync + 'static,
+{
+    type Out = R;
+    const CONTEXTUAL: bool = true;
+    #[inline(always)]
+    fn call(&self, item: &A, context: &Context<'_>) -> R {
+        self(item, context)
+    }
+}
+
+/// A function of a D x n block of columns, one column per item.
+pub trait ColumnsFunction<T, X>: Send + Sync + 'static {
+    /// What it returns: `Array1<R>` with n values or `Array2<R>` of K x n.
+    type Out: ColumnsOutput;
+    /// Calls it.
+    fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> Self::Out;
+}
+
+impl<F, T, Y> ColumnsFunction<T, Plain> for F
+where
+    F: for<'a> Fn(ArrayView2<'a, T>) -> Y + Send + Sync + 'static,
+    Y: ColumnsOutput,
+{
+    type Out = Y;
+    fn call(&self, block: ArrayView2<'_, T>, _: &Context<'_>) -> Y {
+        self(block)
+    }
+}
+
+impl<F, T, Y> ColumnsFunction<T, Contextual> for F
+where
+    F: for<'a, 'b, 'c> Fn(ArrayView2<'a, T>, &'b Context<'c>) -> Y + Send + Sync + 'static,
+    Y: ColumnsOutput,
+{
+    type Out = Y;
+    fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> Y {
+        self(block, context)
+    }
+}
+
+/// What a column function may return: `Array1<R>` (one value per column) or `Array2<R>` (K x n, one column per column).
+pub trait ColumnsOutput: Sized + Send + 'static + sealed::Sealed {
+    /// Type of one element.
+    type Elem: Send + 'static;
+    /// Number of rows K; 1 for `Array1`.
+    fn rows(&self) -> usize;
+    /// Number of columns n.
+    fn columns(&self) -> usize;
+    /// Whether the elements lie column by column (Fortran order) and not row by row.
+    fn is_column_major(&self) -> bool;
+    /// Takes the elements out, row by row or (`column_major`) column by column.
+    fn into_elements(self, column_major: bool) -> impl Iterator<Item = Self::Elem>;
+    /// Builds a K x n result from its elements, laid out row by row or column by column.
+    ///
+    /// # Panics
+    /// If there are not `rows * columns` elements, or `rows` is not 1 for an `Array1`.
+    fn from_elements(elements: Vec<Self::Elem>, rows: usize, columns: usize, column_major: bool) -> Self;
+    /// Takes the allocation out for another result, without its elements.
+    fn into_buffer(self) -> Vec<Self::Elem>;
+}
+
+impl<R: Send + 'static> ColumnsOutput for Array1<R> {
+    type Elem = R;
+    fn rows(&self) -> usize {
+        1
+    }
+    fn columns(&self) -> usize {
+        self.len()
+    }
+    fn is_column_major(&self) -> bool {
+        false
+    }
+    fn into_elements(self, _: bool) -> impl Iterator<Item = R> {
+        self.into_iter()
+    }
+    fn from_elements(elements: Vec<R>, rows: usize, columns: usize, _: bool) -> Self {
+        assert!(rows == 1 && elements.len() == columns, "{rows} x {columns} from {}", elements.len());
+        Array1::from_vec(elements)
+    }
+    fn into_buffer(self) -> Vec<R> {
+        emptied(self.into_raw_vec_and_offset().0)
+    }
+}
+
+impl<R: Send + 'static> ColumnsOutput for Array2<R> {
+    type Elem = R;
+    fn rows(&self) -> usize {
+        self.nrows()
+    }
+    fn columns(&self) -> usize {
+        self.ncols()
+    }
+    fn is_column_major(&self) -> bool {
+        !self.is_standard_layout() && self.t().is_standard_layout()
+    }
+    fn into_elements(self, column_major: bool) -> impl Iterator<Item = R> {
+        if column_major { self.reversed_axes().into_iter() } else { self.into_iter() }
+    }
+    fn from_elements(elements: Vec<R>, rows: usize, columns: usize, column_major: bool) -> Self {
+        use ndarray::ShapeBuilder;
+        Array2::from_shape_vec((rows, columns).set_f(column_major), elements).expect("rows * columns elements")
+    }
+    fn into_buffer(self) -> Vec<R> {
+        emptied(self.into_raw_vec_and_offset().0)
+    }
+}
+
+fn emptied<R>(mut buffer: Vec<R>) -> Vec<R> {
+    buffer.clear();
+    buffer
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<R> Sealed for ndarray::Array1<R> {}
+    impl<R> Sealed for ndarray::Array2<R> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{ShapeBuilder, array};
+
+    #[test]
+    fn results_come_apart_and_together_in_both_orders() {
+        for y in [array![[1, 2, 3], [4, 5, 6]], Array2::from_shape_fn((3, 4).f(), |(i, j)| 10 * i + j)] {
+            let order = y.is_column_major();
+            let (rows, columns) = (y.rows(), y.columns());
+            let elements = y.clone().into_elements(order).collect();
+            let again = Array2::from_elements(elements, rows, columns, order);
+            assert_eq!(again, y);
+            assert_eq!(again.strides(), y.strides());
+        }
+    }
+}
