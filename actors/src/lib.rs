@@ -1,1 +1,94 @@
-//! x
+//! distfun runs any function, transparently, over the CPUs of this machine.
+//!
+//! ```
+//! use distfun::prelude::*;
+//! use ndarray::{Array1, Array2, ArrayView2, Axis, array};
+//!
+//! fn inverse(a: f64) -> f64 {
+//!     1.0 / a
+//! }
+//!
+//! fn sums(x: ArrayView2<f64>) -> Array1<f64> {
+//!     x.sum_axis(Axis(0))
+//! }
+//!
+//! // A list: results in input order.
+//! assert_eq!(distribute!(inverse).build()?.map([2.0, 4.0]).wait()?, [0.5, 0.25]);
+//!
+//! // A matrix, split by columns: equal to `sums(x)`.
+//! let x = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+//! assert_eq!(distribute!(sums).build()?.columns(&x).wait()?, array![5.0, 7.0, 9.0]);
+//! # Ok::<(), distfun::Error>(())
+//! ```
+//!
+//! # Main types
+//! - [`distribute!`] and [`distribute_local`] make a [`DistributeBuilder`]; built, a [`DistributedFunction`] or a
+//!   [`ColumnFunction`], which own their slots.
+//! - Calls return a [`Call`] (owned input: wait, await, cancel) or a [`Scoped`] (borrowed input: wait).
+//! - Services start a [`Manager`] and send it [`Distribute`], [`Status`], [`Cancel`], [`Finished`] and [`Shutdown`].
+//! - A function may take a [`Context`]: random numbers that repeat, its index, whether it is cancelled.
+//!
+//! # Features
+//! - `fault-injection`: lets a test kill the compute thread it runs on. Off by default, for tests only.
+//!
+//! # Where to read next
+//! `ARCHITECTURE.md` in the repository has the code map, the life of one call, and the promises; the `examples` folder
+//! has whole programs.
+
+mod call;
+mod compute;
+mod distribute;
+mod error;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
+mod input;
+mod job;
+mod kernel;
+mod lifecycle;
+mod manager;
+mod messages;
+mod options;
+mod pool;
+pub mod prelude;
+mod progress;
+mod worker;
+
+pub use call::{Call, Canceller, ColumnResult, Output, Progress, Scoped};
+pub use distfun_core::{
+    engine::{Activity, CallStatus, EngineStatus as StatusReport, Priority, SlotStatus},
+    failure::{Ending, FailureCause, ItemFailure},
+    function::{Context, ContextRng, ItemRng, names as function_names},
+    ids::{CallId, Generation, WorkerId},
+    options::SettingsError,
+};
+pub use distribute::{
+    ColumnFunction, DistributeBuilder, DistributedFunction, distribute_local, distribute_local_columns,
+    distribute_local_ref,
+};
+pub use error::{BuildError, CallError, CallFailure, EndError, Error, StartError};
+pub use input::{ColumnsInput, MapInput, OwnedColumns};
+pub use kernel::{ColumnKernel, Distributable, ListKernel};
+pub use manager::{Manager, ManagerBuilder, ManagerHandle};
+pub use messages::{Cancel, Distribute, Finished, MachineEnd, Shutdown, ShutdownReport, Status};
+
+// Types of these crates are part of the signatures above.
+pub use actix;
+pub use ndarray;
+
+/// What the macros expand to; not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use distfun_core::function::{Entry, inventory, run};
+
+    use crate::kernel::Distributable;
+
+    /// A function under its name: its path, or its place if it is a closure.
+    pub fn kernel<F: Distributable<M>, M>(function: F, site: &'static str) -> F::Kernel {
+        let path = std::any::type_name::<F>();
+        function.into_kernel(if path.contains("{{closure}}") { site } else { path })
+    }
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

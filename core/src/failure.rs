@@ -10,7 +10,7 @@ use crate::ids::WorkerId;
 pub struct ItemFailure {
     /// Position in the input, from 0: the list index or the column.
     pub index: usize,
-    /// The worker that ran it last; none when it never ran.
+    /// The worker that ran it last; none when it never ran, or ran in the calling thread.
     pub worker: Option<WorkerId>,
     /// How often it was tried, from 1; 0 when it never ran.
     pub attempt: u32,
@@ -19,9 +19,9 @@ pub struct ItemFailure {
 }
 
 impl ItemFailure {
-    /// An item that failed on `worker` at its `attempt`-th try.
-    pub fn new(index: usize, worker: WorkerId, attempt: u32, cause: FailureCause) -> Self {
-        Self { index, worker: Some(worker), attempt, cause }
+    /// An item that failed at its `attempt`-th try, on `worker` unless the caller ran it itself.
+    pub fn new(index: usize, worker: impl Into<Option<WorkerId>>, attempt: u32, cause: FailureCause) -> Self {
+        Self { index, worker: worker.into(), attempt, cause }
     }
 
     /// An item that had no outcome when its call ended.
@@ -33,8 +33,10 @@ impl ItemFailure {
 impl fmt::Display for ItemFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "item {}", self.index)?;
-        if let Some(worker) = self.worker {
-            write!(f, " on worker {worker}, attempt {}", self.attempt)?;
+        match self.worker {
+            Some(worker) => write!(f, " on worker {worker}, attempt {}", self.attempt)?,
+            None if self.attempt > 0 => write!(f, " in the calling thread")?,
+            None => {}
         }
         write!(f, ": {}", self.cause)
     }

@@ -138,7 +138,7 @@ pub trait ColumnsOutput: Sized + Send + 'static + sealed::Sealed {
     /// Whether the elements lie column by column (Fortran order) and not row by row.
     fn is_column_major(&self) -> bool;
     /// Takes the elements out, row by row or (`column_major`) column by column.
-    fn into_elements(self, column_major: bool) -> impl Iterator<Item = Self::Elem>;
+    fn into_elements(self, column_major: bool) -> Vec<Self::Elem>;
     /// Builds a K x n result from its elements, laid out row by row or column by column.
     ///
     /// # Panics
@@ -159,8 +159,12 @@ impl<R: Send + 'static> ColumnsOutput for Array1<R> {
     fn is_column_major(&self) -> bool {
         false
     }
-    fn into_elements(self, _: bool) -> impl Iterator<Item = R> {
-        self.into_iter()
+    fn into_elements(self, _: bool) -> Vec<R> {
+        if !self.is_standard_layout() {
+            return self.into_iter().collect();
+        }
+        let count = self.len();
+        cut(self.into_raw_vec_and_offset(), count)
     }
     fn from_elements(elements: Vec<R>, rows: usize, columns: usize, _: bool) -> Self {
         assert!(rows == 1 && elements.len() == columns, "{rows} x {columns} from {}", elements.len());
@@ -182,8 +186,13 @@ impl<R: Send + 'static> ColumnsOutput for Array2<R> {
     fn is_column_major(&self) -> bool {
         !self.is_standard_layout() && self.t().is_standard_layout()
     }
-    fn into_elements(self, column_major: bool) -> impl Iterator<Item = R> {
-        if column_major { self.reversed_axes().into_iter() } else { self.into_iter() }
+    fn into_elements(self, column_major: bool) -> Vec<R> {
+        let rows_first = if column_major { self.reversed_axes() } else { self };
+        if !rows_first.is_standard_layout() {
+            return rows_first.into_iter().collect();
+        }
+        let count = rows_first.len();
+        cut(rows_first.into_raw_vec_and_offset(), count)
     }
     fn from_elements(elements: Vec<R>, rows: usize, columns: usize, column_major: bool) -> Self {
         use ndarray::ShapeBuilder;
@@ -192,6 +201,15 @@ impl<R: Send + 'static> ColumnsOutput for Array2<R> {
     fn into_buffer(self) -> Vec<R> {
         emptied(self.into_raw_vec_and_offset().0)
     }
+}
+
+/// The `count` elements that a contiguous array has in its vector.
+fn cut<R>((mut elements, offset): (Vec<R>, Option<usize>), count: usize) -> Vec<R> {
+    if let Some(offset) = offset.filter(|&offset| offset > 0) {
+        drop(elements.drain(..offset));
+    }
+    elements.truncate(count);
+    elements
 }
 
 fn emptied<R>(mut buffer: Vec<R>) -> Vec<R> {
@@ -215,7 +233,7 @@ mod tests {
         for y in [array![[1, 2, 3], [4, 5, 6]], Array2::from_shape_fn((3, 4).f(), |(i, j)| 10 * i + j)] {
             let order = y.is_column_major();
             let (rows, columns) = (y.rows(), y.columns());
-            let elements = y.clone().into_elements(order).collect();
+            let elements = y.clone().into_elements(order);
             let again = Array2::from_elements(elements, rows, columns, order);
             assert_eq!(again, y);
             assert_eq!(again.strides(), y.strides());

@@ -116,7 +116,7 @@ where
         context.enter_block(0..block.ncols());
         let result = self.call(block.view(), context);
         let (rows, columns, order) = (result.rows() as u64, result.columns() as u64, result.is_column_major());
-        encode(&(rows, columns, order, result.into_elements(order).collect::<Vec<_>>()))
+        encode(&(rows, columns, order, result.into_elements(order)))
     }
 }
 

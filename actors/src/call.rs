@@ -1,0 +1,257 @@
+//! The handles of a call: [`Call`] over input that the call owns, [`Scoped`] over input that it borrows.
+
+mod output;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use distfun_core::{failure::Ending, ids::CallId};
+
+pub(crate) use output::TryBody;
+pub(crate) use output::CallBody;
+pub use output::{ColumnResult, Output};
+
+use crate::{
+    error::CallError,
+    job::{JobCore, SharedJob},
+    manager::is_manager_thread,
+    pool::{Pool, Session},
+};
+
+/// A call ready to be submitted: once for the compute threads, once for its caller.
+pub(crate) struct Prepared<O: Output> {
+    pub(crate) job: SharedJob,
+    pub(crate) body: Arc<dyn CallBody<O>>,
+}
+
+/// A call that runs; its input is its own.
+///
+/// It started when it was made. [`wait`](Self::wait) for it, or `.await` it in any async code. Dropping it cancels it:
+/// items that have not started are not run, and its memory is freed as soon as the running ones return.
+///
+/// # Cancel safety
+/// Polling it in `select!` by reference and dropping that reference loses nothing; the call goes on.
+#[must_use = "dropping a call cancels it; `.wait()` for it or `.await` it"]
+pub struct Call<O: Output> {
+    body: Arc<dyn CallBody<O>>,
+    /// Where it runs, unless it ran in the calling thread.
+    session: Option<Arc<Session>>,
+    ends_session: bool,
+    taken: bool,
+}
+
+impl<O: Output> Call<O> {
+    pub(crate) fn new(body: Arc<dyn CallBody<O>>, session: Option<Arc<Session>>, ends_session: bool) -> Self {
+        Self { body, session, ends_session, taken: false }
+    }
+
+    /// Blocks until the call has ended.
+    ///
+    /// # Errors
+    /// When not every item has a result: how it ended, the failed items, and the results that are there. On the
+    /// Manager's own thread, `Ending::WaitOnManager` at once.
+    pub fn wait(self) -> Result<O, CallError<O>> {
+        self.wait_limited(None)
+    }
+
+    /// Blocks until the call has ended, at most for `limit`. Then the call ends with `Ending::TimedOut` and what it has
+    /// finished (results become visible chunk by chunk, about a millisecond each). A thread that is still inside an
+    /// item 100 ms later is abandoned and replaced.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(self, limit: Duration) -> Result<O, CallError<O>> {
+        self.wait_limited(Some(limit))
+    }
+
+    fn wait_limited(mut self, limit: Option<Duration>) -> Result<O, CallError<O>> {
+        let result = {
+            self.block(limit);
+            self.taken = true;
+            self.body.take()
+        };
+        self.leave();
+        result
+    }
+
+    /// Blocks until the call has ended and returns every item's own result, in input order. Items that did not run say
+    /// how the call ended.
+    pub fn settle(mut self) -> O::Settled {
+        self.block(None);
+        self.taken = true;
+        let settled = self.body.settle();
+        self.leave();
+        settled
+    }
+
+    fn block(&self, limit: Option<Duration>) {
+        let core = self.body.core();
+        if is_manager_thread() && !core.is_ended() {
+            self.cancel(Ending::WaitOnManager);
+        }
+        let limit = limit.and_then(|limit| Instant::now().checked_add(limit));
+        if !core.wait(limit) {
+            self.cancel(Ending::TimedOut);
+            core.wait(None); // the engine ends a cancelled call at once
+        }
+    }
+
+    /// After the one call of an `endaftercall` function: waits until everything is freed.
+    fn leave(&mut self) {
+        if let Some(session) = self.session.take()
+            && self.ends_session
+            && let Err(error) = session.0.wait_gone(false)
+        {
+            tracing::warn!(%error, "after the call");
+        }
+    }
+
+    /// How far the call is.
+    pub fn progress(&self) -> Progress {
+        Progress::of(self.body.core())
+    }
+
+    /// A handle that can cancel this call from elsewhere.
+    pub fn canceller(&self) -> Canceller {
+        let pool = self.session.as_ref().map(|session| Arc::downgrade(&session.0)).unwrap_or_default();
+        Canceller { pool, call: self.id() }
+    }
+
+    /// The call's id, as in [`Status`](crate::Status) and the log.
+    pub fn id(&self) -> CallId {
+        self.body.core().id
+    }
+
+    fn cancel(&self, ending: Ending) {
+        if let Some(session) = &self.session {
+            session.0.cancel(self.id(), ending);
+        }
+    }
+}
+
+impl<O: Output> Unpin for Call<O> {}
+
+impl<O: Output> Future for Call<O> {
+    type Output = Result<O, CallError<O>>;
+
+    /// # Panics
+    /// If polled again after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.taken, "a call was polled after it had returned its result");
+        match self.body.core().poll_ended(context.waker()) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                self.taken = true;
+                Poll::Ready(self.body.take())
+            }
+        }
+    }
+}
+
+impl<O: Output> Drop for Call<O> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.cancel(Ending::Cancelled);
+        }
+    }
+}
+
+impl<O: Output> fmt::Debug for Call<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("id", &self.id()).field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}
+
+/// A call over borrowed input, or into a borrowed buffer.
+///
+/// It starts inside [`wait`](Self::wait), which returns only when no thread uses the borrowed data any more; so it
+/// can't be awaited, and forgetting it is harmless. Own the input (`Array2`, `ArcArray2`, `Arc<Array2>`, a `Vec`) for a
+/// call that runs meanwhile.
+#[must_use = "a call over borrowed input starts in `.wait()`"]
+pub struct Scoped<'a, O: Output, T = O> {
+    #[allow(clippy::type_complexity, reason = "the one place where it is written")]
+    run: Box<dyn FnOnce() -> Result<T, CallError<O>> + 'a>,
+}
+
+impl<'a, O: Output, T> Scoped<'a, O, T> {
+    pub(crate) fn new(run: impl FnOnce() -> Result<T, CallError<O>> + 'a) -> Self {
+        Self { run: Box::new(run) }
+    }
+
+    /// Runs the call and blocks until it has ended and the borrowed data is free.
+    ///
+    /// # Errors
+    /// When not every item has a result: how it ended, the failed items, and the results that are there.
+    pub fn wait(self) -> Result<T, CallError<O>> {
+        (self.run)()
+    }
+}
+
+impl<O: Output, T> fmt::Debug for Scoped<'_, O, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scoped(not started)")
+    }
+}
+
+/// Cancels one call, from any thread. Clones cancel the same call.
+#[derive(Clone)]
+pub struct Canceller {
+    pool: Weak<Pool>,
+    call: CallId,
+}
+
+impl Canceller {
+    /// Ends the call with `Ending::Cancelled` and what it has finished. Nothing happens if it has ended. An item that
+    /// runs goes on unless it asks `context.is_cancelled()`; its result is dropped.
+    pub fn cancel(&self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.cancel(self.call, Ending::Cancelled);
+        }
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Canceller({})", self.call)
+    }
+}
+
+/// How far a call was at one moment. Items count when their chunk has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Items in all.
+    pub items: usize,
+    /// Items with an outcome.
+    pub done: usize,
+    /// Those among them that failed.
+    pub failed: usize,
+    /// Since the call started; stands still when it has ended.
+    pub elapsed: Duration,
+    /// Whether the call has ended.
+    pub is_ended: bool,
+}
+
+impl Progress {
+    pub(crate) fn of(core: &JobCore) -> Self {
+        let (done, failed) = core.counts();
+        Self { items: core.items, done, failed, elapsed: core.elapsed(), is_ended: core.is_ended() }
+    }
+
+    /// From 0 to 1; 1 for a call without items.
+    pub fn fraction(&self) -> f64 {
+        if self.items == 0 { 1.0 } else { self.done as f64 / self.items as f64 }
+    }
+
+    /// Time left if the rest goes as the items so far did; none before the first.
+    pub fn eta(&self) -> Option<Duration> {
+        let left = (self.items - self.done.min(self.items)) as f64;
+        (self.done > 0).then(|| self.elapsed.mul_f64(left / self.done as f64))
+    }
+}

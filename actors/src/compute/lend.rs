@@ -1,0 +1,354 @@
+//! An island of `unsafe`: one allocation filled or emptied by several threads, and borrowed input lent to them.
+//!
+//! All unsafe code of this crate is here. What keeps it sound is small enough to say:
+//! - An [`Items`] or [`Output`] owns its range of a [`Buffer`] alone. Ranges only ever get smaller or are cut in two,
+//!   and none is made from nothing; so no element is read, written or dropped by two of them.
+//! - A [`Buffer`] frees memory, never elements, and lives as long as any part of it.
+//! - What [`lend_slice`] and [`lend_matrix`] hand out holds a lease, and they return, even by panic, only after the last
+//!   lease is gone.
+#![allow(unsafe_code)]
+
+use std::{
+    mem::{ManuallyDrop, needs_drop},
+    ops::Range,
+    ptr::{self, NonNull},
+    sync::Arc,
+};
+
+use ndarray::{ArrayView2, Ix2, RawArrayView};
+
+use super::latch::Latch;
+
+/// An allocation for `rows` x `columns` elements, row by row. Lists have one row.
+struct Buffer<T> {
+    start: NonNull<T>,
+    capacity: usize,
+    rows: usize,
+    columns: usize,
+}
+
+// SAFETY: the buffer itself reads no element; its parts move elements from thread to thread, which `T: Send` allows.
+unsafe impl<T: Send> Send for Buffer<T> {}
+// SAFETY: as above; two threads never touch the same element, since parts do not overlap.
+unsafe impl<T: Send> Sync for Buffer<T> {}
+
+impl<T> Buffer<T> {
+    fn new(vec: Vec<T>, rows: usize, columns: usize) -> Self {
+        assert!(rows.checked_mul(columns).is_some_and(|count| count <= vec.capacity()), "{rows} x {columns}");
+        let mut vec = ManuallyDrop::new(vec);
+        let start = NonNull::new(vec.as_mut_ptr()).expect("a vector's pointer is never null");
+        Self { start, capacity: vec.capacity(), rows, columns }
+    }
+
+    /// Where element `column` of `row` lies.
+    fn at(&self, row: usize, column: usize) -> *mut T {
+        debug_assert!(row < self.rows.max(1) && column <= self.columns);
+        // SAFETY: row * columns + column <= rows * columns <= capacity, checked in `new`.
+        unsafe { self.start.as_ptr().add(row * self.columns + column) }
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `capacity` came from a vector in `new`; with length 0 no element is dropped.
+        drop(unsafe { Vec::from_raw_parts(self.start.as_ptr(), 0, self.capacity) });
+    }
+}
+
+/// Owns the elements of some columns of a buffer.
+pub(crate) struct Items<T> {
+    buffer: Arc<Buffer<T>>,
+    range: Range<usize>,
+}
+
+impl<T> Items<T> {
+    pub(crate) fn from_vec(vec: Vec<T>) -> Self {
+        let count = vec.len();
+        Self { buffer: Arc::new(Buffer::new(vec, 1, count)), range: 0..count }
+    }
+
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Cuts off the columns from `at` on.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        assert!(self.range.start <= at && at <= self.range.end);
+        let rest = at..self.range.end;
+        self.range.end = at;
+        Self { buffer: self.buffer.clone(), range: rest }
+    }
+
+    /// The elements of a single row.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        assert_eq!(self.buffer.rows, 1);
+        // SAFETY: this part owns the elements of `range`, and they are initialised.
+        unsafe { std::slice::from_raw_parts(self.buffer.at(0, self.range.start), self.range.len()) }
+    }
+
+    /// Moves the elements of a single row out.
+    pub(crate) fn into_vec(mut self) -> Vec<T> {
+        assert_eq!(self.buffer.rows, 1);
+        let count = self.range.len();
+        let mut vec = Vec::with_capacity(count);
+        let from = self.buffer.at(0, self.range.start);
+        self.range.start = self.range.end;
+        // SAFETY: the elements belong to this part, which has just given them up; `vec` has room for them.
+        unsafe {
+            ptr::copy_nonoverlapping(from, vec.as_mut_ptr(), count);
+            vec.set_len(count);
+        }
+        vec
+    }
+
+    /// Moves the elements out, row by row, if `parts` make up a whole buffer; otherwise returns them in input order.
+    pub(crate) fn assemble(mut parts: Vec<Self>) -> Result<Vec<T>, Vec<Self>> {
+        parts.retain(|part| !part.range.is_empty());
+        parts.sort_unstable_by_key(|part| part.range.start);
+        let Some(buffer) = parts.first().map(|part| part.buffer.clone()) else { return Err(parts) };
+        let mut next = 0;
+        for part in &parts {
+            if part.range.start != next || !Arc::ptr_eq(&part.buffer, &buffer) {
+                return Err(parts);
+            }
+            next = part.range.end;
+        }
+        if next != buffer.columns {
+            return Err(parts);
+        }
+        for part in &mut parts {
+            part.range = 0..0; // gives its elements up, to `vec` below
+        }
+        drop(parts);
+        let count = buffer.rows * buffer.columns;
+        Ok(match Arc::try_unwrap(buffer) {
+            Ok(buffer) => {
+                let buffer = ManuallyDrop::new(buffer);
+                // SAFETY: the allocation is a vector's, all `count` elements are initialised and owned by nobody else.
+                unsafe { Vec::from_raw_parts(buffer.start.as_ptr(), count, buffer.capacity) }
+            }
+            Err(buffer) => {
+                let mut vec = Vec::with_capacity(count);
+                // SAFETY: as above, but somebody still holds an empty part of the allocation: the elements move.
+                unsafe {
+                    ptr::copy_nonoverlapping(buffer.start.as_ptr(), vec.as_mut_ptr(), count);
+                    vec.set_len(count);
+                }
+                vec
+            }
+        })
+    }
+}
+
+impl<T> Drop for Items<T> {
+    fn drop(&mut self) {
+        if !needs_drop::<T>() || self.range.is_empty() {
+            return;
+        }
+        for row in 0..self.buffer.rows {
+            let elements = ptr::slice_from_raw_parts_mut(self.buffer.at(row, self.range.start), self.range.len());
+            // SAFETY: this part owns the elements of `range` in every row, and they are initialised. If a `Drop`
+            // panics, the rows after it leak, which is safe.
+            unsafe { ptr::drop_in_place(elements) };
+        }
+    }
+}
+
+/// Owns the blank places of some columns of a buffer, behind those it has filled.
+pub(crate) struct Output<T> {
+    filled: Items<T>,
+    end: usize,
+}
+
+impl<T> Output<T> {
+    /// Blank places for `rows` x `columns` elements, in the allocation of `reuse` if that is large enough.
+    pub(crate) fn blank(mut reuse: Vec<T>, rows: usize, columns: usize) -> Self {
+        reuse.clear();
+        reuse.reserve_exact(rows.checked_mul(columns).expect("a result of more elements than memory has bytes"));
+        Self { filled: Items { buffer: Arc::new(Buffer::new(reuse, rows, columns)), range: 0..0 }, end: columns }
+    }
+
+    /// The blank columns.
+    pub(crate) fn room(&self) -> Range<usize> {
+        self.filled.range.end..self.end
+    }
+
+    /// Cuts off the blank columns from `at` on.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        assert!(self.room().start <= at && at <= self.end);
+        let rest = Self { filled: Items { buffer: self.filled.buffer.clone(), range: at..at }, end: self.end };
+        self.end = at;
+        rest
+    }
+
+    /// What has been filled since the last gap.
+    pub(crate) fn filled(&self) -> &[T] {
+        self.filled.as_slice()
+    }
+
+    /// Leaves the next place blank for ever, and hands out what was filled before it.
+    pub(crate) fn skip(&mut self) -> Items<T> {
+        assert!(!self.room().is_empty());
+        let filled = self.take_filled();
+        let next = filled.range.end + 1;
+        self.filled.range = next..next;
+        filled
+    }
+
+    /// Hands out what has been filled since the last gap.
+    pub(crate) fn take_filled(&mut self) -> Items<T> {
+        let next = self.filled.range.end;
+        let blank = Items { buffer: self.filled.buffer.clone(), range: next..next };
+        std::mem::replace(&mut self.filled, blank)
+    }
+
+    /// Fills all columns with `elements`, given row by row.
+    pub(crate) fn fill(mut self, mut elements: Vec<T>) -> Items<T> {
+        let (room, rows) = (self.room(), self.filled.buffer.rows);
+        assert!(self.filled.range.is_empty() && elements.len() == rows * room.len());
+        for row in 0..rows {
+            // SAFETY: `elements` has `room.len()` elements for each row, and the places are this part's own and blank.
+            unsafe {
+                let from = elements.as_ptr().add(row * room.len());
+                ptr::copy_nonoverlapping(from, self.filled.buffer.at(row, room.start), room.len());
+            }
+        }
+        // SAFETY: the elements have moved; the vector keeps only its allocation. Nothing above can panic half-way.
+        unsafe { elements.set_len(0) };
+        self.filled.range = room;
+        self.filled
+    }
+}
+
+/// Counts the items that went through a strip, when it ends and when an item panics.
+struct Strip<'a, A, R> {
+    items: Option<&'a mut Items<A>>,
+    output: &'a mut Output<R>,
+    taken: usize,
+    filled: usize,
+}
+
+impl<A, R> Drop for Strip<'_, A, R> {
+    fn drop(&mut self) {
+        if let Some(items) = &mut self.items {
+            items.range.start += self.taken;
+        }
+        self.output.filled.range.end += self.filled;
+    }
+}
+
+/// Moves the next `count` items through `function` into `output`. If it panics, the items before are in `output`, the
+/// one that panicked is gone, and the rest are still there.
+#[inline(always)]
+pub(crate) fn map_owned<A, R>(
+    items: &mut Items<A>,
+    output: &mut Output<R>,
+    count: usize,
+    mut function: impl FnMut(A) -> R,
+) {
+    assert!(items.buffer.rows == 1 && output.filled.buffer.rows == 1);
+    assert!(count <= items.range.len() && count <= output.room().len());
+    let from = items.buffer.at(0, items.range.start);
+    let to = output.filled.buffer.at(0, output.filled.range.end);
+    let mut strip = Strip { items: Some(items), output, taken: 0, filled: 0 };
+    for i in 0..count {
+        // SAFETY: `from` has `count` items of this part, each read once and counted as taken before anything can
+        // panic; `to` has as many blank places of this part, each written once and counted as filled afterwards.
+        unsafe {
+            let item = from.add(i).read();
+            strip.taken = i + 1;
+            to.add(i).write(function(item));
+            strip.filled = i + 1;
+        }
+    }
+}
+
+/// Runs `function` over borrowed items into `output`; the same promises.
+#[inline(always)]
+pub(crate) fn map_borrowed<A, R>(items: &[A], output: &mut Output<R>, mut function: impl FnMut(&A) -> R) {
+    assert!(output.filled.buffer.rows == 1 && items.len() <= output.room().len());
+    let to = output.filled.buffer.at(0, output.filled.range.end);
+    let mut strip = Strip::<A, R> { items: None, output, taken: 0, filled: 0 };
+    for (i, item) in items.iter().enumerate() {
+        // SAFETY: `to` has `items.len()` blank places of this part, each written once and counted afterwards.
+        unsafe { to.add(i).write(function(item)) };
+        strip.filled = i + 1;
+    }
+}
+
+/// Opens the latch when the last share of it is dropped.
+struct Lease(Arc<Latch>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// Waits, whichever way the lender's frame is left, until nothing is lent any more.
+struct Lender(Arc<Latch>);
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+fn lend<V, O>(value: impl FnOnce(Arc<Lease>) -> V, body: impl FnOnce(V) -> O) -> O {
+    let lender = Lender(Arc::new(Latch::new()));
+    body(value(Arc::new(Lease(lender.0.clone()))))
+}
+
+/// A slice on loan; see [`lend_slice`].
+#[derive(Clone)]
+pub(crate) struct LentSlice<A> {
+    slice: NonNull<[A]>,
+    _lease: Arc<Lease>,
+}
+
+// SAFETY: it gives shared access to the items only, and `lend_slice`, which alone makes it, asks for `A: Sync`. (Asking
+// here would ask it of every list call, lent or not.)
+unsafe impl<A> Send for LentSlice<A> {}
+// SAFETY: as above.
+unsafe impl<A> Sync for LentSlice<A> {}
+
+impl<A> LentSlice<A> {
+    pub(crate) fn get(&self) -> &[A] {
+        // SAFETY: the slice is borrowed for as long as `lend_slice` runs, and that waits for this lease to be dropped.
+        unsafe { self.slice.as_ref() }
+    }
+}
+
+/// Lends `slice` to threads without a lifetime. Returns after `body` has and every clone of the loan is dropped.
+pub(crate) fn lend_slice<A: Sync, O>(slice: &[A], body: impl FnOnce(LentSlice<A>) -> O) -> O {
+    lend(|lease| LentSlice { slice: NonNull::from(slice), _lease: lease }, body)
+}
+
+/// A matrix on loan; see [`lend_matrix`].
+#[derive(Clone)]
+pub(crate) struct LentMatrix<T> {
+    view: RawArrayView<T, Ix2>,
+    _lease: Arc<Lease>,
+}
+
+// SAFETY: it gives shared access to the elements only, which `T: Sync` allows from any thread.
+unsafe impl<T: Sync> Send for LentMatrix<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for LentMatrix<T> {}
+
+impl<T> LentMatrix<T> {
+    pub(crate) fn view(&self) -> ArrayView2<'_, T> {
+        // SAFETY: the view is borrowed for as long as `lend_matrix` runs, and that waits for this lease to be dropped.
+        unsafe { self.view.clone().deref_into_view() }
+    }
+}
+
+/// Lends the matrix behind `view` to threads without a lifetime. Returns after `body` has and every clone of the loan
+/// is dropped.
+pub(crate) fn lend_matrix<T, O>(view: ArrayView2<'_, T>, body: impl FnOnce(LentMatrix<T>) -> O) -> O {
+    lend(|lease| LentMatrix { view: view.raw_view().clone(), _lease: lease }, body)
+}
+
+#[cfg(test)]
+#[path = "lend_tests.rs"]
+mod tests;

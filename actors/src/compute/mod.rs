@@ -1,0 +1,7 @@
+//! Where user code runs: the threads, what they are lent, and how their panics are caught.
+
+pub(crate) mod catch;
+pub(crate) mod latch;
+pub(crate) mod lend;
+pub(crate) mod port;
+pub(crate) mod thread;

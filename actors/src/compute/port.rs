@@ -1,0 +1,89 @@
+//! The door of a compute thread: one chunk at a time is put in, without a lock being waited for on the way out.
+
+use std::{
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, Thread},
+};
+
+use distfun_core::{
+    engine::Chunk,
+    ids::{Generation, WorkerId},
+};
+
+use super::latch::spin_until;
+use crate::job::SharedJob;
+
+/// Where one life of a slot is handed its chunks.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) worker: WorkerId,
+    pub(crate) generation: Generation,
+    chunk: Mutex<Option<Chunk<SharedJob>>>,
+    /// A chunk or a release has come.
+    news: AtomicBool,
+    released: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Port {
+    pub(crate) fn new(worker: WorkerId, generation: Generation) -> Self {
+        Self {
+            worker,
+            generation,
+            chunk: Mutex::new(None),
+            news: AtomicBool::new(false),
+            released: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        }
+    }
+
+    /// The calling thread is the one that takes chunks from here.
+    pub(crate) fn attach(&self) {
+        self.thread.set(thread::current()).expect("one thread per port");
+    }
+
+    pub(crate) fn put(&self, chunk: Chunk<SharedJob>) {
+        *self.chunk.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
+        self.tell();
+    }
+
+    /// Asks the thread to end.
+    pub(crate) fn release(&self) {
+        self.released.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+
+    fn tell(&self) {
+        self.news.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Waits for the next chunk: awake for a moment, then asleep. None when released.
+    pub(crate) fn take(&self) -> Option<Chunk<SharedJob>> {
+        loop {
+            let told = || self.news.load(Ordering::Acquire) || self.is_released();
+            if !spin_until(told) {
+                while !told() {
+                    thread::park();
+                }
+            }
+            // Before the look into the door: what is put in after it sets the flag again.
+            self.news.store(false, Ordering::Release);
+            if let Some(chunk) = self.chunk.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Some(chunk);
+            }
+            if self.is_released() {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A compute thread: takes chunks from its port, runs them, and reports to the engine.
+
+use std::{
+    cell::Cell,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Instant,
+};
+
+use distfun_core::{
+    engine::{ChunkDone, Death, Event},
+    failure::Ending,
+    ids::WorkerId,
+};
+
+use super::port::Port;
+use crate::{job::Progress, pool::Pool};
+
+thread_local! {
+    static WORKER: Cell<Option<WorkerId>> = const { Cell::new(None) };
+}
+
+/// The worker whose compute thread this is, if it is one. Calls made here run here, on the slot they have.
+pub(crate) fn current_worker() -> Option<WorkerId> {
+    WORKER.get()
+}
+
+/// How a compute thread ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It was released.
+    Released,
+    /// It died inside user code; the engine has been told.
+    Died,
+    /// A newer thread has taken its slot.
+    Replaced,
+}
+
+/// Runs until released; the body of a compute thread.
+pub(crate) fn run(pool: &Arc<Pool>, port: &Port) -> Exit {
+    WORKER.set(Some(port.worker));
+    port.attach();
+    let mut next = pool.step_at(port, Event::SlotReady(port.worker, port.generation));
+    loop {
+        let Some(chunk) = next.take().or_else(|| port.take()) else { return Exit::Released };
+        let start = Instant::now();
+        let mut progress = Progress::new(chunk.range.start);
+        let job = chunk.handle.clone();
+        let run = || job.run(&chunk, Some(port.worker), &mut progress);
+        if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
+            // Only a panic in our own code, or one that a test injects, comes this far.
+            job.note_progress(&progress);
+            let Progress { reached, failures, blamed_is_kept, .. } = progress;
+            let death = Death { reached, failures, blamed_is_kept };
+            drop((job, chunk));
+            pool.step_at(port, Event::SlotLost(port.worker, port.generation, Some(death)));
+            return Exit::Died;
+        }
+        job.note_progress(&progress);
+        if job.core().is_abandoned() {
+            pool.cancel(job.core().id, Ending::Cancelled);
+        }
+        let Progress { reached, failures, first_failure, .. } = progress;
+        let done = ChunkDone { reached, failures, first_failure, elapsed: start.elapsed() };
+        // The job may be lent input: let go of it before its caller can be told.
+        drop((job, chunk));
+        next = pool.step_at(port, Event::ChunkDone(port.worker, port.generation, done));
+        if next.is_none() && !pool.is_current(port) {
+            return if port.is_released() { Exit::Released } else { Exit::Replaced };
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The public face: `distribute!`, its builder, and the distributed functions that it builds.
+
+use std::{fmt, sync::Arc};
+
+use distfun_core::{
+    failure::Ending,
+    function::{ColumnsFunction, RefFunction, ValueFunction},
+    options::{Overrides, Settings},
+};
+
+use crate::{
+    call::{ColumnResult, Scoped},
+    error::{BuildError, EndError},
+    input::{Columns, ColumnsInput, List, MapInput, Start},
+    kernel::{ColumnKernel, ListKernel, by_columns, by_ref, by_value},
+    lifecycle::Lifecycle,
+    messages::ShutdownReport,
+    options::options,
+    pool::cpus,
+};
+
+/// Makes a distributed function from any function: `distribute!(f)` returns a [`DistributeBuilder`].
+///
+/// `f` is the path of a function, your own or another crate's, or a closure that captures nothing; it needs no
+/// attribute. It takes, by what it looks like,
+/// - one item by value or by reference: `fn(A) -> R`, `fn(&A) -> R`; built, a [`DistributedFunction<A, R>`];
+/// - a block of columns: `fn(ArrayView2<T>) -> Array1<R>` with one value per column, or `-> Array2<R>` (K x n) with one
+///   column per column; built, a [`ColumnFunction<T, Y>`];
+///
+/// each also with a last argument `&Context`. Items and results implement serde, which lets them travel to other
+/// machines one day; [`distribute_local`] and its relatives need no serde and may capture.
+///
+/// ```
+/// use distfun::prelude::*;
+///
+/// fn root(x: f64) -> f64 {
+///     x.sqrt()
+/// }
+///
+/// let roots = distribute!(root).max_cpu(2).build()?.map([4.0, 9.0]).wait()?;
+/// assert_eq!(roots, [2.0, 3.0]);
+/// # Ok::<(), distfun::Error>(())
+/// ```
+///
+/// # When the compiler objects
+/// - *`can't capture dynamic environment`* (E0434): the closure uses a variable from outside; pass it in the items, or
+///   use [`distribute_local`].
+/// - *`can't use generic parameters from outer item`* (E0401): `f` depends on a type parameter of the function around
+///   it; name the type (`distribute!(f::<f64>)`) or use [`distribute_local`].
+/// - *`type annotations needed`* (E0282, E0283): a closure's argument has no type, or `f` is generic; write
+///   `|x: f64| …` or `f::<f64>`.
+/// - *`the size for values of type str cannot be known`* (E0277): the argument is unsized, as in `fn(&str)`; wrap it:
+///   `distribute!(|s: String| f(&s))`.
+#[macro_export]
+macro_rules! distribute {
+    ($function:expr) => {
+        $crate::DistributeBuilder::new($crate::function!($function))
+    };
+}
+
+/// The function alone, for [`Distribute`](crate::Distribute) messages: a [`ListKernel`] or [`ColumnKernel`]. Takes what
+/// [`distribute!`](crate::distribute) takes.
+#[macro_export]
+macro_rules! function {
+    ($function:expr) => {{
+        $crate::__private::inventory::submit! {
+            $crate::__private::Entry {
+                path: || ::std::any::type_name_of_val(&$function),
+                site: ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!()),
+                run: |context, arguments| $crate::__private::run($function, context, arguments),
+            }
+        }
+        $crate::__private::kernel($function, ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!()))
+    }};
+}
+
+/// Distributes a function or closure over this machine only: it may capture, and its types need no serde.
+///
+/// Takes one item by value, optionally also `&Context`. Asking it for other machines is a compile error.
+///
+/// ```
+/// use distfun::prelude::*;
+///
+/// let factor = 3;
+/// let tripled = distribute_local(move |x: i32| factor * x).build()?.map(0..4).wait()?;
+/// assert_eq!(tripled, [0, 3, 6, 9]);
+/// # Ok::<(), distfun::Error>(())
+/// ```
+pub fn distribute_local<F, A, X>(function: F) -> DistributeBuilder<ListKernel<A, F::Out>>
+where
+    F: ValueFunction<A, X>,
+    F::Out: Send + 'static,
+    A: Send + 'static,
+    X: 'static,
+{
+    DistributeBuilder::new(by_value(function, std::any::type_name::<F>()))
+}
+
+/// As [`distribute_local`], for a function that takes its item by reference.
+pub fn distribute_local_ref<F, A, X>(function: F) -> DistributeBuilder<ListKernel<A, F::Out>>
+where
+    F: RefFunction<A, X>,
+    F::Out: Send + 'static,
+    A: Send + 'static,
+    X: 'static,
+{
+    DistributeBuilder::new(by_ref(function, std::any::type_name::<F>()))
+}
+
+/// As [`distribute_local`], for a function over columns.
+pub fn distribute_local_columns<F, T, X>(function: F) -> DistributeBuilder<ColumnKernel<T, F::Out>>
+where
+    F: ColumnsFunction<T, X>,
+    F::Out: ColumnResult,
+    T: Send + Sync + 'static,
+    X: 'static,
+{
+    DistributeBuilder::new(by_columns(function, std::any::type_name::<F>()))
+}
+
+/// Options of a distributed function; `K` says which kind it is. Made by [`distribute!`](crate::distribute).
+///
+/// What the builder says goes before the `DISTFUN_*` environment, and that before the defaults.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until .build()"]
+pub struct DistributeBuilder<K> {
+    kernel: K,
+    told: Overrides,
+    sequential: bool,
+}
+
+impl<K> DistributeBuilder<K> {
+    #[doc(hidden)]
+    pub fn new(kernel: K) -> Self {
+        Self { kernel, told: Overrides::default(), sequential: false }
+    }
+
+    options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority);
+
+    /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results, failures and
+    /// random numbers are the same. Default: no.
+    pub fn sequential(mut self, yes: bool) -> Self {
+        self.sequential = yes;
+        self
+    }
+
+    fn lifecycle(&self) -> Result<Arc<Lifecycle>, BuildError> {
+        let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
+        Ok(Arc::new(Lifecycle::new(settings, self.sequential)))
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<A, R>> {
+    /// Checks the options. Starts nothing: the slots start with the first call.
+    ///
+    /// # Errors
+    /// [`BuildError::Settings`] names an option or environment variable that can't hold.
+    pub fn build(self) -> Result<DistributedFunction<A, R>, BuildError> {
+        Ok(DistributedFunction { lifecycle: self.lifecycle()?, kernel: self.kernel })
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<Vec<A>, Vec<R>>> {
+    /// Gives the function, which takes and returns a list, a whole chunk of items at once. A result of another length
+    /// fails the chunk's items, and so does a panic.
+    ///
+    /// ```
+    /// use distfun::prelude::*;
+    ///
+    /// fn doubled(items: Vec<u32>) -> Vec<u32> {
+    ///     items.iter().map(|x| 2 * x).collect()
+    /// }
+    ///
+    /// assert_eq!(distribute!(doubled).accept_lists().build()?.map(0..4u32).wait()?, [0, 2, 4, 6]);
+    /// # Ok::<(), distfun::Error>(())
+    /// ```
+    pub fn accept_lists(self) -> DistributeBuilder<ListKernel<A, R>> {
+        DistributeBuilder { kernel: self.kernel.over_lists(), told: self.told, sequential: self.sequential }
+    }
+}
+
+impl<T: Send + Sync + 'static, Y: ColumnResult> DistributeBuilder<ColumnKernel<T, Y>> {
+    /// Checks the options. Starts nothing: the slots start with the first call.
+    ///
+    /// # Errors
+    /// [`BuildError::Settings`] names an option or environment variable that can't hold.
+    pub fn build(self) -> Result<ColumnFunction<T, Y>, BuildError> {
+        Ok(ColumnFunction { lifecycle: self.lifecycle()?, kernel: self.kernel })
+    }
+}
+
+/// A function over the items of a list, distributed over the slots it owns. Clones share them.
+///
+/// # Endings
+/// | | slots and memory | running calls | later calls return |
+/// |---|---|---|---|
+/// | `endaftercall` (default) | freed after the first call | - | `Ending::EndedAfterCall` |
+/// | [`finished`](Self::finished) | freed | return with what they finished | `Ending::Finished` |
+/// | [`shutdown`](Self::shutdown) | freed | return with what they finished | `Ending::ShutDown` |
+/// | dropping the last clone | freed when no [`Call`](crate::Call) is left | go on | - |
+pub struct DistributedFunction<A, R> {
+    lifecycle: Arc<Lifecycle>,
+    kernel: ListKernel<A, R>,
+}
+
+impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
+    /// Runs the function on every item. Results come in input order; an `Err` that it returns is an ordinary result.
+    ///
+    /// Owned items give a [`Call`](crate::Call), which has started; a borrowed slice gives a
+    /// [`Scoped`], which starts in its `wait`. An empty input returns at once and starts nothing. Inside a distributed
+    /// function the call runs on the slot it has, before this returns.
+    ///
+    /// It never fails or panics itself: errors come from `wait` or `.await`.
+    pub fn map<I: MapInput<A, M>, M>(&self, items: I) -> I::Handle<Vec<R>> {
+        items.start(self.start(Vec::new()))
+    }
+
+    /// The same, filling `results` and reusing its allocation, which saves the time to get fresh memory from the
+    /// operating system. It runs in `wait`; if the call does not end well, `results` is left empty.
+    pub fn map_into<'a, I: MapInput<A, M> + 'a, M>(&self, items: I, results: &'a mut Vec<R>) -> Scoped<'a, Vec<R>, ()> {
+        let this = self.clone();
+        Scoped::new(move || {
+            let reuse = std::mem::take(results);
+            *results = items.run(this.start(reuse))?;
+            Ok(())
+        })
+    }
+
+    fn start(&self, reuse: Vec<R>) -> Start<List<A>, Vec<R>> {
+        let Self { lifecycle, kernel } = self.clone();
+        Start::new(move |List(items)| {
+            lifecycle.call(kernel.name(), items.len(), false, |core| kernel.prepare(core, items, reuse))
+        })
+    }
+
+    /// Ends this distributed function: running calls return with what they finished, and the slots and their memory
+    /// are freed, within two seconds. Idempotent.
+    ///
+    /// # Errors
+    /// [`EndError::StillRunning`] if a thread is stuck inside an item; everything else is freed.
+    pub fn finished(&self) -> Result<(), EndError> {
+        self.lifecycle.end(Ending::Finished)
+    }
+
+    /// As [`finished`](Self::finished), on every machine.
+    ///
+    /// # Errors
+    /// As [`finished`](Self::finished).
+    pub fn shutdown(&self) -> Result<ShutdownReport, EndError> {
+        self.lifecycle.end(Ending::ShutDown).map(|()| ShutdownReport::local())
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static, E> DistributedFunction<A, Result<R, E>>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    /// Runs the function on every item; the first failure in input order, an `Err` or a panic, ends the call. Then items
+    /// after it are not started any more, and the error has just that failure, whose
+    /// [`FailureCause::Returned`](crate::FailureCause) can be downcast to `E`.
+    ///
+    /// ```
+    /// use distfun::prelude::*;
+    ///
+    /// fn parse(text: String) -> Result<u32, std::num::ParseIntError> {
+    ///     text.parse()
+    /// }
+    ///
+    /// let texts = ["1", "two", "3"].map(String::from);
+    /// let error = distribute!(parse).build()?.try_map(texts).wait().unwrap_err();
+    /// assert_eq!(error.failed()[0].index, 1);
+    /// # Ok::<(), distfun::Error>(())
+    /// ```
+    pub fn try_map<I: MapInput<A, M>, M>(&self, items: I) -> I::Handle<Vec<R>> {
+        let Self { lifecycle, kernel } = self.clone();
+        items.start(Start::new(move |List(items)| {
+            lifecycle.call(kernel.name(), items.len(), true, |core| kernel.prepare_try(core, items))
+        }))
+    }
+}
+
+/// A function over the columns of a matrix, distributed over the slots it owns. Clones share them. It ends as a
+/// [`DistributedFunction`] does.
+pub struct ColumnFunction<T, Y> {
+    lifecycle: Arc<Lifecycle>,
+    kernel: ColumnKernel<T, Y>,
+}
+
+impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
+    /// Runs the function on blocks of the columns of `x` (D x N) and pastes the results together: equal to `fun(x)`.
+    ///
+    /// Blocks are views in the memory order of `x`, never copies, and differ in width by at most one column. The result
+    /// is bit-equal to `fun(x)` if the function's arithmetic for a column does not depend on the block's width. A D x 0
+    /// matrix is given to the function once, in the calling thread. A K x N result is laid out as the function's own
+    /// results are. A block that panics is halved until the columns that panic stand alone; so on a panic the function
+    /// sees some columns more than once.
+    ///
+    /// Owned input (`Array2`, `ArcArray2`, `Arc<Array2>`) gives a [`Call`](crate::Call), which has started; `&Array2`
+    /// and views give a [`Scoped`], which starts in its `wait`.
+    ///
+    /// ```
+    /// use distfun::prelude::*;
+    /// use ndarray::{Array1, Array2, ArrayView2, Axis};
+    ///
+    /// fn sums(x: ArrayView2<f64>) -> Array1<f64> {
+    ///     x.sum_axis(Axis(0))
+    /// }
+    ///
+    /// let x = Array2::from_shape_fn((3, 1000), |(i, j)| (i * j) as f64);
+    /// assert_eq!(distribute!(sums).build()?.columns(&x).wait()?, sums(x.view()));
+    /// # Ok::<(), distfun::Error>(())
+    /// ```
+    pub fn columns<X: ColumnsInput<T>>(&self, x: X) -> X::Handle<Y> {
+        x.start(self.start(Vec::new()))
+    }
+
+    /// The same, replacing `y` by the result and reusing its allocation. It runs in `wait`; if the call does not end
+    /// well, `y` is left empty.
+    pub fn columns_into<'a, X: ColumnsInput<T> + 'a>(&self, x: X, y: &'a mut Y) -> Scoped<'a, Y, ()> {
+        let this = self.clone();
+        Scoped::new(move || {
+            let empty = Y::from_elements(Vec::new(), 1, 0, false);
+            let reuse = std::mem::replace(y, empty).into_buffer();
+            *y = x.run(this.start(reuse))?;
+            Ok(())
+        })
+    }
+
+    fn start(&self, reuse: Vec<Y::Elem>) -> Start<Columns<T>, Y> {
+        let Self { lifecycle, kernel } = self.clone();
+        Start::new(move |Columns(x)| {
+            let columns = x.view().ncols();
+            lifecycle.call(kernel.name(), columns, false, |core| kernel.prepare(core, x, reuse))
+        })
+    }
+
+    /// As [`DistributedFunction::finished`].
+    ///
+    /// # Errors
+    /// [`EndError::StillRunning`] if a thread is stuck inside an item; everything else is freed.
+    pub fn finished(&self) -> Result<(), EndError> {
+        self.lifecycle.end(Ending::Finished)
+    }
+
+    /// As [`DistributedFunction::shutdown`].
+    ///
+    /// # Errors
+    /// As [`finished`](Self::finished).
+    pub fn shutdown(&self) -> Result<ShutdownReport, EndError> {
+        self.lifecycle.end(Ending::ShutDown).map(|()| ShutdownReport::local())
+    }
+}
+
+impl<A, R> Clone for DistributedFunction<A, R> {
+    fn clone(&self) -> Self {
+        Self { lifecycle: self.lifecycle.clone(), kernel: self.kernel.clone() }
+    }
+}
+
+impl<T, Y> Clone for ColumnFunction<T, Y> {
+    fn clone(&self) -> Self {
+        Self { lifecycle: self.lifecycle.clone(), kernel: self.kernel.clone() }
+    }
+}
+
+impl<A, R> fmt::Debug for DistributedFunction<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DistributedFunction").field(&self.kernel).finish()
+    }
+}
+
+impl<T, Y> fmt::Debug for ColumnFunction<T, Y> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ColumnFunction").field(&self.kernel).finish()
+    }
+}

@@ -1,0 +1,198 @@
+//! One error per operation, and [`Error`], into which all of them convert.
+
+use std::{error, fmt, io, ops::Deref};
+
+use actix::MailboxError;
+use distfun_core::{
+    failure::{Ending, ItemFailure},
+    ids::WorkerId,
+    options::SettingsError,
+};
+
+use crate::call::Output;
+
+/// Any error of distfun, for a `main` or a service that passes them on with `?`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A distributed function could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A Manager could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A call did not end with all results. What it did finish stayed with the [`CallError`] this was made from.
+    #[error(transparent)]
+    Call(#[from] Box<CallFailure>),
+    /// Ending took too long.
+    #[error(transparent)]
+    End(#[from] EndError),
+    /// The Manager is gone.
+    #[error("the Manager did not answer; has its last handle been dropped?")]
+    Mailbox(#[from] MailboxError),
+}
+
+/// A distributed function could not be built. Nothing has been started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting, from the builder or the environment, can't hold.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// A Manager could not be started. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting, from the builder or the environment, can't hold.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The operating system gave no thread; raise its limit on threads or memory, or end other programs.
+    #[error("the Manager's thread could not be started")]
+    Thread(#[source] io::Error),
+    /// The thread was there but its runtime failed (out of file descriptors, for example); the log has the text.
+    #[error("the Manager failed while starting; see the log")]
+    Failed,
+}
+
+/// `finished` or `shutdown` did not end everything within two seconds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndError {
+    /// These workers are inside an item that does not return. They are abandoned: each ends when its item does, and
+    /// takes no more work. Everything else is freed.
+    #[error("worker(s) {} are still inside an item and are abandoned; they end when it returns", list(.workers))]
+    StillRunning {
+        /// The workers.
+        workers: Vec<WorkerId>,
+    },
+}
+
+fn list(workers: &[WorkerId]) -> String {
+    workers.iter().map(WorkerId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A call that did not end with all results: how it ended, which items failed, and the results that are there.
+///
+/// It derefs to [`CallFailure`], the part without the results.
+pub struct CallError<O: Output> {
+    failure: Box<CallFailure>,
+    finished: O::Finished,
+}
+
+/// A [`CallError`] without the results, and so without their type.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CallFailure {
+    /// Name of the function.
+    pub function: &'static str,
+    /// How the call ended; its text says what to do next.
+    pub ending: Ending,
+    /// Number of items in the call.
+    pub items: usize,
+    /// Number of items with a result.
+    pub finished_count: usize,
+    /// The items that failed, in input order.
+    pub failed: Vec<ItemFailure>,
+}
+
+impl<O: Output> CallError<O> {
+    pub(crate) fn new(failure: CallFailure, finished: O::Finished) -> Self {
+        Self { failure: Box::new(failure), finished }
+    }
+
+    /// How the call ended; its text says what to do next.
+    pub fn ending(&self) -> Ending {
+        self.failure.ending
+    }
+
+    /// The items that failed, in input order.
+    pub fn failed(&self) -> &[ItemFailure] {
+        &self.failure.failed
+    }
+
+    /// The results that are there, with their positions in the input.
+    pub fn finished(&self) -> &O::Finished {
+        &self.finished
+    }
+
+    /// The same by value.
+    pub fn into_finished(self) -> O::Finished {
+        self.finished
+    }
+
+    /// Everything but the results.
+    pub fn into_failure(self) -> Box<CallFailure> {
+        self.failure
+    }
+}
+
+impl<O: Output> Deref for CallError<O> {
+    type Target = CallFailure;
+    fn deref(&self) -> &CallFailure {
+        &self.failure
+    }
+}
+
+impl<O: Output> fmt::Debug for CallError<O> {
+    /// Without the results: a user's data stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallError").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+impl<O: Output> fmt::Display for CallError<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
+    }
+}
+
+impl<O: Output> error::Error for CallError<O> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+impl<O: Output> From<CallError<O>> for Error {
+    fn from(error: CallError<O>) -> Self {
+        Self::Call(error.failure)
+    }
+}
+
+impl fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.function)?;
+        match (self.ending, self.failed.as_slice()) {
+            (Ending::ItemsFailed, [first, ..]) => {
+                write!(f, "{} of {} items failed; first {first}", self.failed.len(), self.items)
+            }
+            (Ending::FirstFailure(_), [.., last]) => write!(f, "{last}"),
+            (ending, _) => {
+                write!(f, "{ending}")?;
+                if self.finished_count > 0 {
+                    write!(f, " ({} of {} items have results)", self.finished_count, self.items)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl error::Error for CallFailure {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.failed.first().and_then(|failure| failure.source())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_cross_threads() {
+        fn holds<T: Send + Sync + 'static>() {}
+        holds::<Error>();
+        holds::<CallError<Vec<u8>>>();
+    }
+}

@@ -1,0 +1,351 @@
+//! One call as the compute threads see it: something with items, whatever their types.
+
+mod columns;
+mod list;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::{Deref, Range},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use distfun_core::{
+    engine::{CallSpec, Chunk, Priority, Shape},
+    failure::{Ending, ItemFailure},
+    function::Context,
+    ids::{CallId, WorkerId},
+    options::Settings,
+};
+
+pub(crate) use columns::{ColumnJob, ColumnLoop, Columns, Matrix};
+pub(crate) use list::{Input, ListInput, ListJob, ListLoop};
+
+use crate::compute::{catch::contain, latch::Latch};
+
+/// What a compute thread has done of a chunk; it survives the thread's death.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Where the chunk began.
+    pub(crate) start: usize,
+    /// Items before this one have their outcome.
+    pub(crate) reached: usize,
+    pub(crate) failures: Vec<ItemFailure>,
+    pub(crate) first_failure: Option<usize>,
+    /// While an item runs: whether its input would survive the thread.
+    pub(crate) blamed_is_kept: Option<bool>,
+}
+
+impl Progress {
+    pub(crate) fn new(start: usize) -> Self {
+        Self { start, reached: start, failures: Vec::new(), first_failure: None, blamed_is_kept: None }
+    }
+}
+
+/// A call's items, function and results.
+pub(crate) trait Job: Send + Sync {
+    fn core(&self) -> &JobCore;
+
+    /// Runs the items of `chunk`, or as many as the budget allows, on this thread, and notes in `progress` how far it
+    /// came. Panics of the function are caught.
+    fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress);
+
+    /// How the items may be cut.
+    fn shape(&self) -> Shape;
+
+    fn note_progress(&self, progress: &Progress) {
+        let core = self.core();
+        core.done.fetch_add(progress.reached - progress.start, Ordering::Relaxed);
+        core.failed.fetch_add(progress.failures.len(), Ordering::Relaxed);
+    }
+}
+
+/// A job that several threads hold. Letting go of it may drop values of the user's, whose panics are contained.
+#[derive(Clone)]
+pub(crate) struct SharedJob(Option<Arc<dyn Job>>);
+
+impl SharedJob {
+    pub(crate) fn new(job: Arc<dyn Job>) -> Self {
+        Self(Some(job))
+    }
+}
+
+impl Deref for SharedJob {
+    type Target = dyn Job;
+    fn deref(&self) -> &(dyn Job + 'static) {
+        &**self.0.as_ref().expect("only drop takes the job out")
+    }
+}
+
+impl Drop for SharedJob {
+    fn drop(&mut self) {
+        let job = self.0.take();
+        contain(|| drop(job));
+    }
+}
+
+impl fmt::Debug for SharedJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedJob({})", self.core().id)
+    }
+}
+
+/// What every job has, whatever its types.
+pub(crate) struct JobCore {
+    pub(crate) id: CallId,
+    pub(crate) function: &'static str,
+    pub(crate) items: usize,
+    pub(crate) seed: u64,
+    pub(crate) verbose: bool,
+    pub(crate) started: Instant,
+    priority: Priority,
+    stops_at_failure: bool,
+    ends_pool: bool,
+    /// Set when the call has ended: what still runs should stop.
+    stop: AtomicBool,
+    done: AtomicUsize,
+    failed: AtomicUsize,
+    end: Mutex<End>,
+    ended: Latch,
+}
+
+#[derive(Default)]
+struct End {
+    outcome: Option<Outcome>,
+    took: Duration,
+    waker: Option<Waker>,
+    callback: Option<Box<dyn FnOnce() + Send>>,
+    /// Says whether anybody still waits for the answer.
+    is_abandoned: Option<Box<dyn Fn() -> bool + Send>>,
+}
+
+/// How a call ended, as the engine said.
+pub(crate) struct Outcome {
+    pub(crate) ending: Ending,
+    pub(crate) failures: Vec<ItemFailure>,
+}
+
+impl JobCore {
+    pub(crate) fn new(
+        function: &'static str,
+        items: usize,
+        settings: &Settings,
+        stops_at_failure: bool,
+        ends_pool: bool,
+    ) -> Self {
+        Self {
+            id: next_call_id(),
+            function,
+            items,
+            seed: settings.seed,
+            verbose: settings.verbose,
+            started: Instant::now(),
+            priority: settings.priority,
+            stops_at_failure,
+            ends_pool,
+            stop: AtomicBool::new(false),
+            done: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+            end: Mutex::default(),
+            ended: Latch::new(),
+        }
+    }
+
+    pub(crate) fn with_id(mut self, id: CallId) -> Self {
+        self.id = id;
+        self
+    }
+
+    pub(crate) fn spec(&self, handle: SharedJob, shape: Shape) -> CallSpec<SharedJob> {
+        CallSpec {
+            id: self.id,
+            handle,
+            function: self.function,
+            items: self.items,
+            shape,
+            priority: self.priority,
+            stops_at_failure: self.stops_at_failure,
+            ends_engine: self.ends_pool,
+        }
+    }
+
+    pub(crate) fn context(&self, worker: Option<WorkerId>) -> Context<'_> {
+        Context::new(self.seed, worker, &self.stop)
+    }
+
+    /// Whether items that have not started are wanted no more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stops_at_failure(&self) -> bool {
+        self.stops_at_failure
+    }
+
+    /// Items that have an outcome, and how many of them failed.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.is_open()
+    }
+
+    /// How long the call took, or has taken so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        if self.is_ended() { self.lock().took } else { self.started.elapsed() }
+    }
+
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.lock().outcome.as_ref().map(|outcome| outcome.ending)
+    }
+
+    /// Called once, with what the engine decided.
+    pub(crate) fn finish(&self, ending: Ending, failures: Vec<ItemFailure>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut end = self.lock();
+        end.took = self.started.elapsed();
+        end.outcome = Some(Outcome { ending, failures });
+        let (waker, callback) = (end.waker.take(), end.callback.take());
+        end.is_abandoned = None;
+        drop(end);
+        self.ended.open();
+        // Both run code of the user's or of a runtime.
+        contain(|| {
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            if let Some(callback) = callback {
+                callback();
+            }
+        });
+    }
+
+    /// Waits for the end of the call; without a limit for as long as it takes.
+    pub(crate) fn wait(&self, limit: Option<Instant>) -> bool {
+        match limit {
+            None => {
+                self.ended.wait();
+                true
+            }
+            Some(limit) => self.ended.wait_until(limit),
+        }
+    }
+
+    pub(crate) fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+        let mut end = self.lock();
+        if end.outcome.is_some() {
+            return Poll::Ready(());
+        }
+        end.waker = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// Calls `callback` at the end, or now if that has come.
+    pub(crate) fn when_ended(
+        &self,
+        callback: impl FnOnce() + Send + 'static,
+        is_abandoned: impl Fn() -> bool + Send + 'static,
+    ) {
+        let mut end = self.lock();
+        if end.outcome.is_none() {
+            end.callback = Some(Box::new(callback));
+            end.is_abandoned = Some(Box::new(is_abandoned));
+        } else {
+            drop(end);
+            callback();
+        }
+    }
+
+    /// Whether the one who asked has gone away without cancelling (a dropped message future).
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.lock().is_abandoned.as_ref().is_some_and(|gone| gone())
+    }
+
+    /// The failures and the ending, once.
+    pub(crate) fn take_outcome(&self) -> Outcome {
+        let taken = Outcome { ending: Ending::Cancelled, failures: Vec::new() };
+        self.lock().outcome.replace(taken).expect("a call's outcome is asked for after its end")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number no other call of this process has.
+pub(crate) fn next_call_id() -> CallId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    CallId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs all of `job` on this thread, in order: nested calls, empty ones, and `.sequential()`.
+pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
+    let core = job.core();
+    let mut progress = Progress::new(0);
+    while progress.reached < core.items && progress.first_failure.is_none() {
+        let chunk = Chunk { handle: job.clone(), range: progress.reached..core.items, attempt: 1 };
+        progress.start = progress.reached;
+        job.run(&chunk, worker, &mut progress);
+    }
+    progress.start = 0;
+    job.note_progress(&progress);
+    let ending = match progress.first_failure {
+        Some(index) if core.stops_at_failure => Ending::FirstFailure(index),
+        _ if !progress.failures.is_empty() => Ending::ItemsFailed,
+        _ => Ending::Complete,
+    };
+    core.finish(ending, progress.failures);
+}
+
+/// Parts of an input or output by where they start, to be taken by range.
+pub(crate) struct Shelf<P>(BTreeMap<usize, P>);
+
+impl<P> Default for Shelf<P> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+/// A part that can be cut in two.
+pub(crate) trait Part {
+    fn range(&self) -> Range<usize>;
+    fn cut(&mut self, at: usize) -> Self;
+}
+
+impl<P: Part> Shelf<P> {
+    pub(crate) fn new(all: P) -> Self {
+        let mut shelf = Self::default();
+        shelf.put(all);
+        shelf
+    }
+
+    pub(crate) fn put(&mut self, part: P) {
+        if !part.range().is_empty() {
+            self.0.insert(part.range().start, part);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes exactly `range` out; none if it is not all there in one part.
+    pub(crate) fn take(&mut self, range: &Range<usize>) -> Option<P> {
+        let (&key, part) = self.0.range(..=range.start).next_back()?;
+        if part.range().end < range.end {
+            return None;
+        }
+        let mut part = self.0.remove(&key)?;
+        let rest = part.cut(range.end);
+        self.put(rest);
+        let wanted = part.cut(range.start);
+        self.put(part);
+        Some(wanted)
+    }
+}

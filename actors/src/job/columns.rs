@@ -1,0 +1,227 @@
+//! A column call: a matrix in, its columns in blocks through the function, the results pasted into one array.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use distfun_core::{
+    columns::ColumnLayout,
+    engine::{Chunk, Shape},
+    failure::{Ending, FailureCause, ItemFailure},
+    function::{ColumnsOutput, Context},
+    ids::WorkerId,
+};
+use ndarray::{ArcArray2, Array2, ArrayView2, Axis, Slice};
+
+use super::{Job, JobCore, Progress, SharedJob, Shelf};
+use crate::compute::{
+    catch::{catch, contain},
+    lend::{Items, LentMatrix, Output},
+};
+
+/// A function over a block of columns with its kind erased.
+pub(crate) trait ColumnLoop<T, Y>: Send + Sync {
+    fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> Y;
+}
+
+/// The input of a column call. It is never copied: blocks are views.
+pub(crate) enum Matrix<T> {
+    Owned(Array2<T>),
+    Counted(Arc<Array2<T>>),
+    Shared(ArcArray2<T>),
+    Lent(LentMatrix<T>),
+}
+
+impl<T> Matrix<T> {
+    pub(crate) fn view(&self) -> ArrayView2<'_, T> {
+        match self {
+            Self::Owned(x) => x.view(),
+            Self::Counted(x) => x.view(),
+            Self::Shared(x) => x.view(),
+            Self::Lent(x) => x.view(),
+        }
+    }
+
+    fn layout(&self) -> ColumnLayout {
+        let view = self.view();
+        let bytes = size_of::<T>() * view.strides()[1].unsigned_abs();
+        let runs_by_column = view.nrows() <= 1 || view.strides()[1].unsigned_abs() >= view.strides()[0].unsigned_abs();
+        if runs_by_column { ColumnLayout::Contiguous } else { ColumnLayout::Strided { bytes } }
+    }
+}
+
+struct Results<Y: ColumnsOutput> {
+    /// An allocation to fill, until the first block tells the number of rows.
+    reuse: Vec<Y::Elem>,
+    form: Option<Form>,
+    blank: Shelf<Output<Y::Elem>>,
+    filled: Vec<Items<Y::Elem>>,
+    is_taken: bool,
+}
+
+/// Rows and memory order of the result, as the first block that finished has them.
+///
+/// Column by column, K x N lies in memory as one row of K * N; `scale` (K then, else 1) turns columns into places.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    rows: usize,
+    column_major: bool,
+    scale: usize,
+}
+
+impl Form {
+    fn places(&self, columns: &Range<usize>) -> Range<usize> {
+        columns.start * self.scale..columns.end * self.scale
+    }
+}
+
+pub(crate) struct ColumnJob<T, Y: ColumnsOutput> {
+    core: JobCore,
+    function: Arc<dyn ColumnLoop<T, Y>>,
+    input: Matrix<T>,
+    results: Mutex<Results<Y>>,
+}
+
+/// The columns that have results: all of them, or the runs there are.
+pub(crate) enum Columns<Y> {
+    All(Y),
+    Runs(Vec<(Range<usize>, Y)>),
+}
+
+impl<T, Y> ColumnJob<T, Y>
+where
+    T: Send + Sync + 'static,
+    Y: ColumnsOutput,
+{
+    /// `reuse` is an allocation for the result.
+    pub(crate) fn new(
+        core: JobCore,
+        function: Arc<dyn ColumnLoop<T, Y>>,
+        input: Matrix<T>,
+        reuse: Vec<Y::Elem>,
+    ) -> Self {
+        let blank = Shelf::default();
+        let results = Mutex::new(Results { reuse, form: None, blank, filled: Vec::new(), is_taken: false });
+        Self { core, function, input, results }
+    }
+
+    /// The result as far as it is there. A matrix without columns is given to the function once, so that the result has
+    /// the rows that `fun(x)` has.
+    pub(crate) fn take_results(&self, ending: Ending) -> Result<Columns<Y>, FailureCause> {
+        if self.core.items == 0 && ending == Ending::Complete {
+            let context = self.core.context(None);
+            context.enter_block(0..0);
+            let result = catch(|| self.function.call(self.input.view(), &context))?;
+            let got = result.columns();
+            return if got == 0 {
+                Ok(Columns::All(result))
+            } else {
+                Err(FailureCause::WrongLength { block: 0..0, got })
+            };
+        }
+        let mut results = self.results();
+        results.is_taken = true;
+        let filled = std::mem::take(&mut results.filled);
+        results.blank.clear();
+        let Some(form) = results.form else { return Ok(Columns::Runs(Vec::new())) };
+        drop(results);
+        let Form { rows, column_major, scale } = form;
+        Ok(match Items::assemble(filled) {
+            Ok(all) => Columns::All(Y::from_elements(all, rows, self.core.items, column_major)),
+            Err(parts) => {
+                let run = |part: Items<Y::Elem>| {
+                    let columns = part.range().start / scale..part.range().end / scale;
+                    let width = columns.len();
+                    (columns, Y::from_elements(part.into_vec(), rows, width, column_major))
+                };
+                Columns::Runs(parts.into_iter().map(run).collect())
+            }
+        })
+    }
+
+    /// Runs one block. A block that panics is halved until the columns that panic stand alone.
+    fn block(&self, block: &Range<usize>, context: &Context<'_>) -> Result<(), FailureCause> {
+        let result = catch(|| {
+            let view = self.input.view();
+            context.enter_block(block.clone());
+            self.function.call(view.slice_axis(Axis(1), Slice::from(block.clone())), context)
+        })?;
+        let (rows, got) = (result.rows(), result.columns());
+        if got != block.len() {
+            contain(|| drop(result));
+            return Err(FailureCause::WrongLength { block: block.clone(), got });
+        }
+        let mut results = self.results();
+        let form = match results.form {
+            Some(form) => form,
+            None => {
+                let column_major = result.is_column_major();
+                let (lines, scale) = if column_major { (1, rows) } else { (rows, 1) };
+                let reuse = std::mem::take(&mut results.reuse);
+                results.blank.put(Output::blank(reuse, lines, self.core.items * scale));
+                *results.form.insert(Form { rows, column_major, scale })
+            }
+        };
+        if rows != form.rows {
+            drop(results);
+            contain(|| drop(result));
+            return Err(FailureCause::WrongRows { block: block.clone(), expected: form.rows, got: rows });
+        }
+        // Gone if the call has ended meanwhile: then nobody wants the result.
+        let Some(output) = results.blank.take(&form.places(block)) else { return Ok(()) };
+        drop(results);
+        let filled = output.fill(result.into_elements(form.column_major));
+        let mut results = self.results();
+        if results.is_taken {
+            drop(results);
+            contain(|| drop(filled));
+        } else {
+            results.filled.push(filled);
+        }
+        Ok(())
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results<Y>> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T, Y> Job for ColumnJob<T, Y>
+where
+    T: Send + Sync + 'static,
+    Y: ColumnsOutput,
+{
+    fn core(&self) -> &JobCore {
+        &self.core
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Blocks { max_blocks: self.input.layout().max_blocks(self.core.items) }
+    }
+
+    fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
+        let context = self.core.context(worker);
+        // Blocks still to do, the next one on top.
+        let mut blocks = vec![chunk.range.clone()];
+        while let Some(block) = blocks.pop()
+            && !self.core.is_stopped()
+        {
+            progress.blamed_is_kept = Some(true);
+            let outcome = self.block(&block, &context);
+            progress.blamed_is_kept = None;
+            match outcome {
+                Ok(()) => progress.reached = block.end,
+                Err(FailureCause::Panicked { .. }) if block.len() > 1 => {
+                    let middle = block.start + block.len() / 2;
+                    blocks.extend([middle..block.end, block.start..middle]);
+                }
+                Err(cause) => {
+                    let fail = |index| ItemFailure::new(index, worker, chunk.attempt, cause.clone());
+                    progress.failures.extend(block.clone().map(fail));
+                    progress.reached = block.end;
+                }
+            }
+        }
+    }
+}

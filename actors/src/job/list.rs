@@ -1,0 +1,288 @@
+//! A list call: items in, results out, one by one.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use distfun_core::{
+    engine::{BUDGET, Chunk, Shape},
+    failure::{FailureCause, ItemFailure},
+    function::Context,
+    ids::WorkerId,
+};
+
+use super::{Job, JobCore, Part, Progress, SharedJob, Shelf};
+use crate::compute::{
+    catch::{catch, contain},
+    lend::{Items, LentSlice, Output},
+};
+
+/// A function over a list with its kind and type erased: one dynamic call per strip of items, the loop within it
+/// compiled for the function.
+pub(crate) trait ListLoop<A, R>: Send + Sync {
+    /// Runs the `count` items from `first` on into `output`; panics where the function does.
+    ///
+    /// # Errors
+    /// The cause for which all `count` items fail.
+    fn run(
+        &self,
+        input: Input<'_, A>,
+        output: &mut Output<R>,
+        first: usize,
+        count: usize,
+        context: &Context<'_>,
+    ) -> Result<(), FailureCause>;
+
+    /// Runs a single item outside of any chunk.
+    fn call(&self, item: A, context: &Context<'_>) -> R;
+
+    /// The function borrows its items, so they are still there after a panic.
+    fn keeps_items(&self) -> bool;
+
+    /// The function wants a whole chunk at once.
+    fn takes_blocks(&self) -> bool;
+}
+
+/// The items of a chunk, for [`ListLoop::run`].
+pub(crate) enum Input<'a, A> {
+    /// Items that may be moved out; a function by value finds its next one in front.
+    Owned(&'a mut Items<A>),
+    /// Items that must be cloned to be moved.
+    Lent(&'a [A], fn(&A) -> A),
+}
+
+/// All items of a call.
+pub(crate) enum ListInput<A> {
+    Owned(Vec<A>),
+    Lent(LentSlice<A>, fn(&A) -> A),
+}
+
+impl<A> ListInput<A> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Owned(items) => items.len(),
+            Self::Lent(items, _) => items.get().len(),
+        }
+    }
+}
+
+enum Source<A> {
+    Owned(Mutex<Shelf<Items<A>>>),
+    Lent(LentSlice<A>, fn(&A) -> A),
+}
+
+struct Results<R> {
+    blank: Shelf<Output<R>>,
+    filled: Vec<Items<R>>,
+    /// The results have been taken; what comes now is late and dropped.
+    is_taken: bool,
+}
+
+/// The function of a list call.
+pub(crate) type Share<A, R> = Arc<dyn ListLoop<A, R>>;
+
+pub(crate) struct ListJob<A, R> {
+    core: JobCore,
+    function: Share<A, R>,
+    source: Source<A>,
+    results: Mutex<Results<R>>,
+    /// Under `try_map`: whether a result is an `Err`.
+    is_error: Option<fn(&R) -> bool>,
+}
+
+impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
+    /// `reuse` is an allocation for the results.
+    pub(crate) fn new(
+        core: JobCore,
+        function: Share<A, R>,
+        input: ListInput<A>,
+        reuse: Vec<R>,
+        is_error: Option<fn(&R) -> bool>,
+    ) -> Self {
+        let blank = Shelf::new(Output::blank(reuse, 1, core.items));
+        let source = match input {
+            ListInput::Owned(items) => Source::Owned(Mutex::new(Shelf::new(Items::from_vec(items)))),
+            ListInput::Lent(items, clone) => Source::Lent(items, clone),
+        };
+        let results = Mutex::new(Results { blank, filled: Vec::new(), is_taken: false });
+        Self { core, function, source, results, is_error }
+    }
+
+    /// All results in input order, or the parts that there are.
+    pub(crate) fn take_results(&self) -> Result<Vec<R>, Vec<Items<R>>> {
+        let mut results = self.results();
+        results.is_taken = true;
+        let filled = std::mem::take(&mut results.filled);
+        results.blank.clear();
+        drop(results);
+        Items::assemble(filled)
+    }
+
+    fn results(&self) -> MutexGuard<'_, Results<R>> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a compute thread holds of a call while it runs a chunk; put back whichever way that ends.
+struct Bench<'a, A: Send + 'static, R: Send + 'static> {
+    job: &'a ListJob<A, R>,
+    /// The items of the chunk that are owned by the call and were not moved into the function yet.
+    items: Option<Items<A>>,
+    output: Output<R>,
+    filled: Vec<Items<R>>,
+    end: usize,
+    progress: &'a mut Progress,
+}
+
+impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
+    fn set_up(job: &'a ListJob<A, R>, range: &Range<usize>, progress: &'a mut Progress) -> Self {
+        let items = match &job.source {
+            Source::Owned(shelf) => {
+                let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+                Some(shelf.take(range).expect("the engine gives each item to one slot at a time"))
+            }
+            Source::Lent(..) => None,
+        };
+        let output = job.results().blank.take(range).expect("a result has one place, free until it is there");
+        Self { job, items, output, filled: Vec::new(), end: range.end, progress }
+    }
+
+    /// Runs the next `count` items; a failure costs one item, or all of them in a function over blocks.
+    fn strip(&mut self, count: usize, attempt: u32, context: &Context<'_>) {
+        let job = self.job;
+        let first = self.progress.reached;
+        let (input, keeps) = match (&mut self.items, &job.source) {
+            (None, Source::Lent(all, clone)) => (Input::Lent(&all.get()[first..first + count], *clone), true),
+            (Some(items), _) => (Input::Owned(items), job.function.keeps_items()),
+            (None, Source::Owned(_)) => unreachable!("set_up took the items"),
+        };
+        self.progress.blamed_is_kept = Some(keeps);
+        let output = &mut self.output;
+        let outcome = catch(|| job.function.run(input, output, first, count, context));
+        self.progress.blamed_is_kept = None;
+        let failed = match outcome {
+            Ok(Ok(())) => {
+                self.progress.reached = first + count;
+                self.stop_at_error(first, count);
+                return;
+            }
+            Err(cause) if !job.function.takes_blocks() => {
+                let index = self.output.room().start;
+                self.filled.push(self.output.skip());
+                (index..index + 1, cause)
+            }
+            Ok(Err(cause)) | Err(cause) => (first..first + count, cause),
+        };
+        self.fail(failed.0, context.worker(), attempt, failed.1);
+    }
+
+    fn fail(&mut self, items: Range<usize>, worker: Option<WorkerId>, attempt: u32, cause: FailureCause) {
+        if self.job.core.stops_at_failure() {
+            self.progress.first_failure.get_or_insert(items.start);
+        }
+        self.progress.reached = items.end;
+        let one = |index| ItemFailure::new(index, worker, attempt, cause.clone());
+        self.progress.failures.extend(items.map(one));
+    }
+
+    /// Under `try_map`: looks for an `Err` among the last `count` results.
+    fn stop_at_error(&mut self, first: usize, count: usize) {
+        let Some(is_error) = self.job.is_error else { return };
+        let filled = self.output.filled();
+        let last = &filled[filled.len() - count..];
+        if let Some(at) = last.iter().position(is_error) {
+            self.progress.first_failure.get_or_insert(first + at);
+        }
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
+    fn drop(&mut self) {
+        if self.progress.blamed_is_kept.is_some() {
+            // The thread is dying inside an item: the first whose place is still blank.
+            self.progress.reached = self.output.room().start;
+            if self.job.function.takes_blocks() {
+                // The function has the whole block, and takes it along.
+                self.progress.blamed_is_kept = None;
+                self.fail(self.progress.reached..self.end, None, 1, FailureCause::WorkerDied { deaths: 1 });
+            }
+        }
+        let reached = self.progress.reached;
+        if let (Some(mut items), Source::Owned(shelf)) = (self.items.take(), &self.job.source) {
+            let rest = items.split_off(reached.clamp(items.range().start, items.range().end));
+            shelf.lock().unwrap_or_else(PoisonError::into_inner).put(rest);
+            contain(|| drop(items)); // those that a function by reference has done with
+        }
+        let rest = self.output.split_off(reached.clamp(self.output.room().start, self.output.room().end));
+        self.filled.push(self.output.take_filled());
+        let filled = std::mem::take(&mut self.filled);
+        let mut results = self.job.results();
+        results.blank.put(rest);
+        if results.is_taken {
+            drop(results);
+            contain(|| drop(filled));
+        } else {
+            results.filled.extend(filled.into_iter().filter(|part| !part.range().is_empty()));
+        }
+    }
+}
+
+/// A strip between two looks at the clock should take about this long: a look costs 25 ns.
+const STRIP: Duration = Duration::from_micros(10);
+
+impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
+    fn core(&self) -> &JobCore {
+        &self.core
+    }
+
+    fn shape(&self) -> Shape {
+        match self.function.takes_blocks() {
+            true => Shape::Blocks { max_blocks: self.core.items },
+            false => Shape::Items,
+        }
+    }
+
+    fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
+        let context = self.core.context(worker);
+        let mut bench = Bench::set_up(self, &chunk.range, progress);
+        let start = Instant::now();
+        let (mut now, mut strip) = (start, 1);
+        while bench.progress.reached < chunk.range.end
+            && bench.progress.first_failure.is_none()
+            && !self.core.is_stopped()
+        {
+            let left = chunk.range.end - bench.progress.reached;
+            let count = if self.function.takes_blocks() { left } else { left.min(strip) };
+            bench.strip(count, chunk.attempt, &context);
+            let before = std::mem::replace(&mut now, Instant::now());
+            match now - before {
+                took if took < STRIP => strip *= 2,
+                took if took > 4 * STRIP => strip = (strip / 4).max(1),
+                _ => {}
+            }
+            if now - start > BUDGET {
+                break;
+            }
+        }
+    }
+}
+
+impl<T> Part for Items<T> {
+    fn range(&self) -> Range<usize> {
+        Items::range(self)
+    }
+    fn cut(&mut self, at: usize) -> Self {
+        self.split_off(at)
+    }
+}
+
+impl<T> Part for Output<T> {
+    fn range(&self) -> Range<usize> {
+        self.room()
+    }
+    fn cut(&mut self, at: usize) -> Self {
+        self.split_off(at)
+    }
+}

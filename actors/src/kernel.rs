@@ -1,0 +1,315 @@
+//! A function with its kind erased, so that a service can keep it: the loop over a chunk is compiled for the function,
+//! and called through one pointer.
+
+use std::{fmt, sync::Arc};
+
+use distfun_core::{
+    failure::FailureCause,
+    function::{
+        ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Context, RefFunction, ValueFunction, WireFunction,
+    },
+};
+use ndarray::ArrayView2;
+use std::marker::PhantomData;
+
+use crate::{
+    call::{ColumnResult, Prepared, TryBody},
+    compute::lend::{Items, Output, map_borrowed, map_owned},
+    job::{ColumnJob, ColumnLoop, Input, JobCore, ListInput, ListJob, ListLoop, Matrix, SharedJob},
+};
+
+/// A function over the items of a list, ready to be distributed: what `function!(f)` returns for `fn(A) -> R` and
+/// `fn(&A) -> R`. Clones are cheap.
+pub struct ListKernel<A, R> {
+    name: &'static str,
+    run: Arc<dyn ListLoop<A, R>>,
+}
+
+/// A function over the columns of a matrix, ready to be distributed: what `function!(f)` returns for
+/// `fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`. Clones are cheap.
+pub struct ColumnKernel<T, Y> {
+    name: &'static str,
+    run: Arc<dyn ColumnLoop<T, Y>>,
+}
+
+impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
+    /// The function's name, as in failures and the log.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn prepare(self, core: JobCore, input: ListInput<A>, reuse: Vec<R>) -> Prepared<Vec<R>> {
+        let job = Arc::new(ListJob::new(core, self.run, input, reuse, None));
+        Prepared { job: SharedJob::new(job.clone()), body: job }
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static, E> ListKernel<A, Result<R, E>>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    pub(crate) fn prepare_try(self, core: JobCore, input: ListInput<A>) -> Prepared<Vec<R>> {
+        let job = Arc::new(ListJob::new(core, self.run, input, Vec::new(), Some(Result::is_err)));
+        Prepared { job: SharedJob::new(job.clone()), body: Arc::new(TryBody(job)) }
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> ListKernel<Vec<A>, Vec<R>> {
+    /// The same function, given a whole chunk of items at once and returning as many results.
+    pub(crate) fn over_lists(self) -> ListKernel<A, R> {
+        ListKernel { name: self.name, run: Arc::new(ChunkLoop(self.run)) }
+    }
+}
+
+impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
+    /// The function's name, as in failures and the log.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn prepare(self, core: JobCore, input: Matrix<T>, reuse: Vec<Y::Elem>) -> Prepared<Y> {
+        let job = Arc::new(ColumnJob::new(core, self.run, input, reuse));
+        Prepared { job: SharedJob::new(job.clone()), body: job }
+    }
+}
+
+impl<A, R> Clone for ListKernel<A, R> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, run: self.run.clone() }
+    }
+}
+
+impl<T, Y> Clone for ColumnKernel<T, Y> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, run: self.run.clone() }
+    }
+}
+
+impl<A, R> fmt::Debug for ListKernel<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ListKernel({})", self.name)
+    }
+}
+
+impl<T, Y> fmt::Debug for ColumnKernel<T, Y> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ColumnKernel({})", self.name)
+    }
+}
+
+/// A function that `distribute!` and `function!` take, of any kind; `M` says which.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be distributed",
+    label = "not a function that `distribute!` knows",
+    note = "it takes functions of one item (`fn(A) -> R` or `fn(&A) -> R`) and of columns (`fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`), each also with `&Context` last",
+    note = "items and results must be `Send + 'static` and implement serde's `Serialize` and `Deserialize`; without serde, or to capture variables, use `distribute_local`, `distribute_local_ref` or `distribute_local_columns`",
+    note = "write out a closure's argument types; for unsized arguments such as `&str`, wrap: `distribute!(|s: String| f(&s))`"
+)]
+pub trait Distributable<M>: WireFunction<M> {
+    /// [`ListKernel`] or [`ColumnKernel`].
+    type Kernel;
+    /// Erases the kind.
+    fn into_kernel(self, name: &'static str) -> Self::Kernel;
+}
+
+impl<F, A, X> Distributable<ByValue<A, X>> for F
+where
+    F: ValueFunction<A, X> + WireFunction<ByValue<A, X>>,
+    F::Out: Send + 'static,
+    A: Send + 'static,
+    X: 'static,
+{
+    type Kernel = ListKernel<A, F::Out>;
+    fn into_kernel(self, name: &'static str) -> Self::Kernel {
+        by_value::<F, A, X>(self, name)
+    }
+}
+
+impl<F, A, X> Distributable<ByRef<A, X>> for F
+where
+    F: RefFunction<A, X> + WireFunction<ByRef<A, X>>,
+    F::Out: Send + 'static,
+    A: Send + 'static,
+    X: 'static,
+{
+    type Kernel = ListKernel<A, F::Out>;
+    fn into_kernel(self, name: &'static str) -> Self::Kernel {
+        by_ref::<F, A, X>(self, name)
+    }
+}
+
+impl<F, T, X> Distributable<ColumnsKind<T, X>> for F
+where
+    F: ColumnsFunction<T, X> + WireFunction<ColumnsKind<T, X>>,
+    F::Out: ColumnResult,
+    T: Send + Sync + 'static,
+    X: 'static,
+{
+    type Kernel = ColumnKernel<T, F::Out>;
+    fn into_kernel(self, name: &'static str) -> Self::Kernel {
+        by_columns::<F, T, X>(self, name)
+    }
+}
+
+pub(crate) fn by_value<F, A, X>(function: F, name: &'static str) -> ListKernel<A, F::Out>
+where
+    F: ValueFunction<A, X>,
+    X: 'static,
+{
+    ListKernel { name, run: Arc::new(ValueLoop(function, PhantomData::<fn(X)>)) }
+}
+
+pub(crate) fn by_ref<F, A, X>(function: F, name: &'static str) -> ListKernel<A, F::Out>
+where
+    F: RefFunction<A, X>,
+    X: 'static,
+{
+    ListKernel { name, run: Arc::new(RefLoop(function, PhantomData::<fn(X)>)) }
+}
+
+pub(crate) fn by_columns<F, T, X>(function: F, name: &'static str) -> ColumnKernel<T, F::Out>
+where
+    F: ColumnsFunction<T, X>,
+    X: 'static,
+{
+    ColumnKernel { name, run: Arc::new(BlockLoop(function, PhantomData::<fn(X)>)) }
+}
+
+struct ValueLoop<F, X>(F, PhantomData<fn(X)>);
+
+impl<F, A, X> ListLoop<A, F::Out> for ValueLoop<F, X>
+where
+    F: ValueFunction<A, X>,
+{
+    fn run(
+        &self,
+        input: Input<'_, A>,
+        output: &mut Output<F::Out>,
+        first: usize,
+        count: usize,
+        context: &Context<'_>,
+    ) -> Result<(), FailureCause> {
+        let mut index = first;
+        let call = |item: A| {
+            if F::CONTEXTUAL {
+                context.enter(index);
+                index += 1;
+            }
+            self.0.call(item, context)
+        };
+        match input {
+            Input::Owned(items) => map_owned(items, output, count, call),
+            Input::Lent(items, clone) => {
+                let mut call = call;
+                map_borrowed(items, output, |item| call(clone(item)));
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&self, item: A, context: &Context<'_>) -> F::Out {
+        self.0.call(item, context)
+    }
+
+    fn keeps_items(&self) -> bool {
+        false
+    }
+
+    fn takes_blocks(&self) -> bool {
+        false
+    }
+}
+
+struct RefLoop<F, X>(F, PhantomData<fn(X)>);
+
+impl<F, A, X> ListLoop<A, F::Out> for RefLoop<F, X>
+where
+    F: RefFunction<A, X>,
+{
+    fn run(
+        &self,
+        input: Input<'_, A>,
+        output: &mut Output<F::Out>,
+        first: usize,
+        count: usize,
+        context: &Context<'_>,
+    ) -> Result<(), FailureCause> {
+        let items = match &input {
+            Input::Owned(items) => &items.as_slice()[first - items.range().start..][..count],
+            Input::Lent(items, _) => items,
+        };
+        let mut index = first;
+        map_borrowed(items, output, |item| {
+            if F::CONTEXTUAL {
+                context.enter(index);
+                index += 1;
+            }
+            self.0.call(item, context)
+        });
+        Ok(())
+    }
+
+    fn call(&self, item: A, context: &Context<'_>) -> F::Out {
+        self.0.call(&item, context)
+    }
+
+    fn keeps_items(&self) -> bool {
+        true
+    }
+
+    fn takes_blocks(&self) -> bool {
+        false
+    }
+}
+
+/// `accept_lists`: a function of a list, given a whole chunk.
+struct ChunkLoop<A, R>(Arc<dyn ListLoop<Vec<A>, Vec<R>>>);
+
+impl<A: Send + 'static, R: Send + 'static> ListLoop<A, R> for ChunkLoop<A, R> {
+    fn run(
+        &self,
+        input: Input<'_, A>,
+        output: &mut Output<R>,
+        first: usize,
+        count: usize,
+        context: &Context<'_>,
+    ) -> Result<(), FailureCause> {
+        let list = match input {
+            Input::Owned(items) => items.split_off(first).into_vec(),
+            Input::Lent(items, clone) => items.iter().map(clone).collect(),
+        };
+        context.enter_block(first..first + count);
+        let results = self.0.call(list, context);
+        if results.len() != count {
+            return Err(FailureCause::WrongLength { block: first..first + count, got: results.len() });
+        }
+        map_owned(&mut Items::from_vec(results), output, count, |result| result);
+        Ok(())
+    }
+
+    fn call(&self, item: A, context: &Context<'_>) -> R {
+        let mut results = self.0.call(vec![item], context);
+        assert_eq!(results.len(), 1, "one result for one item");
+        results.remove(0)
+    }
+
+    fn keeps_items(&self) -> bool {
+        false
+    }
+
+    fn takes_blocks(&self) -> bool {
+        true
+    }
+}
+
+struct BlockLoop<F, X>(F, PhantomData<fn(X)>);
+
+impl<F, T, X> ColumnLoop<T, F::Out> for BlockLoop<F, X>
+where
+    F: ColumnsFunction<T, X>,
+    F::Out: ColumnsOutput,
+{
+    fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> F::Out {
+        self.0.call(block, context)
+    }
+}

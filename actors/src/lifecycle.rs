@@ -1,0 +1,126 @@
+//! From built to ended: when a distributed function starts its slots, what it still accepts, and how it ends.
+//!
+//! | state | entered by | `map`, `columns` |
+//! |---|---|---|
+//! | new | `build` | start the slots and run |
+//! | running | the first call that has items | run; refused with `EndedAfterCall` if that option is set |
+//! | ended | `finished`, `shutdown`, or an empty or nested first call under `endaftercall` | refused with the ending |
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use distfun_core::{failure::Ending, options::Settings};
+
+use crate::{
+    call::{Call, Output, Prepared},
+    compute::thread::current_worker,
+    error::EndError,
+    job::{JobCore, run_inline},
+    pool::{Pool, Session},
+    progress,
+};
+
+/// What the clones of a distributed function share.
+pub(crate) struct Lifecycle {
+    settings: Settings,
+    /// Run every call in the calling thread.
+    sequential: bool,
+    state: Mutex<State>,
+}
+
+enum State {
+    New,
+    Running(Arc<Session>),
+    Ended(Ending),
+}
+
+/// Where a call may run.
+enum Place {
+    Slots(Arc<Session>),
+    Here,
+    Nowhere(Ending),
+}
+
+impl Lifecycle {
+    pub(crate) fn new(settings: Settings, sequential: bool) -> Self {
+        Self { settings, sequential, state: Mutex::new(State::New) }
+    }
+
+    /// Starts a call of `items` items.
+    pub(crate) fn call<O: Output>(
+        &self,
+        function: &'static str,
+        items: usize,
+        stops_at_failure: bool,
+        prepare: impl FnOnce(JobCore) -> Prepared<O>,
+    ) -> Call<O> {
+        let ends = self.settings.endaftercall;
+        let core = JobCore::new(function, items, &self.settings, stops_at_failure, ends);
+        let Prepared { job, body } = prepare(core);
+        match self.place(items) {
+            Place::Slots(session) => {
+                session.0.submit(job);
+                Call::new(body, Some(session), ends)
+            }
+            Place::Here => {
+                run_inline(&job, current_worker());
+                if self.settings.verbose {
+                    progress::summary(job.core());
+                }
+                Call::new(body, None, false)
+            }
+            Place::Nowhere(ending) => {
+                job.core().finish(ending, Vec::new());
+                Call::new(body, None, false)
+            }
+        }
+    }
+
+    fn place(&self, items: usize) -> Place {
+        let mut state = self.lock();
+        match &*state {
+            State::Ended(ending) => return Place::Nowhere(*ending),
+            State::Running(_) if self.settings.endaftercall => return Place::Nowhere(Ending::EndedAfterCall),
+            State::Running(session) if !self.runs_here(items) => return Place::Slots(session.clone()),
+            State::Running(_) | State::New => {}
+        }
+        if self.runs_here(items) {
+            if self.settings.endaftercall {
+                *state = State::Ended(Ending::EndedAfterCall);
+            }
+            return Place::Here;
+        }
+        match Pool::start(self.settings.clone(), false) {
+            Ok(pool) => {
+                let session = Arc::new(Session(pool));
+                *state = State::Running(session.clone());
+                Place::Slots(session)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no slots");
+                Place::Nowhere(Ending::NoWorkers)
+            }
+        }
+    }
+
+    /// A call inside a function runs on the slot that it has; an empty one needs none.
+    fn runs_here(&self, items: usize) -> bool {
+        items == 0 || self.sequential || current_worker().is_some()
+    }
+
+    /// Ends everything with `ending`, unless it has ended more strongly before. Waits until the threads are gone.
+    pub(crate) fn end(&self, ending: Ending) -> Result<(), EndError> {
+        let mut state = self.lock();
+        let before = match &*state {
+            State::Ended(Ending::ShutDown) => return Ok(()),
+            _ => std::mem::replace(&mut *state, State::Ended(ending)),
+        };
+        drop(state);
+        let State::Running(session) = before else { return Ok(()) };
+        session.0.stop(ending);
+        session.0.wait_gone(false)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,253 @@
+//! What a Manager is told, and what it answers.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actix::{Message, dev::OneshotSender};
+use distfun_core::{
+    engine::{EngineStatus, Priority},
+    failure::Ending,
+    ids::CallId,
+};
+
+use crate::{
+    call::{CallBody, ColumnResult, Output, Prepared},
+    error::{CallError, EndError},
+    input::{Columns, OwnedColumns},
+    job::{JobCore, ListInput, SharedJob, next_call_id},
+    kernel::{ColumnKernel, ListKernel},
+    pool::Pool,
+};
+
+/// Runs a function over its input on the Manager's slots.
+///
+/// Sent by any actor or task, in any state of the Manager. The answer comes when the call has ended, from the compute
+/// thread that ended it: all results, or a [`CallError`] with the items that failed and the results that are there.
+/// After [`Finished`] or [`Shutdown`] the answer is that ending, at once. Dropping the future of the answer cancels the
+/// call. Function and input are moved, never serialized.
+///
+/// ```
+/// use distfun::{Distribute, Manager, prelude::*};
+///
+/// # actix::System::new().block_on(async {
+/// let manager = Manager::builder().slots(2).start()?;
+/// let roots = manager.send(Distribute::map(function!(f64::sqrt), [4.0, 9.0])).await??;
+/// assert_eq!(roots, [2.0, 3.0]);
+/// # Ok::<(), distfun::Error>(()) }).unwrap();
+/// ```
+#[must_use = "a message does nothing until it is sent"]
+pub struct Distribute<O: Output> {
+    call: CallId,
+    function: &'static str,
+    items: usize,
+    stops_at_failure: bool,
+    priority: Option<Priority>,
+    seed: Option<u64>,
+    prepare: Box<dyn FnOnce(JobCore) -> Prepared<O> + Send>,
+}
+
+impl<O: Output> Distribute<O> {
+    fn new(
+        function: &'static str,
+        items: usize,
+        stops_at_failure: bool,
+        prepare: impl FnOnce(JobCore) -> Prepared<O> + Send + 'static,
+    ) -> Self {
+        let prepare = Box::new(prepare);
+        Self { call: next_call_id(), function, items, stops_at_failure, priority: None, seed: None, prepare }
+    }
+
+    /// The id under which [`Status`] lists the call and [`Cancel`] ends it.
+    pub fn call_id(&self) -> CallId {
+        self.call
+    }
+
+    /// Share of the slots against other active calls. Default: normal.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Seed of the random numbers for this call. Default: the Manager's.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    pub(crate) fn start(self, pool: &Arc<Pool>) -> CallReply<O> {
+        let mut settings = pool.settings.clone();
+        settings.priority = self.priority.unwrap_or(settings.priority);
+        settings.seed = self.seed.unwrap_or(settings.seed);
+        let core = JobCore::new(self.function, self.items, &settings, self.stops_at_failure, false).with_id(self.call);
+        let Prepared { job, body } = (self.prepare)(core);
+        CallReply { body, job, pool: pool.clone() }
+    }
+}
+
+impl<R: Send + 'static> Distribute<Vec<R>> {
+    /// `function` on every item; results in input order. An `Err` from the function is an ordinary result.
+    pub fn map<A: Send + 'static>(function: ListKernel<A, R>, items: impl IntoIterator<Item = A>) -> Self {
+        let items = ListInput::Owned(items.into_iter().collect());
+        Self::new(function.name(), items.len(), false, move |core| function.prepare(core, items, Vec::new()))
+    }
+
+    /// `function` on every item; the first `Err` (or panic) in input order ends the call.
+    pub fn try_map<A, E>(function: ListKernel<A, Result<R, E>>, items: impl IntoIterator<Item = A>) -> Self
+    where
+        A: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let items = ListInput::Owned(items.into_iter().collect());
+        Self::new(function.name(), items.len(), true, move |core| function.prepare_try(core, items))
+    }
+}
+
+impl<Y: ColumnResult> Distribute<Y> {
+    /// `function` on the columns of `x` (D x N: `Array2`, `ArcArray2` or `Arc<Array2>`); the result equals
+    /// `function(x.view())`.
+    pub fn columns<T>(function: ColumnKernel<T, Y>, x: impl OwnedColumns<T>) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        let Columns(x) = x.into_columns();
+        Self::new(function.name(), x.view().ncols(), false, move |core| function.prepare(core, x, Vec::new()))
+    }
+}
+
+impl<O: Output> Message for Distribute<O> {
+    type Result = Result<O, CallError<O>>;
+}
+
+impl<O: Output> fmt::Debug for Distribute<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distribute").field("call", &self.call).field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+/// How the Manager answers [`Distribute`]: the answer's sender travels with the call.
+pub struct CallReply<O: Output> {
+    body: Arc<dyn CallBody<O>>,
+    job: SharedJob,
+    pool: Arc<Pool>,
+}
+
+impl<O: Output> CallReply<O> {
+    /// Starts the call; its end is sent to `sender`.
+    pub(crate) fn answer(self, sender: Option<OneshotSender<Result<O, CallError<O>>>>) {
+        let body = self.body.clone();
+        let sender = Arc::new(Mutex::new(sender));
+        let asker = sender.clone();
+        let take = move || lock(&sender).take();
+        self.body.core().when_ended(
+            move || {
+                if let Some(sender) = take() {
+                    let _ = sender.send(body.take()); // fails if nobody waits any more
+                }
+            },
+            move || lock(&asker).as_ref().is_none_or(OneshotSender::is_closed),
+        );
+        self.pool.submit(self.job);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the slots and frees their memory; running calls return with what they finished. Sent by anyone, in any state;
+/// idempotent. Answered when the slots are gone, within two seconds. Calls sent later return `Ending::Finished`.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<(), EndError>")]
+pub struct Finished;
+
+/// As [`Finished`], on every machine; calls sent later return `Ending::ShutDown`. Answered with one outcome per
+/// machine.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<ShutdownReport, EndError>")]
+pub struct Shutdown;
+
+/// What [`Shutdown`] did, by machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// One entry per machine.
+    pub machines: Vec<MachineEnd>,
+}
+
+/// How one machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MachineEnd {
+    /// Its name.
+    pub machine: String,
+    /// How its slots ended.
+    pub ending: Ending,
+}
+
+impl ShutdownReport {
+    pub(crate) fn local() -> Self {
+        Self { machines: vec![MachineEnd { machine: "local".into(), ending: Ending::ShutDown }] }
+    }
+}
+
+/// Asks what every slot and call is doing. Sent by anyone, in any state; answered at once, changes nothing.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "EngineStatus")]
+pub struct Status;
+
+/// Ends one call with what it has finished; its caller gets `Ending::Cancelled`. Answered with whether the call was
+/// active. An item that runs goes on unless it asks its context; its result is dropped.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "bool")]
+pub struct Cancel(pub CallId);
+
+/// What the parts of a Manager tell one another.
+pub(crate) mod internal {
+    use std::time::Duration;
+
+    use actix::Message;
+    use distfun_core::ids::{Generation, WorkerId};
+
+    use crate::job::SharedJob;
+
+    /// Pool to Manager to Worker: start the thread of a new life.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct Restart {
+        pub(crate) slot: WorkerId,
+        pub(crate) generation: Generation,
+        pub(crate) after: Duration,
+    }
+
+    /// Pool to Manager: a slot is not used any more.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct GaveUp(pub(crate) WorkerId);
+
+    /// Pool to Manager: step the engine after this long.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct WakeIn(pub(crate) Duration);
+
+    /// Pool to Manager to Workers: the engine has released the slots.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct SlotsReleased;
+
+    /// Worker to Manager: its thread has ended for good.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct WorkerGone(pub(crate) WorkerId);
+
+    /// The last handle to Manager: nobody will ask any more.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct Quit;
+
+    /// Pool to Manager: show the progress of this call.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct Watch(pub(crate) SharedJob);
+}

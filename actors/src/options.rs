@@ -1,0 +1,66 @@
+//! The options that builders share, each documented once.
+
+/// Writes builder methods for the named options, over a field `told: Overrides`.
+macro_rules! options {
+    ($($option:ident),*) => { $( $crate::options::options!(@ $option); )* };
+    (@ max_cpu) => {
+        /// Uses at most `n` CPUs. Default: every CPU this process may use, by affinity and cgroup limit; more than
+        /// that means all of them. `0` is refused while there is no other machine to compute on. Not together with
+        /// [`slots`](Self::slots). Environment: `DISTFUN_MAX_CPU`.
+        pub fn max_cpu(mut self, n: usize) -> Self {
+            self.told.max_cpu = Some(n);
+            self
+        }
+    };
+    (@ slots) => {
+        /// Uses exactly `n` slots, which may be more than there are CPUs: for functions that wait more than they
+        /// compute, and for tests. From 1 to 4096; each slot is a thread. Environment: `DISTFUN_SLOTS`.
+        pub fn slots(mut self, n: usize) -> Self {
+            self.told.slots = Some(n);
+            self
+        }
+    };
+    (@ endaftercall) => {
+        /// Whether everything is freed after the first call (default: yes). Then a second call, even one made while
+        /// the first runs, returns `Ending::EndedAfterCall`. With `false`, the slots stay warm until `finished`,
+        /// `shutdown` or drop. Environment: `DISTFUN_ENDAFTERCALL`.
+        pub fn endaftercall(mut self, yes: bool) -> Self {
+            self.told.endaftercall = Some(yes);
+            self
+        }
+    };
+    (@ verbose) => {
+        /// Shows progress and a summary on stderr: a bar on a terminal, otherwise a line every five seconds. Default:
+        /// no. Environment: `DISTFUN_VERBOSE`.
+        pub fn verbose(mut self, yes: bool) -> Self {
+            self.told.verbose = Some(yes);
+            self
+        }
+    };
+    (@ seed) => {
+        /// Seed of the random numbers a function gets from its [`Context`](crate::Context). They depend on it and on
+        /// the item's index only, so equal seeds repeat a call exactly, whatever the slots. Default: 0. Environment:
+        /// `DISTFUN_SEED`.
+        pub fn seed(mut self, seed: u64) -> Self {
+            self.told.seed = Some(seed);
+            self
+        }
+    };
+    (@ max_calls) => {
+        /// How many calls may be active at once; one more returns `Ending::Busy`. Default: 10 000. Too low refuses
+        /// work that a queue could hold; too high lets a flood of calls fill the memory. Environment:
+        /// `DISTFUN_MAX_CALLS`.
+        pub fn max_calls(mut self, n: usize) -> Self {
+            self.told.max_calls = Some(n);
+            self
+        }
+    };
+    (@ priority) => {
+        /// Share of the slots against other active calls: four times as much per step. Default: normal.
+        pub fn priority(mut self, priority: $crate::Priority) -> Self {
+            self.told.priority = priority;
+            self
+        }
+    };
+}
+pub(crate) use options;

@@ -1,0 +1,246 @@
+//! The engine behind one mutex, the ports of the compute threads, and the way to the Manager.
+//!
+//! Any thread may step the engine, and carries out the commands that concern compute threads itself: so a warm call
+//! goes from the caller straight to a compute thread and back. Commands that need a timer or a new thread go to the
+//! Manager actor.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use actix::Addr;
+use distfun_core::{
+    engine::{Chunk, Command, Engine, EngineStatus, Event},
+    failure::Ending,
+    ids::{CallId, Generation, WorkerId},
+    options::Settings,
+};
+
+use crate::{
+    compute::{latch::Latch, port::Port, thread::current_worker},
+    error::{EndError, StartError},
+    job::SharedJob,
+    manager::{self, Manager},
+    messages::internal,
+};
+
+/// `finished`, `shutdown` and dropping everything take at most this long.
+pub(crate) const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// Everything that the threads of one Manager share.
+pub(crate) struct Pool {
+    pub(crate) settings: Settings,
+    engine: Mutex<Engine<SharedJob>>,
+    /// The current life of each slot.
+    ports: Box<[Mutex<Arc<Port>>]>,
+    manager: OnceLock<Addr<Manager>>,
+    /// Verbose calls from before the Manager was there.
+    early: Mutex<Vec<SharedJob>>,
+    origin: Instant,
+    manager_thread: Mutex<Option<JoinHandle<()>>>,
+    /// Opens when the Manager can be talked to, or has failed to start.
+    manager_up: Latch,
+    /// Opens when every compute thread has ended, or was abandoned.
+    pub(crate) slots_gone: Latch,
+    /// Opens when the Manager's thread has nothing left to do.
+    manager_gone: Latch,
+    /// Workers whose thread had not come back in time.
+    stuck: Mutex<Vec<WorkerId>>,
+}
+
+impl Pool {
+    /// Starts the Manager's thread, which starts the Workers. Does not wait for them. `stays` keeps the Manager there
+    /// to answer messages after its slots are gone.
+    pub(crate) fn start(settings: Settings, stays: bool) -> Result<Arc<Self>, StartError> {
+        let limits = settings.limits();
+        let port = |slot| Mutex::new(Arc::new(Port::new(WorkerId(slot), Generation(0))));
+        let pool = Arc::new(Self {
+            ports: (0..limits.slots as u32).map(port).collect(),
+            engine: Mutex::new(Engine::new(limits)),
+            manager: OnceLock::new(),
+            early: Mutex::new(Vec::new()),
+            origin: Instant::now(),
+            manager_thread: Mutex::new(None),
+            manager_up: Latch::new(),
+            slots_gone: Latch::new(),
+            manager_gone: Latch::new(),
+            stuck: Mutex::new(Vec::new()),
+            settings,
+        });
+        let theirs = pool.clone();
+        let thread = thread::Builder::new()
+            .name("distfun-manager".into())
+            .spawn(move || manager::run(theirs, stays))
+            .map_err(StartError::Thread)?;
+        *lock(&pool.manager_thread) = Some(thread);
+        Ok(pool)
+    }
+
+    pub(crate) fn submit(&self, job: SharedJob) {
+        let spec = job.core().spec(job.clone(), job.shape());
+        if job.core().verbose {
+            let mut early = lock(&self.early);
+            match self.manager.get() {
+                Some(manager) => manager.do_send(internal::Watch(job)),
+                None => early.push(job),
+            }
+        }
+        self.step(Event::Submit(spec));
+    }
+
+    pub(crate) fn cancel(&self, call: CallId, ending: Ending) {
+        self.step(Event::Cancel(call, ending));
+    }
+
+    /// Ends running calls with what they have, and the slots as soon as their chunks are done. Does not wait.
+    pub(crate) fn stop(&self, ending: Ending) {
+        self.step(Event::Stop(ending));
+        if let Some(manager) = self.manager.get() {
+            manager.do_send(internal::SlotsReleased);
+        }
+    }
+
+    pub(crate) fn status(&self) -> EngineStatus {
+        let now = self.origin.elapsed();
+        lock(&self.engine).status(now)
+    }
+
+    pub(crate) fn stopped(&self) -> Option<Ending> {
+        lock(&self.engine).stopped()
+    }
+
+    /// Steps the engine and carries out what it says.
+    pub(crate) fn step(&self, event: Event<SharedJob>) {
+        self.step_for(None, event);
+    }
+
+    /// The same from the compute thread at `port`: returns the chunk that it is given itself.
+    pub(crate) fn step_at(&self, port: &Port, event: Event<SharedJob>) -> Option<Chunk<SharedJob>> {
+        self.step_for(Some(port), event)
+    }
+
+    fn step_for(&self, own: Option<&Port>, event: Event<SharedJob>) -> Option<Chunk<SharedJob>> {
+        let now = self.origin.elapsed();
+        let commands = lock(&self.engine).step(now, event);
+        let mut mine = None;
+        for command in commands {
+            match command {
+                Command::Assign(slot, generation, chunk) => {
+                    if own.is_some_and(|port| (port.worker, port.generation) == (slot, generation)) {
+                        mine = Some(chunk);
+                    } else {
+                        self.port(slot).put(chunk);
+                    }
+                }
+                Command::Finish { handle, ending, failures } => handle.core().finish(ending, failures),
+                Command::Release(slot) => {
+                    self.port(slot).release();
+                    // The last slots may go with the call that ends everything; the Manager must hear of it.
+                    self.tell(internal::SlotsReleased);
+                }
+                Command::Start(slot, generation, after) => self.tell(internal::Restart { slot, generation, after }),
+                Command::GaveUp(slot) => self.tell(internal::GaveUp(slot)),
+                Command::WakeAt(at) => self.tell(internal::WakeIn(at.saturating_sub(now))),
+            }
+        }
+        mine
+    }
+
+    fn tell<M>(&self, message: M)
+    where
+        Manager: actix::Handler<M>,
+        M: actix::Message<Result = ()> + Send + 'static,
+    {
+        // Bounded by what it is about: a few control messages per slot life and per call that ran out of time.
+        if let Some(manager) = self.manager.get() {
+            manager.do_send(message);
+        }
+    }
+
+    fn port(&self, slot: WorkerId) -> Arc<Port> {
+        lock(&self.ports[slot.0 as usize]).clone()
+    }
+
+    /// Whether `port` is its slot's current life and not asked to end.
+    pub(crate) fn is_current(&self, port: &Port) -> bool {
+        self.port(port.worker).generation == port.generation && !port.is_released()
+    }
+
+    /// The port for a new life of `slot`.
+    pub(crate) fn open_port(&self, slot: WorkerId, generation: Generation) -> Arc<Port> {
+        let mut port = lock(&self.ports[slot.0 as usize]);
+        if port.generation != generation {
+            port.release(); // the thread of the old life, if it ever comes back
+            *port = Arc::new(Port::new(slot, generation));
+        }
+        port.clone()
+    }
+
+    /// Makes the Manager known; returns the calls it should watch.
+    pub(crate) fn set_manager(&self, manager: Addr<Manager>) -> Vec<SharedJob> {
+        let mut early = lock(&self.early);
+        self.manager.set(manager).expect("one Manager per pool");
+        self.manager_up.open();
+        std::mem::take(&mut early)
+    }
+
+    /// Waits until the Manager can be talked to; none if it failed.
+    pub(crate) fn wait_for_manager(&self) -> Option<Addr<Manager>> {
+        self.manager_up.wait();
+        self.manager.get().cloned()
+    }
+
+    pub(crate) fn note_stuck(&self, workers: Vec<WorkerId>) {
+        lock(&self.stuck).extend(workers);
+    }
+
+    pub(crate) fn note_manager_gone(&self) {
+        self.manager_up.open();
+        self.slots_gone.open();
+        self.manager_gone.open();
+    }
+
+    /// Waits, at most [`END_WITHIN`], until all threads have ended; not on one of them, where that would take for ever.
+    pub(crate) fn wait_gone(&self, stays: bool) -> Result<(), EndError> {
+        if current_worker().is_some() || manager::is_manager_thread() {
+            return Ok(());
+        }
+        let limit = Instant::now() + END_WITHIN;
+        let latch = if stays { &self.slots_gone } else { &self.manager_gone };
+        if !latch.wait_until(limit) {
+            let workers = self.status().slots.iter().map(|slot| slot.worker).collect();
+            return Err(EndError::StillRunning { workers });
+        }
+        if !stays && let Some(thread) = lock(&self.manager_thread).take() {
+            let _ = thread.join(); // it has said its last word; only a panic in our own code could show here
+        }
+        self.end_result()
+    }
+
+    /// How the end went: whether every thread came back in time.
+    pub(crate) fn end_result(&self) -> Result<(), EndError> {
+        let stuck = lock(&self.stuck).clone();
+        if stuck.is_empty() { Ok(()) } else { Err(EndError::StillRunning { workers: stuck }) }
+    }
+}
+
+/// Owns a pool: when the last handle that needs it is gone, everything ends, without waiting.
+pub(crate) struct Session(pub(crate) Arc<Pool>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.stop(Ending::Finished);
+    }
+}
+
+/// How many CPUs this process may use, by affinity and cgroup.
+pub(crate) fn cpus() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

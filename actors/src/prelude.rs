@@ -1,0 +1,6 @@
+//! What the quickstart needs: `use distfun::prelude::*;`
+//!
+//! The macros [`distribute!`] and [`function!`], the functions [`distribute_local`],
+//! [`distribute_local_ref`] and [`distribute_local_columns`], and [`Context`].
+
+pub use crate::{Context, distribute, distribute_local, distribute_local_columns, distribute_local_ref, function};

@@ -1,0 +1,94 @@
+//! `verbose`: progress on stderr, as a bar on a terminal and as a line every few seconds elsewhere.
+
+use std::{
+    io::{IsTerminal, Write, stderr},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    call::Progress,
+    job::{JobCore, SharedJob},
+};
+
+/// How often a bar is drawn.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows one call until it has ended.
+pub(crate) struct Watcher {
+    job: SharedJob,
+    bar: Option<ProgressBar>,
+    next_line: Instant,
+}
+
+impl Watcher {
+    pub(crate) fn new(job: SharedJob) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let core = job.core();
+            let bar = ProgressBar::with_draw_target(Some(core.items as u64), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} eta {eta} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(core.function);
+            bar
+        });
+        Self { job, bar, next_line: Instant::now() + LINE_EVERY }
+    }
+
+    /// Draws once; says whether the call has ended, after its summary.
+    pub(crate) fn draw(&mut self) -> bool {
+        let core = self.job.core();
+        let progress = Progress::of(core);
+        if progress.is_ended {
+            if let Some(bar) = &self.bar {
+                bar.finish_and_clear();
+            }
+            summary(core);
+            return true;
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(progress.done as u64);
+            if progress.failed > 0 {
+                bar.set_message(format!("{} failed", progress.failed));
+            }
+        } else if Instant::now() >= self.next_line {
+            self.next_line += LINE_EVERY;
+            let eta = progress.eta().map_or(String::new(), |eta| format!(", {:.0} s left", eta.as_secs_f64()));
+            say(&format!(
+                "distfun: {}: {} of {} items{}{eta}",
+                core.function,
+                progress.done,
+                core.items,
+                failed(&progress)
+            ));
+        }
+        false
+    }
+}
+
+/// One line about a call that has ended.
+pub(crate) fn summary(core: &JobCore) {
+    let progress = Progress::of(core);
+    let seconds = progress.elapsed.as_secs_f64();
+    let rate = if seconds > 0.0 { progress.done as f64 / seconds } else { 0.0 };
+    let ending = core.ending().map_or(String::new(), |ending| format!("; {ending}"));
+    say(&format!(
+        "distfun: {}: {} of {} items in {seconds:.3} s ({rate:.0}/s){}{ending}",
+        core.function,
+        progress.done,
+        core.items,
+        failed(&progress)
+    ));
+}
+
+fn failed(progress: &Progress) -> String {
+    if progress.failed == 0 { String::new() } else { format!(", {} failed", progress.failed) }
+}
+
+/// To stderr, and nowhere if that is closed.
+fn say(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}

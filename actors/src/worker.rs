@@ -1,0 +1,137 @@
+//! The Worker actor: owns one slot, starts its compute thread, learns of its end, and replaces it when told to.
+//!
+//! It computes nothing, so it is never deaf; its thread computes, so it is never waited for.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use actix::prelude::*;
+use distfun_core::{
+    engine::Event,
+    ids::{Generation, WorkerId},
+};
+
+use crate::{
+    compute::thread::{self as compute, Exit},
+    manager::Manager,
+    messages::internal::{Restart, SlotsReleased, WorkerGone},
+    pool::Pool,
+};
+
+pub(crate) struct Worker {
+    pool: Arc<Pool>,
+    manager: Addr<Manager>,
+    slot: WorkerId,
+    cpu: Option<core_affinity::CoreId>,
+    thread: Option<(Generation, JoinHandle<()>)>,
+    restart: Option<SpawnHandle>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        manager: Addr<Manager>,
+        slot: WorkerId,
+        cpu: Option<core_affinity::CoreId>,
+    ) -> Self {
+        Self { pool, manager, slot, cpu, thread: None, restart: None }
+    }
+
+    /// Starts the compute thread of a new life. A thread of an earlier life that is still there has been abandoned: it
+    /// ends when its item does.
+    fn start_thread(&mut self, generation: Generation, address: Addr<Self>) {
+        let (pool, slot, cpu) = (self.pool.clone(), self.slot, self.cpu);
+        let body = move || {
+            if let Some(cpu) = cpu {
+                core_affinity::set_for_current(cpu); // where it is refused, the thread just stays free to move
+            }
+            let port = pool.open_port(slot, generation);
+            // Everything that user code can do to this thread has been caught already; what comes through here is a
+            // bug of ours, after which the slot must still be replaced.
+            let exit = panic::catch_unwind(AssertUnwindSafe(|| compute::run(&pool, &port)));
+            let exit = exit.unwrap_or_else(|_| {
+                pool.step(Event::SlotLost(slot, generation, None));
+                Exit::Died
+            });
+            address.do_send(ThreadEnded { generation, exit });
+        };
+        match thread::Builder::new().name(format!("distfun-cpu-{slot}")).spawn(body) {
+            Ok(thread) => self.thread = Some((generation, thread)),
+            Err(error) => {
+                tracing::error!(worker = slot.0, %error, "could not start a compute thread");
+                self.pool.step(Event::SlotLost(slot, generation, None));
+            }
+        }
+    }
+
+    /// The worker's thread, if it is still there.
+    fn leave_if_done(&mut self) {
+        if self.thread.is_none() {
+            self.manager.do_send(WorkerGone(self.slot));
+        }
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.start_thread(Generation(0), context.address());
+    }
+}
+
+impl Handler<Restart> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, message: Restart, context: &mut Context<Self>) {
+        let Restart { generation, after, .. } = message;
+        if after == Duration::ZERO {
+            return self.start_thread(generation, context.address());
+        }
+        self.restart = Some(context.run_later(after, move |worker, context| {
+            worker.restart = None;
+            worker.start_thread(generation, context.address());
+        }));
+    }
+}
+
+impl Handler<SlotsReleased> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: SlotsReleased, context: &mut Context<Self>) {
+        if let Some(restart) = self.restart.take() {
+            context.cancel_future(restart);
+        }
+        self.leave_if_done();
+    }
+}
+
+/// From a compute thread, as its last act.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ThreadEnded {
+    generation: Generation,
+    exit: Exit,
+}
+
+impl Handler<ThreadEnded> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, message: ThreadEnded, _: &mut Context<Self>) {
+        if self.thread.as_ref().is_some_and(|(generation, _)| *generation == message.generation)
+            && let Some((_, thread)) = self.thread.take()
+        {
+            let _ = thread.join(); // returns at once: the message was its last act, and its panics are caught
+        }
+        if message.exit == Exit::Died {
+            tracing::warn!(worker = self.slot.0, generation = message.generation.0, "a compute thread died");
+        }
+        if self.pool.stopped().is_some() {
+            self.leave_if_done();
+        }
+    }
+}
