@@ -13,8 +13,8 @@ use std::{
 
 use distfun_core::{failure::Ending, ids::CallId};
 
-pub(crate) use output::TryBody;
 pub(crate) use output::CallBody;
+pub(crate) use output::TryBody;
 pub use output::{ColumnResult, Output};
 
 use crate::{

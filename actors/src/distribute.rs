@@ -144,19 +144,16 @@ impl<K> DistributeBuilder<K> {
         self
     }
 
-    fn lifecycle(&self) -> Result<Arc<Lifecycle>, BuildError> {
-        let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
-        Ok(Arc::new(Lifecycle::new(settings, self.sequential)))
-    }
-}
-
-impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<A, R>> {
     /// Checks the options. Starts nothing: the slots start with the first call.
     ///
     /// # Errors
     /// [`BuildError::Settings`] names an option or environment variable that can't hold.
-    pub fn build(self) -> Result<DistributedFunction<A, R>, BuildError> {
-        Ok(DistributedFunction { lifecycle: self.lifecycle()?, kernel: self.kernel })
+    pub fn build(self) -> Result<K::Built, BuildError>
+    where
+        K: Kernel,
+    {
+        let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
+        Ok(self.kernel.built(Arc::new(Lifecycle::new(settings, self.sequential))))
     }
 }
 
@@ -179,13 +176,25 @@ impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<Vec<A>, 
     }
 }
 
-impl<T: Send + Sync + 'static, Y: ColumnResult> DistributeBuilder<ColumnKernel<T, Y>> {
-    /// Checks the options. Starts nothing: the slots start with the first call.
-    ///
-    /// # Errors
-    /// [`BuildError::Settings`] names an option or environment variable that can't hold.
-    pub fn build(self) -> Result<ColumnFunction<T, Y>, BuildError> {
-        Ok(ColumnFunction { lifecycle: self.lifecycle()?, kernel: self.kernel })
+/// A function with its kind erased, and what is built from it.
+pub trait Kernel {
+    /// [`DistributedFunction`] or [`ColumnFunction`].
+    type Built;
+    #[doc(hidden)]
+    fn built(self, lifecycle: Arc<Lifecycle>) -> Self::Built;
+}
+
+impl<A: Send + 'static, R: Send + 'static> Kernel for ListKernel<A, R> {
+    type Built = DistributedFunction<A, R>;
+    fn built(self, lifecycle: Arc<Lifecycle>) -> Self::Built {
+        DistributedFunction { lifecycle, kernel: self }
+    }
+}
+
+impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
+    type Built = ColumnFunction<T, Y>;
+    fn built(self, lifecycle: Arc<Lifecycle>) -> Self::Built {
+        ColumnFunction { lifecycle, kernel: self }
     }
 }
 
@@ -257,18 +266,19 @@ where
 {
     /// Runs the function on every item; the first failure in input order, an `Err` or a panic, ends the call. Then items
     /// after it are not started any more, and the error has just that failure, whose
-    /// [`FailureCause::Returned`](crate::FailureCause) can be downcast to `E`.
+    /// [`FailureCause::Returned`](crate::FailureCause) holds the error (downcast it to `E`, if `E` is an error type).
     ///
     /// ```
     /// use distfun::prelude::*;
     ///
-    /// fn parse(text: String) -> Result<u32, std::num::ParseIntError> {
-    ///     text.parse()
+    /// fn halve(x: u32) -> Result<u32, String> {
+    ///     if x % 2 == 0 { Ok(x / 2) } else { Err(format!("{x} is odd")) }
     /// }
     ///
-    /// let texts = ["1", "two", "3"].map(String::from);
-    /// let error = distribute!(parse).build()?.try_map(texts).wait().unwrap_err();
+    /// assert_eq!(distribute!(halve).build()?.try_map([2, 4]).wait()?, [1, 2]);
+    /// let error = distribute!(halve).build()?.try_map([2, 3, 5]).wait().unwrap_err();
     /// assert_eq!(error.failed()[0].index, 1);
+    /// assert!(error.to_string().ends_with("item 1: returned an error: 3 is odd"));
     /// # Ok::<(), distfun::Error>(())
     /// ```
     pub fn try_map<I: MapInput<A, M>, M>(&self, items: I) -> I::Handle<Vec<R>> {

@@ -62,7 +62,7 @@ pub use distfun_core::{
     options::SettingsError,
 };
 pub use distribute::{
-    ColumnFunction, DistributeBuilder, DistributedFunction, distribute_local, distribute_local_columns,
+    ColumnFunction, DistributeBuilder, DistributedFunction, Kernel, distribute_local, distribute_local_columns,
     distribute_local_ref,
 };
 pub use error::{BuildError, CallError, CallFailure, EndError, Error, StartError};

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What the clones of a distributed function share.
-pub(crate) struct Lifecycle {
+pub struct Lifecycle {
     settings: Settings,
     /// Run every call in the calling thread.
     sequential: bool,

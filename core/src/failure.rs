@@ -10,7 +10,7 @@ use crate::ids::WorkerId;
 pub struct ItemFailure {
     /// Position in the input, from 0: the list index or the column.
     pub index: usize,
-    /// The worker that ran it last; none when it never ran, or ran in the calling thread.
+    /// The worker that ran it last; none when it never ran, or ran in the calling thread, or returned an `Err`.
     pub worker: Option<WorkerId>,
     /// How often it was tried, from 1; 0 when it never ran.
     pub attempt: u32,
@@ -35,7 +35,6 @@ impl fmt::Display for ItemFailure {
         write!(f, "item {}", self.index)?;
         match self.worker {
             Some(worker) => write!(f, " on worker {worker}, attempt {}", self.attempt)?,
-            None if self.attempt > 0 => write!(f, " in the calling thread")?,
             None => {}
         }
         write!(f, ": {}", self.cause)

@@ -1,1 +1,12 @@
+//! distfun as its users see it: one binary, a module per subject.
 
+mod actix_facts;
+mod arrows;
+mod bad_input;
+mod compile_errors;
+mod endings;
+mod examples;
+mod faces;
+mod laws;
+mod services;
+mod supervision;

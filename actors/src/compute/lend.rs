@@ -202,6 +202,11 @@ impl<T> Output<T> {
         std::mem::replace(&mut self.filled, blank)
     }
 
+    /// Hands out what has been filled since the last gap, and holds the allocation no longer.
+    pub(crate) fn into_filled(self) -> Items<T> {
+        self.filled
+    }
+
     /// Fills all columns with `elements`, given row by row.
     pub(crate) fn fill(mut self, mut elements: Vec<T>) -> Items<T> {
         let (room, rows) = (self.room(), self.filled.buffer.rows);

@@ -16,7 +16,7 @@ fn items_pass_through_and_come_together_again() {
     let mut late_output = output.split_off(6);
     map_owned(&mut late, &mut late_output, 4, |word| word + "!");
     map_owned(&mut items, &mut output, 6, |word| word + "!");
-    let parts = vec![late_output.take_filled(), output.take_filled()];
+    let parts = vec![late_output.into_filled(), output.into_filled()];
     let expected: Vec<String> = words(10).into_iter().map(|word| word + "!").collect();
     assert_eq!(Items::assemble(parts).ok(), Some(expected));
 }
@@ -34,7 +34,7 @@ fn a_panic_costs_one_item_and_leaves_the_rest() {
     let before = output.skip();
     assert_eq!(output.room(), 4..10);
     map_owned(&mut items, &mut output, 2, |word| word);
-    let parts = Items::assemble(vec![output.take_filled(), before]).expect_err("items 3 and 6.. are missing");
+    let parts = Items::assemble(vec![output.into_filled(), before]).expect_err("items 3 and 6.. are missing");
     let found: Vec<String> = parts.into_iter().flat_map(Items::into_vec).collect();
     assert_eq!(found, ["word 0", "word 1", "word 2", "word 4", "word 5"]);
 }
@@ -55,7 +55,7 @@ fn an_allocation_is_used_again() {
     let place = buffer.as_ptr();
     let mut output = Output::blank(buffer, 1, 50);
     map_borrowed(&[1u64; 50], &mut output, |x| x + 1);
-    let all = Items::assemble(vec![output.take_filled()]).ok().expect("whole");
+    let all = Items::assemble(vec![output.into_filled()]).ok().expect("whole");
     assert_eq!((all.as_ptr(), all.len()), (place, 50));
 }
 
@@ -74,7 +74,7 @@ fn elements_without_size_are_counted_too() {
     let mut items = Items::from_vec(vec![(); 1000]);
     let mut output = Output::blank(Vec::new(), 1, 1000);
     map_owned(&mut items, &mut output, 1000, |()| ());
-    assert_eq!(Items::assemble(vec![output.take_filled()]).ok().map(|all| all.len()), Some(1000));
+    assert_eq!(Items::assemble(vec![output.into_filled()]).ok().map(|all| all.len()), Some(1000));
 }
 
 #[test]

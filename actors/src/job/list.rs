@@ -216,7 +216,9 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
             contain(|| drop(items)); // those that a function by reference has done with
         }
         let rest = self.output.split_off(reached.clamp(self.output.room().start, self.output.room().end));
-        self.filled.push(self.output.take_filled());
+        // Nothing may hold on to the allocation once its results can be taken: they would have to be copied.
+        let filled = std::mem::replace(&mut self.output, Output::blank(Vec::new(), 1, 0)).into_filled();
+        self.filled.push(filled);
         let filled = std::mem::take(&mut self.filled);
         let mut results = self.job.results();
         results.blank.put(rest);

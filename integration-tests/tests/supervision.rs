@@ -1,0 +1,1 @@
+//! Threads that die or hang, and what becomes of their items.
