@@ -242,6 +242,11 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
         })
     }
 
+    /// How many slots calls run on.
+    pub fn slots(&self) -> usize {
+        self.lifecycle.slots()
+    }
+
     /// Ends this distributed function: running calls return with what they finished, and the slots and their memory
     /// are freed, within two seconds. Idempotent.
     ///
@@ -342,6 +347,11 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
             let columns = x.view().ncols();
             lifecycle.call(kernel.name(), columns, false, |core| kernel.prepare(core, x, reuse))
         })
+    }
+
+    /// How many slots calls run on.
+    pub fn slots(&self) -> usize {
+        self.lifecycle.slots()
     }
 
     /// As [`DistributedFunction::finished`].

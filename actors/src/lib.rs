@@ -68,7 +68,7 @@ pub use distribute::{
 pub use error::{BuildError, CallError, CallFailure, EndError, Error, StartError};
 pub use input::{ColumnsInput, MapInput, OwnedColumns};
 pub use kernel::{ColumnKernel, Distributable, ListKernel};
-pub use manager::{Manager, ManagerBuilder, ManagerHandle};
+pub use manager::{Manager, ManagerBuilder, ManagerHandle, ManagerMessage};
 pub use messages::{Cancel, Distribute, Finished, MachineEnd, Shutdown, ShutdownReport, Status};
 
 // Types of these crates are part of the signatures above.

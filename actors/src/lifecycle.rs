@@ -45,6 +45,10 @@ impl Lifecycle {
         Self { settings, sequential, state: Mutex::new(State::New) }
     }
 
+    pub(crate) fn slots(&self) -> usize {
+        if self.sequential { 1 } else { self.settings.slots }
+    }
+
     /// Starts a call of `items` items.
     pub(crate) fn call<O: Output>(
         &self,

@@ -17,7 +17,7 @@ use actix::{
 };
 use distfun_core::{engine::Event, failure::Ending, ids::WorkerId};
 
-pub use handle::{ManagerBuilder, ManagerHandle};
+pub use handle::{ManagerBuilder, ManagerHandle, ManagerMessage};
 
 use crate::{
     call::Output,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::Addr;
+use actix::{Addr, ArbiterHandle, System};
 use distfun_core::{
     engine::{Chunk, Command, Engine, EngineStatus, Event},
     failure::Ending,
@@ -37,6 +37,7 @@ pub(crate) struct Pool {
     /// The current life of each slot.
     ports: Box<[Mutex<Arc<Port>>]>,
     manager: OnceLock<Addr<Manager>>,
+    arbiter: OnceLock<ArbiterHandle>,
     /// Verbose calls from before the Manager was there.
     early: Mutex<Vec<SharedJob>>,
     origin: Instant,
@@ -61,6 +62,7 @@ impl Pool {
             ports: (0..limits.slots as u32).map(port).collect(),
             engine: Mutex::new(Engine::new(limits)),
             manager: OnceLock::new(),
+            arbiter: OnceLock::new(),
             early: Mutex::new(Vec::new()),
             origin: Instant::now(),
             manager_thread: Mutex::new(None),
@@ -182,15 +184,16 @@ impl Pool {
     /// Makes the Manager known; returns the calls it should watch.
     pub(crate) fn set_manager(&self, manager: Addr<Manager>) -> Vec<SharedJob> {
         let mut early = lock(&self.early);
+        let _ = self.arbiter.set(System::current().arbiter().clone());
         self.manager.set(manager).expect("one Manager per pool");
         self.manager_up.open();
         std::mem::take(&mut early)
     }
 
     /// Waits until the Manager can be talked to; none if it failed.
-    pub(crate) fn wait_for_manager(&self) -> Option<Addr<Manager>> {
+    pub(crate) fn wait_for_manager(&self) -> Option<(Addr<Manager>, ArbiterHandle)> {
         self.manager_up.wait();
-        self.manager.get().cloned()
+        self.manager.get().cloned().zip(self.arbiter.get().cloned())
     }
 
     pub(crate) fn note_stuck(&self, workers: Vec<WorkerId>) {

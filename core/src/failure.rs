@@ -33,9 +33,8 @@ impl ItemFailure {
 impl fmt::Display for ItemFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "item {}", self.index)?;
-        match self.worker {
-            Some(worker) => write!(f, " on worker {worker}, attempt {}", self.attempt)?,
-            None => {}
+        if let Some(worker) = self.worker {
+            write!(f, " on worker {worker}, attempt {}", self.attempt)?;
         }
         write!(f, ": {}", self.cause)
     }

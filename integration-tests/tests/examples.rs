@@ -1,1 +1,116 @@
-//!
+//! Every program of the `examples` package runs and shows what it promises.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::Cursor,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::LazyLock,
+};
+
+use cargo_metadata::Message;
+
+/// Each example with the argument that keeps it short without optimisation, and the texts it must show in this order.
+const CHECKS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "bootstrap",
+        &["200"],
+        &[
+            "1599 red wines",
+            "\nalcohol               +0.48  +0.4",
+            "\nvolatile acidity      -0.39  -0.4",
+            "\nresidual sugar        +0.01  -0.0",
+            "\n200 resamples: ",
+            " s distributed over ",
+            "same digits",
+        ],
+    ),
+    ("column_sums", &["2000"], &["100 x 2000 matrix", "fun(x.view())", "sums.columns(&x).wait()", "equal bit for bit"]),
+    (
+        "inverse",
+        &[],
+        &["[[0.600, -0.700],\n [-0.200, 0.400]]", "1 of 2 items failed", "the matrix is singular", "item 0 finished"],
+    ),
+    (
+        "monte_carlo_pi",
+        &["8"],
+        &[
+            "plain loop  pi = 3.1",
+            "1 slot      pi = 3.1",
+            "2 slots     pi = 3.1",
+            "every CPU   pi = 3.1",
+            "same digits everywhere",
+        ],
+    ),
+];
+
+/// The programs by name, built once, with the profile of this test.
+static PROGRAMS: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(|| {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "distfun-examples", "--bins", "--message-format=json"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo starts");
+    assert!(built.status.success(), "the examples do not compile: {}", String::from_utf8_lossy(&built.stderr));
+    let messages = Message::parse_stream(Cursor::new(built.stdout)).map(|message| message.expect("cargo's own format"));
+    let programs = messages.filter_map(|message| match message {
+        Message::CompilerArtifact(artifact) => Some((artifact.target.name, artifact.executable?.into())),
+        _ => None,
+    });
+    programs.collect()
+});
+
+fn run(program: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    // The environment of whoever runs the tests must not change what the examples do.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DISTFUN_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().expect("a program that was just built starts")
+}
+
+#[test]
+fn every_example_shows_what_it_promises() {
+    let known: Vec<&str> = CHECKS.iter().map(|check| check.0).collect();
+    let found: Vec<&str> = PROGRAMS.keys().map(String::as_str).collect();
+    assert_eq!(found, known, "left, the examples that exist; right, those with a check in CHECKS, by name");
+
+    for (name, arguments, texts) in CHECKS {
+        let output = run(&PROGRAMS[*name], arguments);
+        let shown = String::from_utf8(output.stdout).expect("the examples print UTF-8");
+        assert!(output.status.success(), "{name} failed: {shown}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "{name} writes to stderr: {}", String::from_utf8_lossy(&output.stderr));
+        texts.iter().fold(shown.as_str(), |rest, text| match rest.split_once(text) {
+            Some((_, rest)) => rest,
+            None => panic!("{name} should show {text:?} after what comes before it in CHECKS:\n{shown}"),
+        });
+    }
+}
+
+#[test]
+fn the_table_of_the_first_example_fits_80_columns() {
+    let shown = String::from_utf8(run(&PROGRAMS["bootstrap"], &["200"]).stdout).expect("UTF-8");
+    let widest = shown.lines().max_by_key(|line| line.chars().count()).expect("it prints lines");
+    assert!(widest.chars().count() <= 80, "{widest}");
+}
+
+#[test]
+fn an_argument_that_makes_no_sense_is_an_error() {
+    for (name, argument) in [("bootstrap", "5"), ("bootstrap", "many"), ("column_sums", "-1"), ("monte_carlo_pi", "0")]
+    {
+        assert!(!run(&PROGRAMS[name], &[argument]).status.success(), "{name} {argument}");
+    }
+}
+
+#[test]
+fn the_readme_has_the_command_of_every_example() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/README.md");
+    let readme = fs::read_to_string(readme).expect("examples/README.md");
+    for name in PROGRAMS.keys() {
+        let command = format!("`cargo run --release -p distfun-examples --bin {name}`");
+        assert!(readme.contains(&command), "{command} is missing");
+    }
+}

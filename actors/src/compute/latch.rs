@@ -22,13 +22,14 @@ pub(crate) const SPIN: Duration = Duration::from_micros(20);
 #[derive(Debug)]
 pub(crate) struct Latch {
     open: AtomicBool,
-    lock: Mutex<()>,
+    /// How many threads sleep here: waking nobody would still cost a system call.
+    sleepers: Mutex<usize>,
     opened: Condvar,
 }
 
 impl Latch {
     pub(crate) fn new() -> Self {
-        Self { open: AtomicBool::new(false), lock: Mutex::new(()), opened: Condvar::new() }
+        Self { open: AtomicBool::new(false), sleepers: Mutex::new(0), opened: Condvar::new() }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -37,20 +38,25 @@ impl Latch {
 
     pub(crate) fn open(&self) {
         // The store happens under the lock, so that it can't fall between a waiter's look and its sleep.
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         self.open.store(true, Ordering::Release);
-        drop(guard);
-        self.opened.notify_all();
+        let anybody = *sleepers > 0;
+        drop(sleepers);
+        if anybody {
+            self.opened.notify_all();
+        }
     }
 
     pub(crate) fn wait(&self) {
         if self.spin() {
             return;
         }
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        *sleepers += 1;
         while !self.is_open() {
-            guard = self.opened.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            sleepers = self.opened.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
         }
+        *sleepers -= 1;
     }
 
     /// Waits at most until `limit`; says whether the latch is open.
@@ -59,15 +65,16 @@ impl Latch {
         if self.spin() {
             return true;
         }
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while !self.is_open() {
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        *sleepers += 1;
+        loop {
             let left = limit.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            if self.is_open() || left.is_zero() {
+                *sleepers -= 1;
+                return self.is_open();
             }
-            guard = self.opened.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+            sleepers = self.opened.wait_timeout(sleepers, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
     }
 
     #[cfg(not(loom))]

@@ -344,14 +344,14 @@ unsafe impl<T: Sync> Sync for LentMatrix<T> {}
 impl<T> LentMatrix<T> {
     pub(crate) fn view(&self) -> ArrayView2<'_, T> {
         // SAFETY: the view is borrowed for as long as `lend_matrix` runs, and that waits for this lease to be dropped.
-        unsafe { self.view.clone().deref_into_view() }
+        unsafe { self.view.deref_into_view() }
     }
 }
 
 /// Lends the matrix behind `view` to threads without a lifetime. Returns after `body` has and every clone of the loan
 /// is dropped.
 pub(crate) fn lend_matrix<T, O>(view: ArrayView2<'_, T>, body: impl FnOnce(LentMatrix<T>) -> O) -> O {
-    lend(|lease| LentMatrix { view: view.raw_view().clone(), _lease: lease }, body)
+    lend(|lease| LentMatrix { view: view.raw_view(), _lease: lease }, body)
 }
 
 #[cfg(test)]

@@ -45,9 +45,8 @@ impl<T> Matrix<T> {
 
     fn layout(&self) -> ColumnLayout {
         let view = self.view();
-        let bytes = size_of::<T>() * view.strides()[1].unsigned_abs();
-        let runs_by_column = view.nrows() <= 1 || view.strides()[1].unsigned_abs() >= view.strides()[0].unsigned_abs();
-        if runs_by_column { ColumnLayout::Contiguous } else { ColumnLayout::Strided { bytes } }
+        let bytes = |axis: usize| size_of::<T>() * view.strides()[axis].unsigned_abs();
+        ColumnLayout { rows: view.nrows(), columns: view.ncols(), column_stride: bytes(1), row_stride: bytes(0) }
     }
 }
 
@@ -197,7 +196,7 @@ where
     }
 
     fn shape(&self) -> Shape {
-        Shape::Blocks { max_blocks: self.input.layout().max_blocks(self.core.items) }
+        Shape::Blocks { stream_cost: self.input.layout().stream_cost() }
     }
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {

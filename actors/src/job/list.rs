@@ -241,7 +241,7 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
 
     fn shape(&self) -> Shape {
         match self.function.takes_blocks() {
-            true => Shape::Blocks { max_blocks: self.core.items },
+            true => Shape::Blocks { stream_cost: None },
             false => Shape::Items,
         }
     }

@@ -1,14 +1,15 @@
 //! Starting a Manager for a service, and talking to it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
-use actix::{Addr, Handler, MailboxError, Message};
+use actix::{Addr, ArbiterHandle, MailboxError, Message};
 use distfun_core::options::{Overrides, Settings};
 
 use super::Manager;
 use crate::{
+    call::Output,
     error::StartError,
-    messages::internal::Quit,
+    messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
     options::options,
     pool::{Pool, Session, cpus},
 };
@@ -33,8 +34,8 @@ impl ManagerBuilder {
         let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
         let pool = Pool::start(settings, true)?;
         let session = Session(pool.clone());
-        let address = pool.wait_for_manager().ok_or(StartError::Failed)?;
-        Ok(ManagerHandle { owner: Arc::new(Owner { address, _session: session }) })
+        let (address, arbiter) = pool.wait_for_manager().ok_or(StartError::Failed)?;
+        Ok(ManagerHandle { owner: Arc::new(Owner { address, arbiter, session }) })
     }
 }
 
@@ -47,7 +48,8 @@ pub struct ManagerHandle {
 
 struct Owner {
     address: Addr<Manager>,
-    _session: Session,
+    arbiter: ArbiterHandle,
+    session: Session,
 }
 
 impl Drop for Owner {
@@ -57,7 +59,10 @@ impl Drop for Owner {
 }
 
 impl ManagerHandle {
-    /// Sends a message and returns its answer, from any runtime or none: the Manager needs nothing of the caller's.
+    /// Sends a message, now, and returns its answer, on any runtime or none: the Manager needs nothing of the caller's.
+    ///
+    /// A [`Distribute`](crate::Distribute) goes straight to the compute threads, past the Manager's mailbox and its
+    /// thread, so there is no order between it and other messages that have not been answered yet.
     ///
     /// # Errors
     /// `MailboxError::Closed` if the Manager has failed, which is a bug; after `Finished` or `Shutdown` it still
@@ -65,19 +70,67 @@ impl ManagerHandle {
     ///
     /// # Cancel safety
     /// Dropping the future of a [`Distribute`](crate::Distribute) cancels its call: chunks not yet started are not run.
-    pub async fn send<M>(&self, message: M) -> Result<M::Result, MailboxError>
-    where
-        M: Message + Send + 'static,
-        M::Result: Send,
-        Manager: Handler<M>,
-    {
-        self.owner.address.send(message).await
+    pub fn send<M: ManagerMessage>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<M::Result, MailboxError>> + Send + use<M> {
+        message.deliver(self)
+    }
+
+    /// The arbiter of the Manager's System thread, for light actors of your own beside it. Nothing there may block, and
+    /// `wait` refuses to: await instead.
+    pub fn arbiter(&self) -> ArbiterHandle {
+        self.owner.arbiter.clone()
     }
 
     /// The actor's address, for other actors to keep. It does not keep the Manager running.
     pub fn address(&self) -> Addr<Manager> {
         self.owner.address.clone()
     }
+}
+
+/// What a [`ManagerHandle`] can send: [`Distribute`](crate::Distribute), [`Status`](crate::Status),
+/// [`Cancel`](crate::Cancel), [`Finished`](crate::Finished), [`Shutdown`](crate::Shutdown).
+pub trait ManagerMessage: Message + sealed::Sealed {
+    #[doc(hidden)]
+    fn deliver(
+        self,
+        manager: &ManagerHandle,
+    ) -> impl Future<Output = Result<Self::Result, MailboxError>> + Send + use<Self>;
+}
+
+impl<O: Output> ManagerMessage for Distribute<O> {
+    fn deliver(
+        self,
+        manager: &ManagerHandle,
+    ) -> impl Future<Output = Result<Self::Result, MailboxError>> + Send + use<O> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.start(&manager.owner.session.0).answer(Some(sender));
+        async { receiver.await.map_err(|_| MailboxError::Closed) }
+    }
+}
+
+macro_rules! by_mailbox {
+    ($($message:ty),*) => {$(
+        impl ManagerMessage for $message {
+            fn deliver(
+                self,
+                manager: &ManagerHandle,
+            ) -> impl Future<Output = Result<Self::Result, MailboxError>> + Send + use<> {
+                manager.owner.address.send(self)
+            }
+        }
+    )*};
+}
+by_mailbox!(Status, Cancel, Finished, Shutdown);
+
+mod sealed {
+    pub trait Sealed {}
+    impl<O: crate::Output> Sealed for crate::Distribute<O> {}
+    impl Sealed for crate::Status {}
+    impl Sealed for crate::Cancel {}
+    impl Sealed for crate::Finished {}
+    impl Sealed for crate::Shutdown {}
 }
 
 impl fmt::Debug for ManagerHandle {

@@ -25,18 +25,18 @@ const WORTH_A_SLOT: Duration = Duration::from_micros(20);
 /// Blocks per slot while the cost of a column is unknown: enough to even out a factor of two between columns.
 const BLOCKS_PER_SLOT: usize = 4;
 
-/// The same for strided blocks, where every further block costs streaming.
-const STRIDED_BLOCKS_PER_SLOT: usize = 2;
+/// A function that costs this many times as much as reading its columns is not slowed by reading them in jumps.
+const COMPUTE_BOUND: f64 = 4.0;
 
 /// How a call may be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
     /// One item at a time: chunks of any length, which may hand back what they did not start.
     Items,
-    /// A block at a time, at most so many blocks that each still streams well through memory.
+    /// A block at a time.
     Blocks {
-        /// From [`ColumnLayout::max_blocks`](crate::columns::ColumnLayout::max_blocks).
-        max_blocks: usize,
+        /// From [`ColumnLayout::stream_cost`](crate::columns::ColumnLayout::stream_cost).
+        stream_cost: Option<f64>,
     },
 }
 
@@ -56,7 +56,7 @@ impl Plan {
         let slots = slots.max(1);
         let blocks = match shape {
             Shape::Items => None,
-            Shape::Blocks { max_blocks } => Some(Balanced::new(items, block_count(items, max_blocks, slots, cost))),
+            Shape::Blocks { stream_cost } => Some(Balanced::new(items, block_count(items, stream_cost, slots, cost))),
         };
         Self { slots, cost, blocks }
     }
@@ -103,22 +103,23 @@ fn items_in(time: Duration, cost: f64) -> usize {
     ((time.as_secs_f64() / cost.max(1e-12)) as usize).max(1)
 }
 
-fn block_count(items: usize, max_blocks: usize, slots: usize, cost: Option<f64>) -> usize {
-    let strided = max_blocks < items;
-    let Some(cost) = cost else {
-        let wanted = slots * if strided { STRIDED_BLOCKS_PER_SLOT } else { BLOCKS_PER_SLOT };
-        return wanted.min(max_blocks.max(slots)).min(items);
+fn block_count(items: usize, stream_cost: Option<f64>, slots: usize, cost: Option<f64>) -> usize {
+    let is_worth_splitting = match (stream_cost, cost) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(stream), Some(cost)) => cost > COMPUTE_BOUND * stream,
     };
-    let total = cost * items as f64;
-    if total < 2.0 * WORTH_A_SLOT.as_secs_f64() {
-        return 1;
-    }
-    // A column that costs far more than streaming it may be split finely whatever its layout; four targets a block
-    // keep the rest few.
-    let by_time = (total / (4.0 * TARGET.as_secs_f64())).ceil() as usize;
-    let compute_bound = cost > 20e-6;
-    let most = if compute_bound { items } else { max_blocks.max(slots) };
-    by_time.next_multiple_of(slots).clamp(slots, 64 * slots).min(most).min(items)
+    let blocks = match cost {
+        Some(cost) if cost * items as f64 <= 2.0 * WORTH_A_SLOT.as_secs_f64() => 1,
+        _ if !is_worth_splitting => slots,
+        None => BLOCKS_PER_SLOT * slots,
+        Some(cost) => {
+            // Four targets a block keep what the last slot still has to do small beside the whole.
+            let by_time = (cost * items as f64 / (4.0 * TARGET.as_secs_f64())).ceil() as usize;
+            by_time.next_multiple_of(slots).clamp(slots, 64 * slots)
+        }
+    };
+    blocks.min(items)
 }
 
 #[cfg(test)]
@@ -129,9 +130,9 @@ mod tests {
     proptest! {
         #[test]
         fn chunks_walk_through_all_items_and_are_never_empty(
-            items in 1usize..100_000, slots in 1usize..70, cost in proptest::option::of(1e-10f64..10.0), blocks in proptest::option::of(1usize..5000)
+            items in 1usize..100_000, slots in 1usize..70, cost in proptest::option::of(1e-10f64..10.0), blocks in proptest::option::of(proptest::option::of(1e-9f64..1e-3))
         ) {
-            let shape = blocks.map_or(Shape::Items, |max_blocks| Shape::Blocks { max_blocks });
+            let shape = blocks.map_or(Shape::Items, |stream_cost| Shape::Blocks { stream_cost });
             let plan = Plan::new(shape, items, slots, cost);
             let mut front = 0..items;
             while !front.is_empty() {
@@ -156,13 +157,17 @@ mod tests {
     fn a_tiny_call_of_a_known_function_goes_to_one_slot() {
         let plan = Plan::new(Shape::Items, 2, 8, Some(5e-9));
         assert_eq!(plan.next_chunk(&(0..2), 2), 0..2);
-        assert_eq!(block_count(100, 100, 8, Some(5e-9)), 1);
+        assert_eq!(block_count(100, None, 8, Some(5e-9)), 1);
     }
 
     #[test]
-    fn few_columns_are_still_spread_over_all_slots() {
-        assert_eq!(block_count(100, 1, 2, None), 2);
-        assert_eq!(block_count(3, 3, 8, None), 3);
-        assert_eq!(block_count(100, 1, 2, Some(0.1)), 100);
+    fn blocks_are_few_where_memory_is_the_limit_and_more_elsewhere() {
+        let stream = Some(200e-9);
+        assert_eq!(block_count(200_000, stream, 2, None), 2);
+        assert_eq!(block_count(200_000, stream, 2, Some(130e-9)), 2);
+        assert_eq!(block_count(200_000, stream, 2, Some(50e-6)), 128, "compute-bound");
+        assert_eq!(block_count(200_000, None, 2, None), 8);
+        assert_eq!(block_count(200_000, None, 2, Some(130e-9)), 8);
+        assert_eq!(block_count(3, None, 8, None), 3);
     }
 }

@@ -39,6 +39,8 @@ fn main() -> Result<(), distfun::Error> {
     let distinv = distribute!(inv).max_cpu(2).build()?;
     let inverses = distinv.map([a.clone(), b.clone()]).wait()?;
 
+    assert_eq!(inverses, [inv(&a), inv(&b)], "as in a plain loop");
+
     for (matrix, inverse) in [a, b].iter().zip(&inverses) {
         println!("inverse of\n{matrix}\nis\n{inverse:.3}\n");
         let unit = matrix.dot(inverse);
@@ -49,6 +51,8 @@ fn main() -> Result<(), distfun::Error> {
     let singular = distribute!(inv).build()?.map([array![[1.0]], array![[0.0]]]).wait();
     let error = singular.expect_err("a singular matrix has no inverse");
     println!("{error}");
-    println!("finished nevertheless: {:?}", error.finished());
+    for (item, inverse) in error.finished() {
+        println!("item {item} finished nevertheless: {inverse}");
+    }
     Ok(())
 }

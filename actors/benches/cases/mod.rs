@@ -1,0 +1,278 @@
+//! What is measured, beside what: each case runs distfun or its baseline once and returns the time of the part that
+//! counts. Set-up and the dropping of results stay outside of it.
+#![allow(dead_code, reason = "criterion reads fewer fields")]
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use distfun::{ColumnFunction, Distribute, DistributedFunction, Manager, ManagerHandle, prelude::*};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis, ShapeBuilder};
+use rayon::prelude::*;
+
+pub(crate) const SLOTS: usize = 2;
+
+/// A case, and what is owed: time of distfun / time of the baseline.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) owe: f64,
+    /// Pairs to take the median of, at least.
+    pub(crate) pairs: usize,
+    pub(crate) ours: Box<dyn FnMut() -> Duration>,
+    pub(crate) baseline: Box<dyn FnMut() -> Duration>,
+}
+
+fn timed<R>(body: impl FnOnce() -> R) -> Duration {
+    let start = Instant::now();
+    let result = body();
+    let took = start.elapsed();
+    drop(black_box(result));
+    took
+}
+
+fn warm<A: Send + 'static, R: Send + 'static>(
+    builder: distfun::DistributeBuilder<distfun::ListKernel<A, R>>,
+) -> DistributedFunction<A, R> {
+    builder.slots(SLOTS).endaftercall(false).build().expect("valid options")
+}
+
+fn rayon_pool() -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(SLOTS).build().expect("a pool")
+}
+
+fn square(x: u64) -> u64 {
+    x.wrapping_mul(x).wrapping_add(1)
+}
+
+/// 10^7 tiny items in a vector, into a fresh vector.
+pub(crate) fn tiny_items() -> Case {
+    let distributed = warm(distribute!(square));
+    let pool = rayon_pool();
+    let input: Vec<u64> = (0..10_000_000).collect();
+    let copy = input.clone();
+    Case {
+        name: "10^7 tiny items, against rayon into_par_iter",
+        owe: 1.1,
+        pairs: 51,
+        ours: Box::new(move || {
+            let items = input.clone();
+            timed(|| distributed.map(items).wait().expect("no failures"))
+        }),
+        baseline: Box::new(move || {
+            let items = copy.clone();
+            timed(|| pool.install(|| items.into_par_iter().map(square).collect::<Vec<_>>()))
+        }),
+    }
+}
+
+/// The same with results into the buffer of the call before.
+pub(crate) fn tiny_items_into() -> Case {
+    let distributed = warm(distribute!(square));
+    let pool = rayon_pool();
+    let input: Vec<u64> = (0..10_000_000).collect();
+    let copy = input.clone();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    Case {
+        name: "the same with map_into, against rayon collect_into_vec",
+        owe: 1.1,
+        pairs: 51,
+        ours: Box::new(move || timed(|| distributed.map_into(&input, &mut ours).wait().expect("no failures"))),
+        baseline: Box::new(move || {
+            timed(|| pool.install(|| copy.par_iter().map(|&x| square(x)).collect_into_vec(&mut theirs)))
+        }),
+    }
+}
+
+/// Computes for about `us` microseconds, always the same number of instructions.
+fn burn(us: u32) -> u64 {
+    const ROUNDS_PER_US: u64 = 1100;
+    (0..u64::from(us) * ROUNDS_PER_US).fold(1, |x, i| black_box(x ^ i))
+}
+
+/// Against the loop in one thread, shared out perfectly: the ratio is 1 / efficiency.
+fn shared_out(name: &'static str, efficiency: f64, pairs: usize, items: Vec<u32>) -> Case {
+    let distributed = warm(distribute!(burn));
+    let copy = items.clone();
+    Case {
+        name,
+        owe: 1.0 / efficiency,
+        pairs,
+        ours: Box::new(move || {
+            let items = items.clone();
+            timed(|| distributed.map(items).wait().expect("no failures"))
+        }),
+        baseline: Box::new(move || timed(|| copy.iter().map(|&us| burn(us)).collect::<Vec<_>>()) / SLOTS as u32),
+    }
+}
+
+/// 2 000 items of 1 ms.
+pub(crate) fn balanced() -> Case {
+    shared_out("2 000 x 1 ms, against a perfect split of the loop", 0.97, 31, vec![1000; 2000])
+}
+
+/// 200 items whose costs range over a factor of 100, in no order.
+pub(crate) fn skewed() -> Case {
+    let cost = |i: u32| 100 + (i.wrapping_mul(2_654_435_761) >> 8) % 100 * ((i * 7919) % 100);
+    shared_out("200 skewed items, against a perfect split of the loop", 0.95, 31, (0..200).map(cost).collect())
+}
+
+/// Column sums; the arithmetic that both sides use.
+fn sum_into(x: ArrayView2<'_, f64>, mut y: ArrayViewMut1<'_, f64>) {
+    if x.t().is_standard_layout() {
+        for (column, y) in x.columns().into_iter().zip(y.iter_mut()) {
+            *y = column.sum();
+        }
+    } else {
+        for row in x.rows() {
+            y += &row;
+        }
+    }
+}
+
+fn sums(x: ArrayView2<'_, f64>) -> Array1<f64> {
+    let mut y = Array1::zeros(x.ncols());
+    sum_into(x, y.view_mut());
+    y
+}
+
+/// Column sums of a 200 x 200 000 matrix, against two threads with half of the columns each.
+pub(crate) fn column_sums(column_major: bool) -> Case {
+    let shape = (200, 200_000).set_f(column_major);
+    let x: &'static Array2<f64> =
+        Box::leak(Box::new(Array2::from_shape_fn(shape, |(i, j)| ((i * 31 + j) % 17) as f64)));
+    let distributed: ColumnFunction<f64, Array1<f64>> =
+        distribute!(sums).slots(SLOTS).endaftercall(false).build().expect("valid options");
+    let pool = rayon_pool();
+    Case {
+        name: if column_major {
+            "column sums, F order, against the hand-written loop"
+        } else {
+            "column sums, C order, against the hand-written loop"
+        },
+        owe: 1.05,
+        pairs: 51,
+        ours: Box::new(move || timed(|| distributed.columns(x).wait().expect("no failures"))),
+        baseline: Box::new(move || {
+            timed(|| {
+                let mut y = Array1::zeros(x.ncols());
+                let half = x.ncols() / 2;
+                let (left, right) = x.view().split_at(Axis(1), half);
+                let (mut y_left, mut y_right) = y.view_mut().split_at(Axis(0), half);
+                pool.install(|| {
+                    rayon::join(|| sum_into(left, y_left.view_mut()), || sum_into(right, y_right.view_mut()))
+                });
+                y
+            })
+        }),
+    }
+}
+
+/// One tiny call on a warm pool, from a thread that waits; `pause` between calls.
+pub(crate) fn tiny_call(pause: Option<Duration>) -> Case {
+    let distributed = warm(distribute!(square));
+    let pool = rayon_pool();
+    let rest = move || pause.map_or((), std::thread::sleep);
+    Case {
+        name: if pause.is_some() {
+            "a tiny call after 5 ms idle, against rayon install"
+        } else {
+            "tiny calls back to back, against rayon install"
+        },
+        owe: if pause.is_some() { 1.2 } else { 0.5 },
+        pairs: if pause.is_some() { 501 } else { 5001 },
+        ours: Box::new(move || {
+            rest();
+            timed(|| distributed.map([3]).wait().expect("no failures"))
+        }),
+        baseline: Box::new(move || {
+            rest();
+            timed(|| pool.install(|| vec![square(black_box(3))]))
+        }),
+    }
+}
+
+struct Echo;
+
+impl distfun::actix::Actor for Echo {
+    type Context = distfun::actix::Context<Self>;
+}
+
+struct Ping(u64);
+
+impl distfun::actix::Message for Ping {
+    type Result = Vec<u64>;
+}
+
+impl distfun::actix::Handler<Ping> for Echo {
+    type Result = distfun::actix::MessageResult<Ping>;
+    fn handle(&mut self, Ping(x): Ping, _: &mut Self::Context) -> Self::Result {
+        distfun::actix::MessageResult(vec![square(x)])
+    }
+}
+
+/// A `Distribute` message, against a bare round trip to an actor on a System thread of its own. Both are awaited on a
+/// thread with a tokio runtime.
+pub(crate) fn message() -> Case {
+    use distfun::actix::Actor;
+    let manager: ManagerHandle = Manager::builder().slots(SLOTS).start().expect("starts");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runner = distfun::actix::System::new();
+        let echo = runner.block_on(async { Echo.start() });
+        sender.send(echo).expect("the bench waits");
+        runner.run().expect("runs until the process ends");
+    });
+    let echo = receiver.recv().expect("the echo starts");
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (ours, theirs) = (runtime(), runtime());
+    let function = function!(square);
+    Case {
+        name: "a Distribute message, against a bare actix round trip",
+        owe: 1.3,
+        pairs: 5001,
+        ours: Box::new(move || {
+            let message = Distribute::map(function.clone(), [3]);
+            timed(|| ours.block_on(manager.send(message)).expect("answers").expect("no failures"))
+        }),
+        baseline: Box::new(move || timed(|| theirs.block_on(echo.send(Ping(3))).expect("answers"))),
+    }
+}
+
+/// From nothing to the first result, and everything freed again.
+pub(crate) fn cold_start() -> Case {
+    Case {
+        name: "cold start to the first result, against a rayon pool's",
+        owe: 2.5,
+        pairs: 101,
+        ours: Box::new(|| {
+            let start = Instant::now();
+            let distributed = warm(distribute!(square));
+            black_box(distributed.map([3]).wait().expect("no failures"));
+            let took = start.elapsed();
+            distributed.finished().expect("ends");
+            took
+        }),
+        baseline: Box::new(|| {
+            let start = Instant::now();
+            let pool = rayon_pool();
+            black_box(pool.install(|| square(black_box(3))));
+            start.elapsed()
+        }),
+    }
+}
+
+pub(crate) fn all() -> Vec<(&'static str, fn() -> Case)> {
+    vec![
+        ("tiny_items", tiny_items),
+        ("tiny_items_into", tiny_items_into),
+        ("balanced", balanced),
+        ("skewed", skewed),
+        ("columns_c", || column_sums(false)),
+        ("columns_f", || column_sums(true)),
+        ("tiny_call", || tiny_call(None)),
+        ("tiny_call_idle", || tiny_call(Some(Duration::from_millis(5)))),
+        ("message", message),
+        ("cold_start", cold_start),
+    ]
+}
