@@ -22,6 +22,7 @@ use crate::{
     job::{JobCore, SharedJob},
     manager::is_manager_thread,
     pool::{Pool, Session},
+    progress,
 };
 
 /// A call ready to be submitted: once for the compute threads, once for its caller.
@@ -99,6 +100,13 @@ impl<O: Output> Call<O> {
         if !core.wait(limit) {
             self.cancel(Ending::TimedOut);
             core.wait(None); // the engine ends a cancelled call at once
+        }
+        if core.verbose
+            && let Some(session) = &self.session
+        {
+            // A program may end right after its last call; the summary should still be there.
+            session.0.redraw();
+            core.shown.wait_until(Instant::now() + progress::INTERVAL);
         }
     }
 

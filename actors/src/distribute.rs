@@ -283,7 +283,7 @@ where
     /// assert_eq!(distribute!(halve).build()?.try_map([2, 4]).wait()?, [1, 2]);
     /// let error = distribute!(halve).build()?.try_map([2, 3, 5]).wait().unwrap_err();
     /// assert_eq!(error.failed()[0].index, 1);
-    /// assert!(error.to_string().ends_with("item 1: returned an error: 3 is odd"));
+    /// assert!(error.to_string().ends_with("returned an error: 3 is odd"));
     /// # Ok::<(), distfun::Error>(())
     /// ```
     pub fn try_map<I: MapInput<A, M>, M>(&self, items: I) -> I::Handle<Vec<R>> {

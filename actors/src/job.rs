@@ -112,6 +112,8 @@ pub(crate) struct JobCore {
     failed: AtomicUsize,
     end: Mutex<End>,
     ended: Latch,
+    /// Opens when a verbose call's summary is on stderr.
+    pub(crate) shown: Latch,
 }
 
 #[derive(Default)]
@@ -153,6 +155,7 @@ impl JobCore {
             failed: AtomicUsize::new(0),
             end: Mutex::default(),
             ended: Latch::new(),
+            shown: Latch::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     cell::Cell,
     collections::BTreeSet,
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    sync::{Arc, Once},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use crate::{
     error::{CallError, EndError},
     messages::{
         CallReply, Cancel, Distribute, Finished, Shutdown, ShutdownReport, Status,
-        internal::{GaveUp, Quit, Restart, SlotsReleased, WakeIn, Watch, WorkerGone},
+        internal::{GaveUp, Quit, Redraw, Restart, SlotsReleased, WakeIn, Watch, WorkerGone},
     },
     pool::{END_WITHIN, Pool},
     progress::Watcher,
@@ -131,7 +131,10 @@ impl Actor for Manager {
 pub(crate) fn run(pool: Arc<Pool>, stays: bool) {
     IS_MANAGER.set(true);
     if cfg!(panic = "abort") {
-        tracing::warn!("built with panic = \"abort\": a panic in a distributed function ends the whole program");
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!("built with panic = \"abort\": a panic in a distributed function ends the whole program");
+        });
     }
     let theirs = pool.clone();
     let ran = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -224,6 +227,14 @@ impl Handler<Watch> for Manager {
         if !std::mem::replace(&mut self.is_watching, true) {
             draw_again(self, context);
         }
+    }
+}
+
+impl Handler<Redraw> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, _: Redraw, _: &mut Context<Self>) {
+        self.draw();
     }
 }
 

@@ -250,4 +250,9 @@ pub(crate) mod internal {
     #[derive(Message)]
     #[rtype(result = "()")]
     pub(crate) struct Watch(pub(crate) SharedJob);
+
+    /// Pool to Manager: a verbose call has ended; show it now.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct Redraw;
 }

@@ -166,6 +166,11 @@ impl Pool {
         lock(&self.ports[slot.0 as usize]).clone()
     }
 
+    /// Shows what verbose calls have come to.
+    pub(crate) fn redraw(&self) {
+        self.tell(internal::Redraw);
+    }
+
     /// Whether `port` is its slot's current life and not asked to end.
     pub(crate) fn is_current(&self, port: &Port) -> bool {
         self.port(port.worker).generation == port.generation && !port.is_released()

@@ -82,6 +82,7 @@ pub(crate) fn summary(core: &JobCore) {
         core.items,
         failed(&progress)
     ));
+    core.shown.open();
 }
 
 fn failed(progress: &Progress) -> String {

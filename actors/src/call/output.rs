@@ -122,9 +122,15 @@ impl<A: Send + 'static, R: Send + 'static> CallBody<Vec<R>> for ListJob<A, R> {
 pub(crate) struct TryBody<A, R, E>(pub(crate) Arc<ListJob<A, Result<R, E>>>);
 
 /// Leaves the `Ok`s with their positions; the `Err`s become failures.
-fn split<R, E>(all: Vec<(usize, Result<R, E>)>, failures: &mut Vec<ItemFailure>) -> Vec<(usize, R)>
+fn split<A, R, E>(
+    job: &ListJob<A, Result<R, E>>,
+    all: Vec<(usize, Result<R, E>)>,
+    failures: &mut Vec<ItemFailure>,
+) -> Vec<(usize, R)>
 where
-    E: Into<Box<dyn error::Error + Send + Sync>>,
+    A: Send + 'static,
+    R: Send + 'static,
+    E: Into<Box<dyn error::Error + Send + Sync>> + Send + 'static,
 {
     let mut finished = Vec::with_capacity(all.len());
     for (index, result) in all {
@@ -132,7 +138,8 @@ where
             Ok(result) => finished.push((index, result)),
             Err(error) => {
                 let cause = FailureCause::Returned(Arc::from(error.into()));
-                failures.push(ItemFailure::new(index, None, 1, cause));
+                let (worker, attempt) = job.who_erred(index);
+                failures.push(ItemFailure::new(index, worker, attempt, cause));
             }
         }
     }
@@ -155,7 +162,7 @@ where
         let finished = match (ending, self.0.take_indexed()) {
             // Collecting in place: `Result<R, E>` and `R` share the allocation where their layouts allow it.
             (Ending::Complete, Ok(all)) => return Ok(all.into_iter().filter_map(Result::ok).collect()),
-            (_, all) => split(indexed(all), &mut failures),
+            (_, all) => split(&self.0, indexed(all), &mut failures),
         };
         if let Ending::FirstFailure(first) = ending {
             // Which later items had been tried already depends on timing: only the first failure is told.
@@ -166,7 +173,7 @@ where
 
     fn settle(&self) -> Vec<Result<R, ItemFailure>> {
         let Outcome { ending, mut failures } = self.core().take_outcome();
-        let finished = split(indexed(self.0.take_indexed()), &mut failures);
+        let finished = split(&self.0, indexed(self.0.take_indexed()), &mut failures);
         settle(self.core(), ending, finished, failures)
     }
 }

@@ -89,14 +89,14 @@ mod tests {
     #[test]
     fn text_and_place_of_a_panic_are_kept() {
         let number = 3;
-        let Err(FailureCause::Panicked { message, place }) = catch(|| panic!("odd: {number}")) else { panic!() };
+        let Err(FailureCause::Panicked { message, place }) = catch::<()>(|| panic!("odd: {number}")) else { panic!() };
         assert_eq!(&*message, "odd: 3");
         assert!(place.is_some_and(|place| place.contains("catch.rs:")));
     }
 
     #[test]
     fn payloads_that_are_no_text_or_panic_when_dropped_are_contained() {
-        let Err(cause) = catch(|| panic::panic_any(PanicsWhenDropped)) else { panic!() };
+        let cause = catch::<()>(|| panic::panic_any(PanicsWhenDropped)).unwrap_err();
         assert!(cause.to_string().contains("no text"), "{cause}");
         contain(|| drop(PanicsWhenDropped));
     }

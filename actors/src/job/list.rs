@@ -76,6 +76,8 @@ enum Source<A> {
 struct Results<R> {
     blank: Shelf<Output<R>>,
     filled: Vec<Items<R>>,
+    /// Under `try_map`: strips with an `Err` among their results, and who ran them.
+    erring: Vec<(Range<usize>, Option<WorkerId>, u32)>,
     /// The results have been taken; what comes now is late and dropped.
     is_taken: bool,
 }
@@ -106,7 +108,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
             ListInput::Owned(items) => Source::Owned(Mutex::new(Shelf::new(Items::from_vec(items)))),
             ListInput::Lent(items, clone) => Source::Lent(items, clone),
         };
-        let results = Mutex::new(Results { blank, filled: Vec::new(), is_taken: false });
+        let results = Mutex::new(Results { blank, filled: Vec::new(), erring: Vec::new(), is_taken: false });
         Self { core, function, source, results, is_error }
     }
 
@@ -118,6 +120,13 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         results.blank.clear();
         drop(results);
         Items::assemble(filled)
+    }
+
+    /// Under `try_map`: the worker and attempt that returned an `Err` for item `index`.
+    pub(crate) fn who_erred(&self, index: usize) -> (Option<WorkerId>, u32) {
+        let results = self.results();
+        let strip = results.erring.iter().find(|(items, ..)| items.contains(&index));
+        strip.map_or((None, 1), |&(_, worker, attempt)| (worker, attempt))
     }
 
     fn results(&self) -> MutexGuard<'_, Results<R>> {
@@ -165,7 +174,7 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
         let failed = match outcome {
             Ok(Ok(())) => {
                 self.progress.reached = first + count;
-                self.stop_at_error(first, count);
+                self.stop_at_error(first, count, context.worker(), attempt);
                 return;
             }
             Err(cause) if !job.function.takes_blocks() => {
@@ -188,12 +197,13 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
     }
 
     /// Under `try_map`: looks for an `Err` among the last `count` results.
-    fn stop_at_error(&mut self, first: usize, count: usize) {
+    fn stop_at_error(&mut self, first: usize, count: usize, worker: Option<WorkerId>, attempt: u32) {
         let Some(is_error) = self.job.is_error else { return };
         let filled = self.output.filled();
         let last = &filled[filled.len() - count..];
         if let Some(at) = last.iter().position(is_error) {
             self.progress.first_failure.get_or_insert(first + at);
+            self.job.results().erring.push((first..first + count, worker, attempt));
         }
     }
 }
