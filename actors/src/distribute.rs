@@ -43,14 +43,14 @@ use crate::{
 /// ```
 ///
 /// # When the compiler objects
-/// - *`can't capture dynamic environment`* (E0434): the closure uses a variable from outside; pass it in the items, or
-///   use [`distribute_local`].
+/// - *`attempt to use a non-constant value in a constant`* (E0435): the closure uses a variable from outside; pass it in
+///   the items, make it a `const`, or use [`distribute_local`].
 /// - *`can't use generic parameters from outer item`* (E0401): `f` depends on a type parameter of the function around
 ///   it; name the type (`distribute!(f::<f64>)`) or use [`distribute_local`].
-/// - *`type annotations needed`* (E0282, E0283): a closure's argument has no type, or `f` is generic; write
+/// - *`type annotations needed`* (E0282, E0283, E0284): a closure's argument has no type, or `f` is generic; write
 ///   `|x: f64| …` or `f::<f64>`.
-/// - *`the size for values of type str cannot be known`* (E0277): the argument is unsized, as in `fn(&str)`; wrap it:
-///   `distribute!(|s: String| f(&s))`.
+/// - *`cannot call non-const function in constants`* (E0015): `f` is computed, as in `distribute!(choose())`; write
+///   `distribute!(|x: f64| choose()(x))` or use [`distribute_local`].
 #[macro_export]
 macro_rules! distribute {
     ($function:expr) => {
@@ -63,14 +63,31 @@ macro_rules! distribute {
 #[macro_export]
 macro_rules! function {
     ($function:expr) => {{
+        // Each `const` refuses captured variables, with the same error, which is shown once. The function stands outside
+        // of the registry's static, whose own refusal would point into another crate.
+        fn __distfun_entry() -> (&'static ::std::primitive::str, $crate::__private::Run) {
+            #[allow(unused_imports)]
+            use $crate::__private::{Anything as _, UnsizedArgument as _, Wire as _};
+            (::std::any::type_name_of_val(&const { $function }), |context, arguments| {
+                (&&&$crate::__private::Probe(const { $function })).__distfun_run(context, arguments)
+            })
+        }
         $crate::__private::inventory::submit! {
             $crate::__private::Entry {
-                path: || ::std::any::type_name_of_val(&$function),
+                path: || __distfun_entry().0,
                 site: ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!()),
-                run: |context, arguments| $crate::__private::run($function, context, arguments),
+                run: |context, arguments| (__distfun_entry().1)(context, arguments),
             }
         }
-        $crate::__private::kernel($function, ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!()))
+        #[allow(unused_imports)]
+        use $crate::__private::{Function as _, UnsizedArgument as _};
+        (&&&$crate::__private::Probe(const { $function })).__distfun_kernel(::std::concat!(
+            ::std::file!(),
+            ":",
+            ::std::line!(),
+            ":",
+            ::std::column!()
+        ))
     }};
 }
 

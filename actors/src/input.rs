@@ -27,6 +27,10 @@ impl<I, O: Output> Start<I, O> {
 /// for a function by value, and not at all for a function by reference.
 ///
 /// `M` tells the two apart and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` holds no items of type `{A}`",
+    note = "a list call takes a `Vec`, an array or an iterator over `{A}`, or borrows `&[{A}]`, `&Vec<{A}>` or `&[{A}; N]`"
+)]
 pub trait MapInput<A, M>: Sized {
     /// [`Call`] or [`Scoped`].
     type Handle<O: Output>;
@@ -58,6 +62,7 @@ impl<A, I: IntoIterator<Item = A>> MapInput<A, Owned> for I {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a [A] {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Scoped<'a, O> {
@@ -68,6 +73,7 @@ impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a [A] {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a Vec<A> {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Scoped<'a, O> {
@@ -78,6 +84,7 @@ impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a Vec<A> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<'a, A: Clone + Sync, const N: usize> MapInput<A, Borrowed> for &'a [A; N] {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Scoped<'a, O> {
@@ -92,6 +99,11 @@ impl<'a, A: Clone + Sync, const N: usize> MapInput<A, Borrowed> for &'a [A; N] {
 ///
 /// `Array2`, `ArcArray2` and `Arc<Array2>` make a [`Call`], which has started. `&Array2` (any `&ArrayBase`) and
 /// `ArrayView2` make a [`Scoped`], which starts in its `wait`. Neither is copied.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no matrix of `{T}`",
+    label = "expected a matrix with one column per item",
+    note = "a column call takes an `Array2<{T}>`, `ArcArray2<{T}>` or `Arc<Array2<{T}>>`, or borrows a `&Array2<{T}>` or `ArrayView2<{T}>`"
+)]
 pub trait ColumnsInput<T>: Sized {
     /// [`Call`] or [`Scoped`].
     type Handle<O: Output>;
@@ -137,6 +149,7 @@ mod sealed {
 
 macro_rules! owned_columns {
     ($($owner:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<T> ColumnsInput<T> for $owner {
             type Handle<O: Output> = Call<O>;
             fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Call<O> {
@@ -150,6 +163,7 @@ macro_rules! owned_columns {
 }
 owned_columns!(Array2<T>, ArcArray2<T>, Arc<Array2<T>>);
 
+#[diagnostic::do_not_recommend]
 impl<'a, T: Sync> ColumnsInput<T> for ArrayView2<'a, T> {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Scoped<'a, O> {
@@ -160,6 +174,7 @@ impl<'a, T: Sync> ColumnsInput<T> for ArrayView2<'a, T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<'a, T: Sync, S: Data<Elem = T>> ColumnsInput<T> for &'a ArrayBase<S, Ix2> {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Scoped<'a, O> {

@@ -100,10 +100,10 @@ impl<T, Y> fmt::Debug for ColumnKernel<T, Y> {
 /// A function that `distribute!` and `function!` take, of any kind; `M` says which.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be distributed",
-    label = "not a function that `distribute!` knows",
+    label = "its arguments or its result don't fit",
     note = "it takes functions of one item (`fn(A) -> R` or `fn(&A) -> R`) and of columns (`fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`), each also with `&Context` last",
-    note = "items and results must be `Send + 'static` and implement serde's `Serialize` and `Deserialize`; without serde, or to capture variables, use `distribute_local`, `distribute_local_ref` or `distribute_local_columns`",
-    note = "write out a closure's argument types; for unsized arguments such as `&str`, wrap: `distribute!(|s: String| f(&s))`"
+    note = "items and results own what they hold, are `Send`, and implement serde's `Serialize` and `Deserialize`; without serde, or to capture variables, use `distribute_local`, `distribute_local_ref` or `distribute_local_columns`",
+    note = "wrap any other function in a closure with written types: `distribute!(|(a, b): (f64, f64)| f(a, b))`"
 )]
 pub trait Distributable<M>: WireFunction<M> {
     /// [`ListKernel`] or [`ColumnKernel`].

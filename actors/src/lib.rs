@@ -50,6 +50,8 @@ mod messages;
 mod options;
 mod pool;
 pub mod prelude;
+#[allow(missing_docs, reason = "what the macros expand to")]
+mod probe;
 mod progress;
 mod worker;
 
@@ -78,15 +80,9 @@ pub use ndarray;
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use distfun_core::function::{Entry, inventory, run};
+    pub use distfun_core::function::{Entry, inventory};
 
-    use crate::kernel::Distributable;
-
-    /// A function under its name: its path, or its place if it is a closure.
-    pub fn kernel<F: Distributable<M>, M>(function: F, site: &'static str) -> F::Kernel {
-        let path = std::any::type_name::<F>();
-        function.into_kernel(if path.contains("{{closure}}") { site } else { path })
-    }
+    pub use crate::probe::{Anything, Function, Probe, Run, UnsizedArgument, Wire};
 }
 
 #[cfg(doctest)]

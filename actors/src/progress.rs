@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use distfun_core::failure::Ending;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
@@ -30,7 +31,7 @@ impl Watcher {
         let bar = stderr().is_terminal().then(|| {
             let core = job.core();
             let bar = ProgressBar::with_draw_target(Some(core.items as u64), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {per_sec} eta {eta} {msg}");
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} eta {eta} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(core.function);
             bar
@@ -74,7 +75,10 @@ pub(crate) fn summary(core: &JobCore) {
     let progress = Progress::of(core);
     let seconds = progress.elapsed.as_secs_f64();
     let rate = if seconds > 0.0 { progress.done as f64 / seconds } else { 0.0 };
-    let ending = core.ending().map_or(String::new(), |ending| format!("; {ending}"));
+    let ending = match core.ending() {
+        None | Some(Ending::Complete | Ending::ItemsFailed) => String::new(),
+        Some(ending) => format!("; {ending}"),
+    };
     say(&format!(
         "distfun: {}: {} of {} items in {seconds:.3} s ({rate:.0}/s){}{ending}",
         core.function,

@@ -3,7 +3,6 @@
 mod actix_facts;
 mod arrows;
 mod bad_input;
-mod compile_errors;
 mod endings;
 mod examples;
 mod faces;

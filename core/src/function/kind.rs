@@ -30,6 +30,11 @@ pub struct ByRef<A, X>(PhantomData<fn(A, X)>);
 pub struct ColumnsKind<T, X>(PhantomData<fn(T, X)>);
 
 /// A function of one item by value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no function of one item by value",
+    label = "expected `Fn(A) -> R` or `Fn(A, &Context) -> R`, `Send + Sync + 'static`",
+    note = "functions of `&A` go to `distribute_local_ref`, functions of `ArrayView2<T>` to `distribute_local_columns`"
+)]
 pub trait ValueFunction<A, X>: Send + Sync + 'static {
     /// What it returns.
     type Out;
@@ -64,6 +69,11 @@ where
 }
 
 /// A function of one item by reference.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no function of one item by reference",
+    label = "expected `Fn(&A) -> R` or `Fn(&A, &Context) -> R`, `Send + Sync + 'static`",
+    note = "the result must not borrow from the item; return what it owns, a clone or an index"
+)]
 pub trait RefFunction<A, X>: Send + Sync + 'static {
     /// What it returns.
     type Out;
@@ -98,6 +108,11 @@ where
 }
 
 /// A function of a D x n block of columns, one column per item.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no function of columns",
+    label = "expected `Fn(ArrayView2<T>) -> Y` or `Fn(ArrayView2<T>, &Context) -> Y`, `Send + Sync + 'static`",
+    note = "`Y` is `Array1<R>`, one value per column, or `Array2<R>`, one column per column"
+)]
 pub trait ColumnsFunction<T, X>: Send + Sync + 'static {
     /// What it returns: `Array1<R>` with n values or `Array2<R>` of K x n.
     type Out: ColumnsOutput;

@@ -61,13 +61,6 @@ pub enum PayloadError {
 }
 
 /// A function whose arguments and results have a form over bytes.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be distributed",
-    label = "not a function that `distribute!` knows",
-    note = "it takes functions of one item (`fn(A) -> R` or `fn(&A) -> R`) and of columns (`fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`), each also with `&Context` last",
-    note = "items and results must implement serde's `Serialize` and `Deserialize`; without them, or to capture variables, use `distribute_local`, `distribute_local_ref` or `distribute_local_columns`",
-    note = "write out a closure's argument types; for unsized arguments such as `&str`, wrap: `distribute!(|s: String| f(&s))`"
-)]
 pub trait WireFunction<M>: Send + Sync + 'static {
     /// Decodes the arguments, runs the function on each, and encodes the results.
     fn run(&self, context: &Context<'_>, arguments: &[u8]) -> Result<Vec<u8>, PayloadError>;

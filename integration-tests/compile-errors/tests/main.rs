@@ -15,5 +15,5 @@ fn wrong_uses_are_refused_with_messages_one_can_act_on() {
         println!("skipped: the messages are those of {PINNED}x, this is {version}");
         return;
     }
-    trybuild::TestCases::new().compile_fail("tests/compile_errors/*.rs");
+    trybuild::TestCases::new().compile_fail("tests/cases/*.rs");
 }

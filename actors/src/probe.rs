@@ -1,0 +1,90 @@
+//! How the macros look at a function, so that one that can't be distributed is reported once and in our words.
+//!
+//! `(&&&Probe(f)).method()` tries the traits by the references on their `Self`, most first: the first one whose bounds
+//! hold has the method.
+
+use std::{any::type_name, ffi::OsStr, path::Path};
+
+use distfun_core::function::{PayloadError, WireFunction};
+
+use crate::{
+    Context,
+    kernel::{Distributable, ListKernel},
+};
+
+/// A function over bytes.
+pub type Run = fn(&Context<'_>, &[u8]) -> Encoded;
+type Encoded = Result<Vec<u8>, PayloadError>;
+
+/// A function that a macro was given.
+#[derive(Debug)]
+pub struct Probe<F>(pub F);
+
+/// First: functions of a reference to something unsized. `&str` is an item as far as types go, by value and with serde,
+/// and would fail on a lifetime later, without a word on what to do.
+pub trait UnsizedArgument<U: ?Sized, R>: Sized {
+    fn __distfun_kernel(self, _: &'static str) -> ListKernel<&'static U, R>
+    where
+        for<'a> &'a U: OwnedItem,
+    {
+        unreachable!("no unsized argument is an owned item")
+    }
+
+    fn __distfun_run(self, _: &Context<'_>, _: &[u8]) -> Encoded {
+        unreachable!("no unsized argument is an owned item")
+    }
+}
+
+impl<F, U: ?Sized + WithoutSize, R> UnsizedArgument<U, R> for &&&Probe<F> where F: for<'a> Fn(&'a U) -> R {}
+
+/// The unsized types whose references implement serde, and those that come near.
+pub trait WithoutSize {}
+impl WithoutSize for str {}
+impl<T> WithoutSize for [T] {}
+impl WithoutSize for Path {}
+impl WithoutSize for OsStr {}
+
+#[diagnostic::on_unimplemented(
+    message = "a function of `{Self}` can't be distributed",
+    label = "its items would be borrowed",
+    note = "a distributed function owns its items; wrap it in a closure over an owned type, as in `distribute!(|s: String| f(&s))` or `distribute!(|list: Vec<f64>| f(&list))`"
+)]
+pub trait OwnedItem {}
+
+/// Second, for this machine: everything else. It demands what [`Distributable`] does.
+pub trait Function<F>: Sized {
+    fn __distfun_kernel<M>(self, site: &'static str) -> F::Kernel
+    where
+        F: Distributable<M>;
+}
+
+impl<F: Copy> Function<F> for &&Probe<F> {
+    fn __distfun_kernel<M>(self, site: &'static str) -> F::Kernel
+    where
+        F: Distributable<M>,
+    {
+        // A function is known by its path, a closure by its place.
+        let path = type_name::<F>();
+        self.0.into_kernel(if path.contains("{{closure}}") { site } else { path })
+    }
+}
+
+/// Second, for the registry: functions over bytes.
+pub trait Wire<M>: Sized {
+    fn __distfun_run(self, context: &Context<'_>, arguments: &[u8]) -> Encoded;
+}
+
+impl<F: WireFunction<M>, M> Wire<M> for &&Probe<F> {
+    fn __distfun_run(self, context: &Context<'_>, arguments: &[u8]) -> Encoded {
+        self.0.run(context, arguments)
+    }
+}
+
+/// Last, for the registry: what [`Function`] has refused, so that it is not refused twice.
+pub trait Anything: Sized {
+    fn __distfun_run(self, _: &Context<'_>, _: &[u8]) -> Encoded {
+        unreachable!("does not compile: it is not distributable")
+    }
+}
+
+impl<F> Anything for &Probe<F> {}

@@ -1,0 +1,117 @@
+//! What the tests about endings, services, bad input and supervision share.
+
+use std::{
+    any::type_name,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    process::Command,
+    sync::{Condvar, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Far longer than anything here takes: a test that would hang fails instead.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Ending everything is promised to take no longer; a loaded machine gets something on top.
+pub(crate) const END_WITHIN: Duration = Duration::from_millis(2000 + 500);
+
+/// Set in the process that a test runs for itself.
+const ALONE: &str = "TEST_RUNS_ALONE";
+
+/// Runs `body` on another thread, and fails if it does not return in bounded time. Panics come through.
+pub(crate) fn within<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    thread::spawn(move || done.send(catch_unwind(AssertUnwindSafe(body))));
+    result.recv_timeout(LIMIT).expect("it returns in time").unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+/// Runs the test `body` in a process of its own, where no other test has threads, hooks or variables. `body` is the
+/// outermost closure of the test, whose name is found in its type.
+pub(crate) fn alone(body: impl FnOnce()) {
+    alone_with(&[], body);
+}
+
+/// The same with environment variables.
+pub(crate) fn alone_with<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], body: F) {
+    if std::env::var_os(ALONE).is_some() {
+        thread::spawn(|| {
+            thread::sleep(LIMIT);
+            eprintln!("the test did not end in time");
+            std::process::exit(3);
+        });
+        return body();
+    }
+    let path = type_name::<F>().trim_end_matches("::{{closure}}");
+    let (_, name) = path.split_once("::").expect("crate::module::test");
+    let mut child = Command::new(std::env::current_exe().expect("a path"));
+    child.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "1");
+    child.envs(variables.iter().copied());
+    let output = child.output().expect("the test binary starts again");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+    assert!(output.status.success(), "in a process of its own: {}\n{said}", output.status);
+    assert!(said.contains("1 passed"), "the test {name} was not found by its name\n{said}");
+}
+
+/// The names of this process's threads that belong to distfun.
+#[cfg(target_os = "linux")]
+pub(crate) fn our_threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is there");
+    // A thread may end between the listing and the reading.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("distfun-")).map(|name| name.trim().to_owned()).collect()
+}
+
+/// Waits for something to become true, and fails if it does not.
+#[track_caller]
+pub(crate) fn eventually(limit: Duration, what: &str, mut is_true: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A place where items wait until a test opens it; in doubt they go on after [`LIMIT`].
+pub(crate) struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+struct GateState {
+    arrived: usize,
+    is_open: bool,
+}
+
+impl Gate {
+    pub(crate) const fn new() -> Self {
+        Self { state: Mutex::new(GateState { arrived: 0, is_open: false }), changed: Condvar::new() }
+    }
+
+    /// Waits until the gate is open.
+    pub(crate) fn pass(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.arrived += 1;
+        self.changed.notify_all();
+        let closed = |state: &mut GateState| !state.is_open;
+        drop(self.changed.wait_timeout_while(state, LIMIT, closed).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until `count` items have come to the gate.
+    #[track_caller]
+    pub(crate) fn await_arrivals(&self, count: usize) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let too_few = |state: &mut GateState| state.arrived < count;
+        let (state, waited) =
+            self.changed.wait_timeout_while(state, LIMIT, too_few).unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "{} of {count} items came to the gate", state.arrived);
+    }
+
+    pub(crate) fn arrived(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).arrived
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_open = true;
+        self.changed.notify_all();
+    }
+}
