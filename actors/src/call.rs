@@ -72,12 +72,12 @@ impl<O: Output> Call<O> {
     }
 
     fn wait_limited(mut self, limit: Option<Duration>) -> Result<O, CallError<O>> {
-        let result = {
-            self.block(limit);
-            self.taken = true;
-            self.body.take()
-        };
-        self.leave();
+        let in_time = self.block(limit);
+        self.taken = true;
+        let result = self.body.take();
+        if in_time {
+            self.leave();
+        }
         result
     }
 
@@ -91,13 +91,15 @@ impl<O: Output> Call<O> {
         settled
     }
 
-    fn block(&self, limit: Option<Duration>) {
+    /// Says whether the call ended by itself within the limit.
+    fn block(&self, limit: Option<Duration>) -> bool {
         let core = self.body.core();
         if is_manager_thread() && !core.is_ended() {
             self.cancel(Ending::WaitOnManager);
         }
         let limit = limit.and_then(|limit| Instant::now().checked_add(limit));
-        if !core.wait(limit) {
+        let in_time = core.wait(limit);
+        if !in_time {
             self.cancel(Ending::TimedOut);
             core.wait(None); // the engine ends a cancelled call at once
         }
@@ -108,6 +110,7 @@ impl<O: Output> Call<O> {
             session.0.redraw();
             core.shown.wait_until(Instant::now() + progress::INTERVAL);
         }
+        in_time
     }
 
     /// After the one call of an `endaftercall` function: waits until everything is freed.

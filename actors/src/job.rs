@@ -49,7 +49,7 @@ impl Progress {
 
 /// A call's items, function and results.
 pub(crate) trait Job: Send + Sync {
-    fn core(&self) -> &JobCore;
+    fn core(&self) -> &Arc<JobCore>;
 
     /// Runs the items of `chunk`, or as many as the budget allows, on this thread, and notes in `progress` how far it
     /// came. Panics of the function are caught.
@@ -272,8 +272,9 @@ impl JobCore {
 
     /// The failures and the ending, once.
     pub(crate) fn take_outcome(&self) -> Outcome {
-        let taken = Outcome { ending: Ending::Cancelled, failures: Vec::new() };
-        self.lock().outcome.replace(taken).expect("a call's outcome is asked for after its end")
+        let mut end = self.lock();
+        let outcome = end.outcome.as_mut().expect("a call's outcome is asked for after its end");
+        Outcome { ending: outcome.ending, failures: std::mem::take(&mut outcome.failures) }
     }
 
     fn lock(&self) -> MutexGuard<'_, End> {

@@ -6,7 +6,7 @@
 //! | running | the first call that has items | run; refused with `EndedAfterCall` if that option is set |
 //! | ended | `finished`, `shutdown`, or an empty or nested first call under `endaftercall` | refused with the ending |
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use distfun_core::{failure::Ending, options::Settings};
 
@@ -30,7 +30,8 @@ pub struct Lifecycle {
 enum State {
     New,
     Running(Arc<Session>),
-    Ended(Ending),
+    /// Its threads may still be ending.
+    Ended(Ending, Weak<Pool>),
 }
 
 /// Where a call may run.
@@ -82,14 +83,14 @@ impl Lifecycle {
     fn place(&self, items: usize) -> Place {
         let mut state = self.lock();
         match &*state {
-            State::Ended(ending) => return Place::Nowhere(*ending),
+            State::Ended(ending, _) => return Place::Nowhere(*ending),
             State::Running(_) if self.settings.endaftercall => return Place::Nowhere(Ending::EndedAfterCall),
             State::Running(session) if !self.runs_here(items) => return Place::Slots(session.clone()),
             State::Running(_) | State::New => {}
         }
         if self.runs_here(items) {
             if self.settings.endaftercall {
-                *state = State::Ended(Ending::EndedAfterCall);
+                *state = State::Ended(Ending::EndedAfterCall, Weak::new());
             }
             return Place::Here;
         }
@@ -114,14 +115,18 @@ impl Lifecycle {
     /// Ends everything with `ending`, unless it has ended more strongly before. Waits until the threads are gone.
     pub(crate) fn end(&self, ending: Ending) -> Result<(), EndError> {
         let mut state = self.lock();
-        let before = match &*state {
-            State::Ended(Ending::ShutDown) => return Ok(()),
-            _ => std::mem::replace(&mut *state, State::Ended(ending)),
+        let (ending, pool) = match &*state {
+            State::New => (ending, Weak::new()),
+            State::Running(session) => (ending, Arc::downgrade(&session.0)),
+            State::Ended(before, pool) => (if *before == Ending::ShutDown { *before } else { ending }, pool.clone()),
         };
+        let running = pool.upgrade();
+        let before = std::mem::replace(&mut *state, State::Ended(ending, pool));
         drop(state);
-        let State::Running(session) = before else { return Ok(()) };
-        session.0.stop(ending);
-        session.0.wait_gone(false)
+        let Some(pool) = running else { return Ok(()) };
+        pool.stop(ending);
+        drop(before);
+        pool.wait_gone(false)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

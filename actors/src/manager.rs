@@ -127,6 +127,19 @@ impl Actor for Manager {
     }
 }
 
+impl Drop for Manager {
+    /// Also after a panic in a handler, which the runtime contains: nothing may wait for this actor then.
+    fn drop(&mut self) {
+        if self.pool.stopped().is_none() {
+            tracing::error!("the Manager has failed; its calls end");
+        }
+        self.pool.step(Event::Stop(Ending::NoWorkers));
+        if let Some(system) = System::try_current() {
+            system.stop();
+        }
+    }
+}
+
 /// Runs a Manager until it has nothing left to do; the body of its thread.
 pub(crate) fn run(pool: Arc<Pool>, stays: bool) {
     IS_MANAGER.set(true);
@@ -202,6 +215,7 @@ impl Handler<WorkerGone> for Manager {
     type Result = ();
 
     fn handle(&mut self, WorkerGone(slot): WorkerGone, context: &mut Context<Self>) {
+        self.pool.note_back(slot);
         if self.gone.insert(slot) && self.gone.len() == self.workers.len() {
             self.slots_are_gone(context);
         }
@@ -250,14 +264,18 @@ impl<O: Output> Handler<Distribute<O>> for Manager {
     type Result = CallReply<O>;
 
     fn handle(&mut self, message: Distribute<O>, _: &mut Context<Self>) -> CallReply<O> {
-        message.start(&self.pool)
+        // Room for more results than memory has bytes is refused by a panic; it costs the message, not the Manager.
+        let started = panic::catch_unwind(AssertUnwindSafe(|| message.start(&self.pool)));
+        CallReply(started.ok())
     }
 }
 
 impl<O: Output> MessageResponse<Manager, Distribute<O>> for CallReply<O> {
     /// Leaves the sender with the call: the compute thread that ends it answers, without a way through this actor.
     fn handle(self, _: &mut Context<Manager>, sender: Option<OneshotSender<Result<O, CallError<O>>>>) {
-        self.answer(sender);
+        if let Some(started) = self.0 {
+            started.answer(sender);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use distfun_core::{
 
 use crate::{
     call::{CallBody, ColumnResult, Output, Prepared},
+    compute::catch::contain,
     error::{CallError, EndError},
     input::{Columns, OwnedColumns},
     job::{JobCore, ListInput, SharedJob, next_call_id},
@@ -76,13 +77,13 @@ impl<O: Output> Distribute<O> {
         self
     }
 
-    pub(crate) fn start(self, pool: &Arc<Pool>) -> CallReply<O> {
+    pub(crate) fn start(self, pool: &Arc<Pool>) -> Started<O> {
         let mut settings = pool.settings.clone();
         settings.priority = self.priority.unwrap_or(settings.priority);
         settings.seed = self.seed.unwrap_or(settings.seed);
         let core = JobCore::new(self.function, self.items, &settings, self.stops_at_failure, false).with_id(self.call);
         let Prepared { job, body } = (self.prepare)(core);
-        CallReply { body, job, pool: pool.clone() }
+        Started { body, job, pool: pool.clone() }
     }
 }
 
@@ -126,21 +127,25 @@ impl<O: Output> fmt::Debug for Distribute<O> {
     }
 }
 
-/// How the Manager answers [`Distribute`]: the answer's sender travels with the call.
-pub struct CallReply<O: Output> {
+/// How the Manager answers [`Distribute`]; none if the call could not even be prepared.
+pub struct CallReply<O: Output>(pub(crate) Option<Started<O>>);
+
+/// A call whose answer's sender travels with it.
+pub(crate) struct Started<O: Output> {
     body: Arc<dyn CallBody<O>>,
     job: SharedJob,
     pool: Arc<Pool>,
 }
 
-impl<O: Output> CallReply<O> {
+impl<O: Output> Started<O> {
     /// Starts the call; its end is sent to `sender`.
     pub(crate) fn answer(self, sender: Option<OneshotSender<Result<O, CallError<O>>>>) {
-        let body = self.body.clone();
+        let Self { body: ours, job, pool } = self;
+        let body = ours.clone();
         let sender = Arc::new(Mutex::new(sender));
         let asker = sender.clone();
         let take = move || lock(&sender).take();
-        self.body.core().when_ended(
+        ours.core().when_ended(
             move || {
                 if let Some(sender) = take() {
                     let _ = sender.send(body.take()); // fails if nobody waits any more
@@ -148,7 +153,9 @@ impl<O: Output> CallReply<O> {
             },
             move || lock(&asker).as_ref().is_none_or(OneshotSender::is_closed),
         );
-        self.pool.submit(self.job);
+        pool.submit(job);
+        // The last share of a call that was refused: its items are dropped here.
+        contain(|| drop(ours));
     }
 }
 
@@ -205,12 +212,12 @@ pub struct Cancel(pub CallId);
 
 /// What the parts of a Manager tell one another.
 pub(crate) mod internal {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use actix::Message;
     use distfun_core::ids::{Generation, WorkerId};
 
-    use crate::job::SharedJob;
+    use crate::job::JobCore;
 
     /// Pool to Manager to Worker: start the thread of a new life.
     #[derive(Message)]
@@ -249,7 +256,7 @@ pub(crate) mod internal {
     /// Pool to Manager: show the progress of this call.
     #[derive(Message)]
     #[rtype(result = "()")]
-    pub(crate) struct Watch(pub(crate) SharedJob);
+    pub(crate) struct Watch(pub(crate) Arc<JobCore>);
 
     /// Pool to Manager: a verbose call has ended; show it now.
     #[derive(Message)]

@@ -22,7 +22,7 @@ use distfun_core::{
 use crate::{
     compute::{latch::Latch, port::Port, thread::current_worker},
     error::{EndError, StartError},
-    job::SharedJob,
+    job::{JobCore, SharedJob},
     manager::{self, Manager},
     messages::internal,
 };
@@ -39,7 +39,7 @@ pub(crate) struct Pool {
     manager: OnceLock<Addr<Manager>>,
     arbiter: OnceLock<ArbiterHandle>,
     /// Verbose calls from before the Manager was there.
-    early: Mutex<Vec<SharedJob>>,
+    early: Mutex<Vec<Arc<JobCore>>>,
     origin: Instant,
     manager_thread: Mutex<Option<JoinHandle<()>>>,
     /// Opens when the Manager can be talked to, or has failed to start.
@@ -86,8 +86,8 @@ impl Pool {
         if job.core().verbose {
             let mut early = lock(&self.early);
             match self.manager.get() {
-                Some(manager) => manager.do_send(internal::Watch(job)),
-                None => early.push(job),
+                Some(manager) => manager.do_send(internal::Watch(job.core().clone())),
+                None => early.push(job.core().clone()),
             }
         }
         self.step(Event::Submit(spec));
@@ -133,8 +133,8 @@ impl Pool {
                 Command::Assign(slot, generation, chunk) => {
                     if own.is_some_and(|port| (port.worker, port.generation) == (slot, generation)) {
                         mine = Some(chunk);
-                    } else {
-                        self.port(slot).put(chunk);
+                    } else if let Some(port) = Some(self.port(slot)).filter(|port| port.generation == generation) {
+                        port.put(chunk);
                     }
                 }
                 Command::Finish { handle, ending, failures } => handle.core().finish(ending, failures),
@@ -187,7 +187,7 @@ impl Pool {
     }
 
     /// Makes the Manager known; returns the calls it should watch.
-    pub(crate) fn set_manager(&self, manager: Addr<Manager>) -> Vec<SharedJob> {
+    pub(crate) fn set_manager(&self, manager: Addr<Manager>) -> Vec<Arc<JobCore>> {
         let mut early = lock(&self.early);
         let _ = self.arbiter.set(System::current().arbiter().clone());
         self.manager.set(manager).expect("one Manager per pool");
@@ -203,6 +203,10 @@ impl Pool {
 
     pub(crate) fn note_stuck(&self, workers: Vec<WorkerId>) {
         lock(&self.stuck).extend(workers);
+    }
+
+    pub(crate) fn note_back(&self, worker: WorkerId) {
+        lock(&self.stuck).retain(|&stuck| stuck != worker);
     }
 
     pub(crate) fn note_manager_gone(&self) {

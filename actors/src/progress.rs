@@ -2,16 +2,14 @@
 
 use std::{
     io::{IsTerminal, Write, stderr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use distfun_core::failure::Ending;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{
-    call::Progress,
-    job::{JobCore, SharedJob},
-};
+use crate::{call::Progress, job::JobCore};
 
 /// How often a bar is drawn.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
@@ -21,27 +19,27 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows one call until it has ended.
 pub(crate) struct Watcher {
-    job: SharedJob,
+    /// Not the job: that may hold input which somebody waits to have back.
+    core: Arc<JobCore>,
     bar: Option<ProgressBar>,
     next_line: Instant,
 }
 
 impl Watcher {
-    pub(crate) fn new(job: SharedJob) -> Self {
+    pub(crate) fn new(core: Arc<JobCore>) -> Self {
         let bar = stderr().is_terminal().then(|| {
-            let core = job.core();
             let bar = ProgressBar::with_draw_target(Some(core.items as u64), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} eta {eta} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(core.function);
             bar
         });
-        Self { job, bar, next_line: Instant::now() + LINE_EVERY }
+        Self { core, bar, next_line: Instant::now() + LINE_EVERY }
     }
 
     /// Draws once; says whether the call has ended, after its summary.
     pub(crate) fn draw(&mut self) -> bool {
-        let core = self.job.core();
+        let core = &self.core;
         let progress = Progress::of(core);
         if progress.is_ended {
             if let Some(bar) = &self.bar {

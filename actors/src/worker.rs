@@ -3,8 +3,12 @@
 //! It computes nothing, so it is never deaf; its thread computes, so it is never waited for.
 
 use std::{
+    cell::RefCell,
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -16,7 +20,10 @@ use distfun_core::{
 };
 
 use crate::{
-    compute::thread::{self as compute, Exit},
+    compute::{
+        latch::spin_until,
+        thread::{self as compute, Exit},
+    },
     manager::Manager,
     messages::internal::{Restart, SlotsReleased, WorkerGone},
     pool::Pool,
@@ -27,7 +34,7 @@ pub(crate) struct Worker {
     manager: Addr<Manager>,
     slot: WorkerId,
     cpu: Option<core_affinity::CoreId>,
-    thread: Option<(Generation, JoinHandle<()>)>,
+    thread: Option<(Generation, JoinHandle<()>, Arc<AtomicBool>)>,
     restart: Option<SpawnHandle>,
 }
 
@@ -45,7 +52,10 @@ impl Worker {
     /// ends when its item does.
     fn start_thread(&mut self, generation: Generation, address: Addr<Self>) {
         let (pool, slot, cpu) = (self.pool.clone(), self.slot, self.cpu);
+        let gone = Arc::new(AtomicBool::new(false));
+        let theirs = Farewell(gone.clone());
         let body = move || {
+            FAREWELL.set(Some(theirs));
             if let Some(cpu) = cpu {
                 core_affinity::set_for_current(cpu); // where it is refused, the thread just stays free to move
             }
@@ -60,7 +70,7 @@ impl Worker {
             address.do_send(ThreadEnded { generation, exit });
         };
         match thread::Builder::new().name(format!("distfun-cpu-{slot}")).spawn(body) {
-            Ok(thread) => self.thread = Some((generation, thread)),
+            Ok(thread) => self.thread = Some((generation, thread, gone)),
             Err(error) => {
                 tracing::error!(worker = slot.0, %error, "could not start a compute thread");
                 self.pool.step(Event::SlotLost(slot, generation, None));
@@ -89,6 +99,9 @@ impl Handler<Restart> for Worker {
 
     fn handle(&mut self, message: Restart, context: &mut Context<Self>) {
         let Restart { generation, after, .. } = message;
+        if self.pool.stopped().is_some() {
+            return self.leave_if_done();
+        }
         if after == Duration::ZERO {
             return self.start_thread(generation, context.address());
         }
@@ -110,7 +123,21 @@ impl Handler<SlotsReleased> for Worker {
     }
 }
 
-/// From a compute thread, as its last act.
+thread_local! {
+    /// Destructors of thread-locals run last in, first out; so what user code has put there goes before this.
+    static FAREWELL: RefCell<Option<Farewell>> = const { RefCell::new(None) };
+}
+
+/// Says that a thread is at its end; nothing else, since other thread-locals are gone by then.
+struct Farewell(Arc<AtomicBool>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// From a compute thread, as the last act of its body.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct ThreadEnded {
@@ -121,14 +148,31 @@ struct ThreadEnded {
 impl Handler<ThreadEnded> for Worker {
     type Result = ();
 
-    fn handle(&mut self, message: ThreadEnded, _: &mut Context<Self>) {
-        if self.thread.as_ref().is_some_and(|(generation, _)| *generation == message.generation)
-            && let Some((_, thread)) = self.thread.take()
-        {
-            let _ = thread.join(); // returns at once: the message was its last act, and its panics are caught
-        }
+    fn handle(&mut self, message: ThreadEnded, context: &mut Context<Self>) {
         if message.exit == Exit::Died {
             tracing::warn!(worker = self.slot.0, generation = message.generation.0, "a compute thread died");
+        }
+        self.join_when_gone(message.generation, context);
+    }
+}
+
+impl Worker {
+    /// The destructors of the user's thread-locals may take their time, and a join would wait for them.
+    fn join_when_gone(&mut self, generation: Generation, context: &mut Context<Self>) {
+        match &self.thread {
+            Some((current, _, gone)) if *current == generation => {
+                if !spin_until(|| gone.load(Ordering::Acquire)) {
+                    let again = move |worker: &mut Self, context: &mut Context<Self>| {
+                        worker.join_when_gone(generation, context);
+                    };
+                    context.run_later(Duration::from_millis(1), again);
+                    return;
+                }
+                if let Some((_, thread, _)) = self.thread.take() {
+                    let _ = thread.join(); // returns at once, and its panics are caught
+                }
+            }
+            _ => {}
         }
         if self.pool.stopped().is_some() {
             self.leave_if_done();

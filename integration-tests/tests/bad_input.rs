@@ -16,7 +16,7 @@ use distfun::{
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis, ShapeBuilder};
 
-use crate::endings::support::{Gate, LIMIT, alone, alone_with, eventually, within};
+use crate::support::{Gate, LIMIT, alone, alone_with, eventually, within};
 
 // ---- results of the wrong shape
 
@@ -145,7 +145,8 @@ fn an_err_is_a_value_under_map_and_the_end_of_the_call_under_try_map() {
         let error = dfun.try_map(0..100).wait().unwrap_err();
         assert_eq!((error.ending(), error.failed().len()), (Ending::FirstFailure(at), 1));
         assert_eq!(error.failed()[0].index, at);
-        assert!(error.to_string().ends_with(&format!("item {at}: returned an error: item {at}")), "{error}");
+        assert!(error.to_string().ends_with(&format!("attempt 1: returned an error: item {at}")), "{error}");
+        assert!(error.failed()[0].worker.is_some(), "{error}");
         assert!(error.finished().iter().take(at).enumerate().all(|(index, (at, _))| index == *at));
         assert!(error.finished_count >= at, "all items before the failure have results");
     }
@@ -174,7 +175,7 @@ fn a_typed_error_can_be_had_back() {
     let FailureCause::Returned(cause) = &error.failed()[0].cause else { panic!("{error}") };
     assert!(cause.downcast_ref::<std::num::ParseIntError>().is_some());
     let error = distfun::Error::from(error);
-    assert!(error.to_string().contains("item 1: returned an error: invalid digit"), "{error}");
+    assert!(error.to_string().contains("attempt 1: returned an error: invalid digit"), "{error}");
 }
 
 #[test]

@@ -9,3 +9,4 @@ mod faces;
 mod laws;
 mod services;
 mod supervision;
+mod support;

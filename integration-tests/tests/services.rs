@@ -24,7 +24,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
-use crate::endings::support::{Gate, LIMIT, alone, eventually, within};
+use crate::support::{Gate, LIMIT, alone, eventually, within};
 
 fn square(x: u32) -> u32 {
     x * x
@@ -229,15 +229,18 @@ fn dropping_the_future_of_a_distribute_that_has_not_started_runs_nothing_of_it()
 }
 
 #[test]
-fn a_distribute_whose_future_is_dropped_before_the_manager_sees_it_runs_nothing() {
-    fn panics(_: u32) -> u32 {
-        panic!("it must not run")
+fn a_distribute_whose_future_is_dropped_unpolled_is_cancelled_at_once() {
+    static GATE: Gate = Gate::new();
+    fn held(x: u32) -> u32 {
+        GATE.pass();
+        x
     }
     let manager = manager(1);
     for _ in 0..20 {
-        drop(manager.send(Distribute::map(function!(panics), 0..9)));
+        drop(manager.send(Distribute::map(function!(held), 0..9)));
+        assert_eq!(block_on(manager.send(Status)).unwrap().calls.len(), 0);
     }
-    assert_eq!(block_on(manager.send(Status)).unwrap().calls.len(), 0);
+    GATE.open();
     assert_eq!(block_on(manager.send(Distribute::map(function!(square), [3]))).unwrap().unwrap(), [9]);
 }
 

@@ -15,7 +15,7 @@ use distfun::{
 use futures::executor::block_on;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use crate::endings::support::{Gate, LIMIT, eventually, within};
+use crate::support::{Gate, LIMIT, eventually, within};
 
 /// How often the thread died at this item, if that is why it failed.
 fn deaths(failure: &ItemFailure) -> Option<u32> {

@@ -71,7 +71,8 @@ pub(crate) fn eventually(limit: Duration, what: &str, mut is_true: impl FnMut() 
     }
 }
 
-/// A place where items wait until a test opens it; in doubt they go on after [`LIMIT`].
+/// A place where items wait until a test opens it; in doubt they go on long after [`LIMIT`],
+/// when whoever waited for them has failed.
 pub(crate) struct Gate {
     state: Mutex<GateState>,
     changed: Condvar,
@@ -93,7 +94,7 @@ impl Gate {
         state.arrived += 1;
         self.changed.notify_all();
         let closed = |state: &mut GateState| !state.is_open;
-        drop(self.changed.wait_timeout_while(state, LIMIT, closed).unwrap_or_else(PoisonError::into_inner));
+        drop(self.changed.wait_timeout_while(state, 3 * LIMIT, closed).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits until `count` items have come to the gate.

@@ -22,11 +22,12 @@ pub(crate) struct KillThread;
 /// Runs `body` and turns a panic into a cause. The payload is never dropped where its own `Drop` could panic further.
 pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, FailureCause> {
     install_hook();
+    let _ = PLACE.try_with(RefCell::take); // of a panic that was contained, or that the function caught itself
     let outer = INSIDE.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(body));
     INSIDE.set(outer);
     result.map_err(|payload| {
-        let place = PLACE.take();
+        let place = PLACE.try_with(RefCell::take).ok().flatten();
         #[cfg(feature = "fault-injection")]
         if payload.is::<KillThread>() {
             panic::resume_unwind(payload);
@@ -63,6 +64,9 @@ fn text(payload: &(dyn Any + Send)) -> Arc<str> {
 /// is missing from failures, and nothing else.
 fn install_hook() {
     static ONCE: Once = Once::new();
+    if std::thread::panicking() {
+        return; // a hook can't be set now; the next call does
+    }
     ONCE.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
@@ -70,7 +74,7 @@ fn install_hook() {
                 return before(info);
             }
             let place = info.location().map(|place| Arc::from(place.to_string()));
-            PLACE.with(|cell| cell.replace(place));
+            let _ = PLACE.try_with(|cell| cell.replace(place)); // gone when a thread's own values are dropped
         }));
     });
 }

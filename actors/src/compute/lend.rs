@@ -17,7 +17,7 @@ use std::{
 
 use ndarray::{ArrayView2, Ix2, RawArrayView};
 
-use super::latch::Latch;
+use super::{catch::contain, latch::Latch};
 
 /// An allocation for `rows` x `columns` elements, row by row. Lists have one row.
 struct Buffer<T> {
@@ -86,18 +86,21 @@ impl<T> Items<T> {
         unsafe { std::slice::from_raw_parts(self.buffer.at(0, self.range.start), self.range.len()) }
     }
 
-    /// Moves the elements of a single row out.
+    /// Moves the elements out, row by row.
     pub(crate) fn into_vec(mut self) -> Vec<T> {
-        assert_eq!(self.buffer.rows, 1);
-        let count = self.range.len();
-        let mut vec = Vec::with_capacity(count);
-        let from = self.buffer.at(0, self.range.start);
-        self.range.start = self.range.end;
-        // SAFETY: the elements belong to this part, which has just given them up; `vec` has room for them.
-        unsafe {
-            ptr::copy_nonoverlapping(from, vec.as_mut_ptr(), count);
-            vec.set_len(count);
+        let (rows, range) = (self.buffer.rows, self.range.clone());
+        let count = rows * range.len();
+        let mut vec = Vec::<T>::with_capacity(count);
+        self.range = 0..0;
+        for row in 0..rows {
+            // SAFETY: the elements belong to this part, which has just given them up; `vec` has room for all rows.
+            unsafe {
+                let to = vec.as_mut_ptr().add(row * range.len());
+                ptr::copy_nonoverlapping(self.buffer.at(row, range.start), to, range.len());
+            }
         }
+        // SAFETY: every row was written above.
+        unsafe { vec.set_len(count) };
         vec
     }
 
@@ -145,11 +148,20 @@ impl<T> Drop for Items<T> {
         if !needs_drop::<T>() || self.range.is_empty() {
             return;
         }
-        for row in 0..self.buffer.rows {
-            let elements = ptr::slice_from_raw_parts_mut(self.buffer.at(row, self.range.start), self.range.len());
-            // SAFETY: this part owns the elements of `range` in every row, and they are initialised. If a `Drop`
-            // panics, the rows after it leak, which is safe.
-            unsafe { ptr::drop_in_place(elements) };
+        let (rows, columns) = (self.buffer.rows, self.range.clone());
+        let mut elements = (0..rows).flat_map(|row| columns.clone().map(move |column| (row, column)));
+        let mut are_left = true;
+        while are_left {
+            // A second panic while one unwinds would end the program, and the last part of a call may go anywhere: on
+            // the Manager's thread, or while its caller panics. So each panic is contained alone.
+            contain(|| {
+                for (row, column) in elements.by_ref() {
+                    // SAFETY: this part owns the elements of `range` in every row, and they are initialised; the
+                    // iterator gives each once, also after a panic.
+                    unsafe { ptr::drop_in_place(self.buffer.at(row, column)) };
+                }
+                are_left = false;
+            });
         }
     }
 }

@@ -16,12 +16,20 @@ use distfun_core::{
 use super::latch::spin_until;
 use crate::job::SharedJob;
 
+#[derive(Debug)]
+enum Door {
+    Empty,
+    Chunk(Chunk<SharedJob>),
+    /// Nobody comes here any more.
+    Closed,
+}
+
 /// Where one life of a slot is handed its chunks.
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) worker: WorkerId,
     pub(crate) generation: Generation,
-    chunk: Mutex<Option<Chunk<SharedJob>>>,
+    door: Mutex<Door>,
     /// A chunk or a release has come.
     news: AtomicBool,
     released: AtomicBool,
@@ -33,7 +41,7 @@ impl Port {
         Self {
             worker,
             generation,
-            chunk: Mutex::new(None),
+            door: Mutex::new(Door::Empty),
             news: AtomicBool::new(false),
             released: AtomicBool::new(false),
             thread: OnceLock::new(),
@@ -46,7 +54,13 @@ impl Port {
     }
 
     pub(crate) fn put(&self, chunk: Chunk<SharedJob>) {
-        *self.chunk.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*door, Door::Closed) {
+            drop(door);
+            return; // its call has ended with the slot; kept here, the chunk would hold on to the call's input
+        }
+        *door = Door::Chunk(chunk);
+        drop(door);
         self.tell();
     }
 
@@ -67,6 +81,14 @@ impl Port {
         }
     }
 
+    /// The thread takes no more.
+    pub(crate) fn close(&self) {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = std::mem::replace(&mut *door, Door::Closed);
+        drop(door);
+        drop(late);
+    }
+
     /// Waits for the next chunk: awake for a moment, then asleep. None when released.
     pub(crate) fn take(&self) -> Option<Chunk<SharedJob>> {
         loop {
@@ -78,11 +100,15 @@ impl Port {
             }
             // Before the look into the door: what is put in after it sets the flag again.
             self.news.store(false, Ordering::Release);
-            if let Some(chunk) = self.chunk.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Some(chunk);
-            }
-            if self.is_released() {
-                return None;
+            let released = self.is_released();
+            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+            match std::mem::replace(&mut *door, if released { Door::Closed } else { Door::Empty }) {
+                Door::Chunk(chunk) => {
+                    *door = Door::Empty;
+                    return Some(chunk);
+                }
+                _ if released => return None,
+                _ => {}
             }
         }
     }

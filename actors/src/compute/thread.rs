@@ -14,7 +14,10 @@ use distfun_core::{
 };
 
 use super::port::Port;
-use crate::{job::Progress, pool::Pool};
+use crate::{
+    job::{JobCore, Progress},
+    pool::Pool,
+};
 
 thread_local! {
     static WORKER: Cell<Option<WorkerId>> = const { Cell::new(None) };
@@ -23,6 +26,13 @@ thread_local! {
 /// The worker whose compute thread this is, if it is one. Calls made here run here, on the slot they have.
 pub(crate) fn current_worker() -> Option<WorkerId> {
     WORKER.get()
+}
+
+/// Before a chunk, so that what nobody waits for is not started, and after it.
+fn cancel_if_abandoned(pool: &Pool, core: &JobCore) {
+    if core.is_abandoned() {
+        pool.cancel(core.id, Ending::Cancelled);
+    }
 }
 
 /// How a compute thread ended.
@@ -46,26 +56,26 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) -> Exit {
         let start = Instant::now();
         let mut progress = Progress::new(chunk.range.start);
         let job = chunk.handle.clone();
+        cancel_if_abandoned(pool, job.core());
         let run = || job.run(&chunk, Some(port.worker), &mut progress);
         if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
             // Only a panic in our own code, or one that a test injects, comes this far.
             job.note_progress(&progress);
-            let Progress { reached, failures, blamed_is_kept, .. } = progress;
-            let death = Death { reached, failures, blamed_is_kept };
+            let Progress { reached, failures, first_failure, blamed_is_kept, .. } = progress;
+            let death = Death { reached, failures, first_failure, blamed_is_kept };
             drop((job, chunk));
             pool.step_at(port, Event::SlotLost(port.worker, port.generation, Some(death)));
             return Exit::Died;
         }
         job.note_progress(&progress);
-        if job.core().is_abandoned() {
-            pool.cancel(job.core().id, Ending::Cancelled);
-        }
+        cancel_if_abandoned(pool, job.core());
         let Progress { reached, failures, first_failure, .. } = progress;
         let done = ChunkDone { reached, failures, first_failure, elapsed: start.elapsed() };
         // The job may be lent input: let go of it before its caller can be told.
         drop((job, chunk));
         next = pool.step_at(port, Event::ChunkDone(port.worker, port.generation, done));
         if next.is_none() && !pool.is_current(port) {
+            port.close();
             return if port.is_released() { Exit::Released } else { Exit::Replaced };
         }
     }

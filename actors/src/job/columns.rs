@@ -76,7 +76,7 @@ impl Form {
 }
 
 pub(crate) struct ColumnJob<T, Y: ColumnsOutput> {
-    core: JobCore,
+    core: Arc<JobCore>,
     function: Arc<dyn ColumnLoop<T, Y>>,
     input: Matrix<T>,
     results: Mutex<Results<Y>>,
@@ -102,7 +102,7 @@ where
     ) -> Self {
         let blank = Shelf::default();
         let results = Mutex::new(Results { reuse, form: None, blank, filled: Vec::new(), is_taken: false });
-        Self { core, function, input, results }
+        Self { core: Arc::new(core), function, input, results }
     }
 
     /// The result as far as it is there. A matrix without columns is given to the function once, so that the result has
@@ -152,6 +152,11 @@ where
             return Err(FailureCause::WrongLength { block: block.clone(), got });
         }
         let mut results = self.results();
+        if results.is_taken {
+            drop(results);
+            contain(|| drop(result)); // the call has ended meanwhile
+            return Ok(());
+        }
         let form = match results.form {
             Some(form) => form,
             None => {
@@ -167,12 +172,18 @@ where
             contain(|| drop(result));
             return Err(FailureCause::WrongRows { block: block.clone(), expected: form.rows, got: rows });
         }
-        // Gone if the call has ended meanwhile: then nobody wants the result.
-        let Some(output) = results.blank.take(&form.places(block)) else { return Ok(()) };
         drop(results);
-        let filled = output.fill(result.into_elements(form.column_major));
+        // An array may own elements that it does not show; they are dropped here.
+        let elements = catch(|| result.into_elements(form.column_major))?;
+        let output = self.results().blank.take(&form.places(block));
+        let Some(output) = output else {
+            contain(|| drop(elements)); // as above
+            return Ok(());
+        };
+        let filled = output.fill(elements);
         let mut results = self.results();
-        if results.is_taken {
+        // The function may have returned early because the call has ended: that is no result.
+        if results.is_taken || self.core.is_stopped() {
             drop(results);
             contain(|| drop(filled));
         } else {
@@ -191,7 +202,7 @@ where
     T: Send + Sync + 'static,
     Y: ColumnsOutput,
 {
-    fn core(&self) -> &JobCore {
+    fn core(&self) -> &Arc<JobCore> {
         &self.core
     }
 

@@ -86,7 +86,7 @@ struct Results<R> {
 pub(crate) type Share<A, R> = Arc<dyn ListLoop<A, R>>;
 
 pub(crate) struct ListJob<A, R> {
-    core: JobCore,
+    core: Arc<JobCore>,
     function: Share<A, R>,
     source: Source<A>,
     results: Mutex<Results<R>>,
@@ -109,7 +109,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
             ListInput::Lent(items, clone) => Source::Lent(items, clone),
         };
         let results = Mutex::new(Results { blank, filled: Vec::new(), erring: Vec::new(), is_taken: false });
-        Self { core, function, source, results, is_error }
+        Self { core: Arc::new(core), function, source, results, is_error }
     }
 
     /// All results in input order, or the parts that there are.
@@ -142,11 +142,28 @@ struct Bench<'a, A: Send + 'static, R: Send + 'static> {
     output: Output<R>,
     filled: Vec<Items<R>>,
     end: usize,
+    worker: Option<WorkerId>,
+    attempt: u32,
     progress: &'a mut Progress,
 }
 
 impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
-    fn set_up(job: &'a ListJob<A, R>, range: &Range<usize>, progress: &'a mut Progress) -> Self {
+    /// None if the results have been taken: the call ended while the chunk was on its way here.
+    fn set_up(
+        job: &'a ListJob<A, R>,
+        chunk: &Chunk<SharedJob>,
+        worker: Option<WorkerId>,
+        progress: &'a mut Progress,
+    ) -> Option<Self> {
+        let range = &chunk.range;
+        let attempt = chunk.attempt;
+        let output = {
+            let mut results = job.results();
+            if results.is_taken {
+                return None;
+            }
+            results.blank.take(range).expect("a result has one place, free until it is there")
+        };
         let items = match &job.source {
             Source::Owned(shelf) => {
                 let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,12 +171,11 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
             }
             Source::Lent(..) => None,
         };
-        let output = job.results().blank.take(range).expect("a result has one place, free until it is there");
-        Self { job, items, output, filled: Vec::new(), end: range.end, progress }
+        Some(Self { job, items, output, filled: Vec::new(), end: range.end, worker, attempt, progress })
     }
 
     /// Runs the next `count` items; a failure costs one item, or all of them in a function over blocks.
-    fn strip(&mut self, count: usize, attempt: u32, context: &Context<'_>) {
+    fn strip(&mut self, count: usize, context: &Context<'_>) {
         let job = self.job;
         let first = self.progress.reached;
         let (input, keeps) = match (&mut self.items, &job.source) {
@@ -174,36 +190,39 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
         let failed = match outcome {
             Ok(Ok(())) => {
                 self.progress.reached = first + count;
-                self.stop_at_error(first, count, context.worker(), attempt);
+                self.stop_at_error(first, count);
                 return;
             }
             Err(cause) if !job.function.takes_blocks() => {
                 let index = self.output.room().start;
+                // An `Err` that was returned before the panic comes first.
+                self.stop_at_error(first, index - first);
                 self.filled.push(self.output.skip());
                 (index..index + 1, cause)
             }
             Ok(Err(cause)) | Err(cause) => (first..first + count, cause),
         };
-        self.fail(failed.0, context.worker(), attempt, failed.1);
+        self.fail(failed.0, failed.1);
     }
 
-    fn fail(&mut self, items: Range<usize>, worker: Option<WorkerId>, attempt: u32, cause: FailureCause) {
+    fn fail(&mut self, items: Range<usize>, cause: FailureCause) {
         if self.job.core.stops_at_failure() {
             self.progress.first_failure.get_or_insert(items.start);
         }
         self.progress.reached = items.end;
+        let (worker, attempt) = (self.worker, self.attempt);
         let one = |index| ItemFailure::new(index, worker, attempt, cause.clone());
         self.progress.failures.extend(items.map(one));
     }
 
     /// Under `try_map`: looks for an `Err` among the last `count` results.
-    fn stop_at_error(&mut self, first: usize, count: usize, worker: Option<WorkerId>, attempt: u32) {
+    fn stop_at_error(&mut self, first: usize, count: usize) {
         let Some(is_error) = self.job.is_error else { return };
         let filled = self.output.filled();
         let last = &filled[filled.len() - count..];
         if let Some(at) = last.iter().position(is_error) {
             self.progress.first_failure.get_or_insert(first + at);
-            self.job.results().erring.push((first..first + count, worker, attempt));
+            self.job.results().erring.push((first..first + count, self.worker, self.attempt));
         }
     }
 }
@@ -212,11 +231,12 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
     fn drop(&mut self) {
         if self.progress.blamed_is_kept.is_some() {
             // The thread is dying inside an item: the first whose place is still blank.
-            self.progress.reached = self.output.room().start;
+            let first = std::mem::replace(&mut self.progress.reached, self.output.room().start);
+            self.stop_at_error(first, self.progress.reached - first);
             if self.job.function.takes_blocks() {
                 // The function has the whole block, and takes it along.
                 self.progress.blamed_is_kept = None;
-                self.fail(self.progress.reached..self.end, None, 1, FailureCause::WorkerDied { deaths: 1 });
+                self.fail(self.progress.reached..self.end, FailureCause::WorkerDied { deaths: 1 });
             }
         }
         let reached = self.progress.reached;
@@ -232,7 +252,8 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
         let filled = std::mem::take(&mut self.filled);
         let mut results = self.job.results();
         results.blank.put(rest);
-        if results.is_taken {
+        // An item may have returned early because the call has ended: that is no result.
+        if results.is_taken || self.job.core.is_stopped() {
             drop(results);
             contain(|| drop(filled));
         } else {
@@ -245,7 +266,7 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
 const STRIP: Duration = Duration::from_micros(10);
 
 impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
-    fn core(&self) -> &JobCore {
+    fn core(&self) -> &Arc<JobCore> {
         &self.core
     }
 
@@ -258,7 +279,7 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
         let context = self.core.context(worker);
-        let mut bench = Bench::set_up(self, &chunk.range, progress);
+        let Some(mut bench) = Bench::set_up(self, chunk, worker, progress) else { return };
         let start = Instant::now();
         let (mut now, mut strip) = (start, 1);
         while bench.progress.reached < chunk.range.end
@@ -267,10 +288,11 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
         {
             let left = chunk.range.end - bench.progress.reached;
             let count = if self.function.takes_blocks() { left } else { left.min(strip) };
-            bench.strip(count, chunk.attempt, &context);
+            bench.strip(count, &context);
             let before = std::mem::replace(&mut now, Instant::now());
             match now - before {
-                took if took < STRIP => strip *= 2,
+                // No more than there are: items that panic count as a strip each, and would let it grow without end.
+                took if took < STRIP => strip = (2 * strip).min(chunk.range.len()),
                 took if took > 4 * STRIP => strip = (strip / 4).max(1),
                 _ => {}
             }

@@ -1,9 +1,17 @@
 //! Starting a Manager for a service, and talking to it.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Weak},
+};
 
 use actix::{Addr, ArbiterHandle, MailboxError, Message};
-use distfun_core::options::{Overrides, Settings};
+use distfun_core::{
+    failure::Ending,
+    ids::CallId,
+    options::{Overrides, Settings},
+};
 
 use super::Manager;
 use crate::{
@@ -69,7 +77,7 @@ impl ManagerHandle {
     /// answers.
     ///
     /// # Cancel safety
-    /// Dropping the future of a [`Distribute`](crate::Distribute) cancels its call: chunks not yet started are not run.
+    /// Dropping the future of a [`Distribute`](crate::Distribute) cancels its call: items that have not started are not run.
     pub fn send<M: ManagerMessage>(
         &self,
         message: M,
@@ -105,8 +113,27 @@ impl<O: Output> ManagerMessage for Distribute<O> {
         manager: &ManagerHandle,
     ) -> impl Future<Output = Result<Self::Result, MailboxError>> + Send + use<O> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
+        let pending = Pending { pool: Arc::downgrade(&manager.owner.session.0), call: self.call_id() };
         self.start(&manager.owner.session.0).answer(Some(sender));
-        async { receiver.await.map_err(|_| MailboxError::Closed) }
+        async move {
+            let answer = receiver.await.map_err(|_| MailboxError::Closed);
+            drop(pending);
+            answer
+        }
+    }
+}
+
+/// Cancels a call when its answer is not waited for any more; a call that has ended does not mind.
+struct Pending {
+    pool: Weak<Pool>,
+    call: CallId,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.cancel(self.call, Ending::Cancelled);
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Death {
     pub reached: usize,
     /// Failures among them.
     pub failures: Vec<ItemFailure>,
+    /// Under `try_map`: the lowest index that failed or returned `Err`.
+    pub first_failure: Option<usize>,
     /// The item at `reached` was running, and is still there to be tried again; if not, its input went with the
     /// thread. None when no item was running.
     pub blamed_is_kept: Option<bool>,
@@ -204,7 +206,15 @@ mod tests {
             let reached = chunk.start + (size / 2).min(chunk.len());
             match what % 4 {
                 0 => {
-                    ledger.bury(W, Death { reached, failures: vec![], blamed_is_kept: Some(what.is_multiple_of(8)) });
+                    ledger.bury(
+                        W,
+                        Death {
+                            reached,
+                            failures: vec![],
+                            first_failure: None,
+                            blamed_is_kept: Some(what.is_multiple_of(8)),
+                        },
+                    );
                     chunk.clone().take(reached - chunk.start).for_each(|i| seen[i] += 1);
                 }
                 1 => {
@@ -241,13 +251,13 @@ mod tests {
     fn an_item_that_keeps_killing_fails_alone_at_the_third_death() {
         let mut ledger = Ledger::new(10);
         ledger.give(W, 0..10);
-        ledger.bury(W, Death { reached: 4, failures: vec![], blamed_is_kept: Some(true) });
+        ledger.bury(W, Death { reached: 4, failures: vec![], first_failure: None, blamed_is_kept: Some(true) });
         assert_eq!(ledger.front(), 4..10);
         ledger.give(W, 4..10);
-        ledger.bury(W, Death { reached: 4, failures: vec![], blamed_is_kept: Some(true) });
+        ledger.bury(W, Death { reached: 4, failures: vec![], first_failure: None, blamed_is_kept: Some(true) });
         assert_eq!(ledger.front(), 4..5, "alone from the second death on");
         assert_eq!(ledger.give(W, 4..5), 3);
-        ledger.bury(W, Death { reached: 4, failures: vec![], blamed_is_kept: Some(true) });
+        ledger.bury(W, Death { reached: 4, failures: vec![], first_failure: None, blamed_is_kept: Some(true) });
         assert_eq!(ledger.front(), 5..10);
         ledger.give(W, 5..10);
         ledger.settle(W, 10, vec![]);

@@ -310,6 +310,11 @@ impl<H: Clone> Engine<H> {
             SlotState::Idle => self.idle.retain(|&idle| idle != id),
             SlotState::Starting | SlotState::Busy { .. } => {}
         }
+        if let (SlotState::Busy { range, .. }, Some(death)) = (&before, &death)
+            && death.reached > range.start
+        {
+            slot.history.finished_an_item();
+        }
         match slot.history.died(now, jitter) {
             Verdict::Restart(after) => {
                 slot.generation.0 += 1;
@@ -325,11 +330,16 @@ impl<H: Clone> Engine<H> {
             && let Some(active) = self.calls.get_mut(&call)
         {
             self.queue.remove(&(active.served, call));
-            let death =
-                death.unwrap_or(Death { reached: range.start, failures: Vec::new(), blamed_is_kept: Some(true) });
+            let death = death.unwrap_or(Death {
+                reached: range.start,
+                failures: Vec::new(),
+                first_failure: None,
+                blamed_is_kept: Some(true),
+            });
+            let first_failure = death.first_failure;
             active.ledger.bury(id, death);
             if active.stops_at_failure
-                && let Some(index) = active.ledger.first_failure()
+                && let Some(index) = active.ledger.first_failure().into_iter().chain(first_failure).min()
             {
                 active.ledger.cut(index);
                 active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));

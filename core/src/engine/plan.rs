@@ -116,7 +116,7 @@ fn block_count(items: usize, stream_cost: Option<f64>, slots: usize, cost: Optio
         Some(cost) => {
             // Four targets a block keep what the last slot still has to do small beside the whole.
             let by_time = (cost * items as f64 / (4.0 * TARGET.as_secs_f64())).ceil() as usize;
-            by_time.next_multiple_of(slots).clamp(slots, 64 * slots)
+            by_time.min(64 * slots).next_multiple_of(slots).max(slots)
         }
     };
     blocks.min(items)

@@ -147,7 +147,7 @@ fn a_dead_thread_is_replaced_and_its_items_are_redone() {
     let commands = engine.step(Time::ZERO, Event::Submit(call(1, 10)));
     let (slot, _, chunk) = assigned(&commands)[0].clone();
     assert_eq!(chunk, 0..5);
-    let death = Death { reached: 2, failures: vec![], blamed_is_kept: Some(false) };
+    let death = Death { reached: 2, failures: vec![], first_failure: None, blamed_is_kept: Some(false) };
     let commands = engine.step(Time::ZERO, Event::SlotLost(slot, Generation(0), Some(death)));
     assert_same(&commands, [Command::Start(slot, Generation(1), Duration::ZERO)]);
     assert!(

@@ -199,7 +199,9 @@ impl<R: Send + 'static> ColumnsOutput for Array2<R> {
         self.ncols()
     }
     fn is_column_major(&self) -> bool {
-        !self.is_standard_layout() && self.t().is_standard_layout()
+        // A single column lies in both orders at once; only its strides tell in which it was made.
+        let is_fortran_column = self.ncols() == 1 && self.nrows() > 1 && self.strides()[1] == self.nrows() as isize;
+        is_fortran_column || !self.is_standard_layout() && self.t().is_standard_layout()
     }
     fn into_elements(self, column_major: bool) -> Vec<R> {
         let rows_first = if column_major { self.reversed_axes() } else { self };
