@@ -22,7 +22,7 @@ fn main() {
         }
         let mut case = make();
         let pairs = if quick { 3 } else { case.pairs };
-        let warm_up = if pairs > 1000 { 200 } else { 2 };
+        let warm_up = 2;
         let (mut ours, mut theirs, mut ratios) = (vec![], vec![], vec![]);
         for pair in 0..pairs + warm_up {
             let (a, b) = if pair % 2 == 0 {
@@ -56,5 +56,8 @@ fn main() {
             high,
             case.owe
         );
+        if let Some(note) = &case.note {
+            println!("  {}", note());
+        }
     }
 }

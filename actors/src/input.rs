@@ -23,8 +23,8 @@ impl<I, O: Output> Start<I, O> {
 /// Input of a list call.
 ///
 /// Anything that gives its items by value (a `Vec`, an array, any iterator) makes a [`Call`], which has started. A
-/// borrowed slice, `&Vec` or `&[A; N]` makes a [`Scoped`], which starts in its `wait`; its items are cloned one by one
-/// for a function by value, and not at all for a function by reference.
+/// borrowed slice, `&Vec` or `&[A; N]` makes a [`Scoped`], which starts in its `wait`; its items are cloned for a
+/// function by value, and not at all for a function by reference.
 ///
 /// `M` tells the two apart and is always inferred.
 #[diagnostic::on_unimplemented(
@@ -69,7 +69,7 @@ impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a [A] {
         Scoped::new(move || MapInput::<A, Borrowed>::run(self, start))
     }
     fn run<O: Output>(self, start: Start<List<A>, O>) -> Result<O, CallError<O>> {
-        lend_slice(self, |lent| start.0(List(ListInput::Lent(lent, A::clone))).wait())
+        lend_slice(self, |lent| start.0(List(ListInput::Lent(lent, <[A]>::to_vec))).wait())
     }
 }
 

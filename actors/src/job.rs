@@ -26,7 +26,10 @@ use distfun_core::{
 pub(crate) use columns::{ColumnJob, ColumnLoop, Columns, Matrix};
 pub(crate) use list::{Input, ListInput, ListJob, ListLoop};
 
-use crate::compute::{catch::contain, latch::Latch};
+use crate::compute::{
+    catch::contain,
+    latch::{Latch, spin_until},
+};
 
 /// What a compute thread has done of a chunk; it survives the thread's death.
 #[derive(Debug)]
@@ -106,6 +109,8 @@ pub(crate) struct JobCore {
     priority: Priority,
     stops_at_failure: bool,
     ends_pool: bool,
+    /// The end is microseconds away, nearer than a sleep and a wake-up.
+    near: AtomicBool,
     /// Set when the call has ended: what still runs should stop.
     stop: AtomicBool,
     done: AtomicUsize,
@@ -150,6 +155,7 @@ impl JobCore {
             priority: settings.priority,
             stops_at_failure,
             ends_pool,
+            near: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             done: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
@@ -240,7 +246,15 @@ impl JobCore {
         }
     }
 
+    pub(crate) fn is_near_its_end(&self) {
+        self.near.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks for the end; awake for a moment, once, if it should be there before the task could sleep.
     pub(crate) fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+        if self.near.swap(false, Ordering::Relaxed) {
+            spin_until(|| self.is_ended());
+        }
         let mut end = self.lock();
         if end.outcome.is_some() {
             return Poll::Ready(());
@@ -293,7 +307,7 @@ pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
     let core = job.core();
     let mut progress = Progress::new(0);
     while progress.reached < core.items && progress.first_failure.is_none() {
-        let chunk = Chunk { handle: job.clone(), range: progress.reached..core.items, attempt: 1 };
+        let chunk = Chunk { handle: job.clone(), range: progress.reached..core.items, attempt: 1, is_quick: false };
         progress.start = progress.reached;
         job.run(&chunk, worker, &mut progress);
     }

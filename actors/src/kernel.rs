@@ -199,10 +199,8 @@ where
         };
         match input {
             Input::Owned(items) => map_owned(items, output, count, call),
-            Input::Lent(items, clone) => {
-                let mut call = call;
-                map_borrowed(items, output, |item| call(clone(item)));
-            }
+            // One call through the pointer for the strip, instead of one per item.
+            Input::Lent(items, clone) => map_owned(&mut Items::from_vec(clone(items)), output, count, call),
         }
         Ok(())
     }
@@ -276,7 +274,7 @@ impl<A: Send + 'static, R: Send + 'static> ListLoop<A, R> for ChunkLoop<A, R> {
     ) -> Result<(), FailureCause> {
         let list = match input {
             Input::Owned(items) => items.split_off(first).into_vec(),
-            Input::Lent(items, clone) => items.iter().map(clone).collect(),
+            Input::Lent(items, clone) => clone(items),
         };
         context.enter_block(first..first + count);
         let results = self.0.call(list, context);

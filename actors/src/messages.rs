@@ -13,13 +13,13 @@ use distfun_core::{
 };
 
 use crate::{
-    call::{CallBody, ColumnResult, Output, Prepared},
+    call::{Call, CallBody, ColumnResult, Output, Prepared},
     compute::catch::contain,
     error::{CallError, EndError},
     input::{Columns, OwnedColumns},
     job::{JobCore, ListInput, SharedJob, next_call_id},
     kernel::{ColumnKernel, ListKernel},
-    pool::Pool,
+    pool::{Pool, Session},
 };
 
 /// Runs a function over its input on the Manager's slots.
@@ -138,6 +138,12 @@ pub(crate) struct Started<O: Output> {
 }
 
 impl<O: Output> Started<O> {
+    /// Starts the call; its end is its handle's to tell.
+    pub(crate) fn into_call(self, session: Arc<Session>) -> Call<O> {
+        self.pool.submit(self.job);
+        Call::new(self.body, Some(session), false)
+    }
+
     /// Starts the call; its end is sent to `sender`.
     pub(crate) fn answer(self, sender: Option<OneshotSender<Result<O, CallError<O>>>>) {
         let Self { body: ours, job, pool } = self;

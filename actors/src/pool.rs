@@ -134,6 +134,9 @@ impl Pool {
                     if own.is_some_and(|port| (port.worker, port.generation) == (slot, generation)) {
                         mine = Some(chunk);
                     } else if let Some(port) = Some(self.port(slot)).filter(|port| port.generation == generation) {
+                        if chunk.is_quick && port.is_awake() {
+                            chunk.handle.core().is_near_its_end();
+                        }
                         port.put(chunk);
                     }
                 }

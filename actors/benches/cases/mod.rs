@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "criterion reads fewer fields")]
 
 use std::{
+    cell::RefCell,
     hint::black_box,
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,8 @@ pub(crate) struct Case {
     pub(crate) pairs: usize,
     pub(crate) ours: Box<dyn FnMut() -> Duration>,
     pub(crate) baseline: Box<dyn FnMut() -> Duration>,
+    /// More to say about our runs, at the end.
+    pub(crate) note: Option<Box<dyn Fn() -> String>>,
 }
 
 fn timed<R>(body: impl FnOnce() -> R) -> Duration {
@@ -29,6 +34,16 @@ fn timed<R>(body: impl FnOnce() -> R) -> Duration {
     let took = start.elapsed();
     drop(black_box(result));
     took
+}
+
+/// Median of `count` calls in a row, after a few that wake everything up: what comes back to back.
+fn burst(count: usize, mut call: impl FnMut() -> Duration) -> Duration {
+    for _ in 0..count / 10 {
+        call();
+    }
+    let mut times: Vec<Duration> = (0..count).map(|_| call()).collect();
+    times.sort_unstable();
+    times[count / 2]
 }
 
 fn warm<A: Send + 'static, R: Send + 'static>(
@@ -63,6 +78,7 @@ pub(crate) fn tiny_items() -> Case {
             let items = copy.clone();
             timed(|| pool.install(|| items.into_par_iter().map(square).collect::<Vec<_>>()))
         }),
+        note: None,
     }
 }
 
@@ -81,40 +97,76 @@ pub(crate) fn tiny_items_into() -> Case {
         baseline: Box::new(move || {
             timed(|| pool.install(|| copy.par_iter().map(|&x| square(x)).collect_into_vec(&mut theirs)))
         }),
+        note: None,
     }
 }
 
-/// Computes for about `us` microseconds, always the same number of instructions.
-fn burn(us: u32) -> u64 {
-    const ROUNDS_PER_US: u64 = 1100;
-    (0..u64::from(us) * ROUNDS_PER_US).fold(1, |x, i| black_box(x ^ i))
+/// Computes for about `us` microseconds, always the same number of instructions; returns how long it took.
+fn burn(us: u32) -> Duration {
+    const ROUNDS_PER_US: u64 = 2250;
+    timed(|| (0..u64::from(us) * ROUNDS_PER_US).fold(1, |x, i| black_box(x ^ i)))
 }
 
-/// Against the loop in one thread, shared out perfectly: the ratio is 1 / efficiency.
-fn shared_out(name: &'static str, efficiency: f64, pairs: usize, items: Vec<u32>) -> Case {
+/// Against the loop in one thread, shared out perfectly: the ratio is 1 / efficiency. Where two busy CPUs slow each other
+/// down, that can't be reached by anybody; `by_threads` is what two bare threads reach that take items from one
+/// counter. The note says which share of the slots' time was spent inside the function.
+fn shared_out(name: &'static str, efficiency: f64, by_threads: bool, items: Vec<u32>) -> Case {
     let distributed = warm(distribute!(burn));
     let copy = items.clone();
+    let shares = Rc::new(RefCell::new(Vec::new()));
+    let notes = shares.clone();
+    let loop_in_thread = move || timed(|| copy.iter().map(|&us| burn(us)).collect::<Vec<_>>()) / SLOTS as u32;
+    let copy = items.clone();
+    let loop_in_threads = move || {
+        let next = AtomicUsize::new(0);
+        let take = || {
+            while let Some(&us) = copy.get(next.fetch_add(1, Ordering::Relaxed)) {
+                black_box(burn(us));
+            }
+        };
+        timed(|| std::thread::scope(|scope| (0..SLOTS).for_each(|_| drop(scope.spawn(take)))))
+    };
     Case {
         name,
-        owe: 1.0 / efficiency,
-        pairs,
+        owe: if by_threads { 1.0 } else { 1.0 / efficiency },
+        pairs: 31,
         ours: Box::new(move || {
             let items = items.clone();
-            timed(|| distributed.map(items).wait().expect("no failures"))
+            let start = Instant::now();
+            let took = distributed.map(items).wait().expect("no failures");
+            let wall = start.elapsed();
+            let busy: Duration = took.iter().sum();
+            shares.borrow_mut().push(busy.as_secs_f64() / (SLOTS as f64 * wall.as_secs_f64()));
+            wall
         }),
-        baseline: Box::new(move || timed(|| copy.iter().map(|&us| burn(us)).collect::<Vec<_>>()) / SLOTS as u32),
+        baseline: if by_threads { Box::new(loop_in_threads) } else { Box::new(loop_in_thread) },
+        note: Some(Box::new(move || {
+            let mut shares = notes.borrow().clone();
+            shares.sort_by(f64::total_cmp);
+            format!(
+                "{:.4} of the slots' time inside the function (median; owed {efficiency})",
+                shares[shares.len() / 2]
+            )
+        })),
     }
 }
 
 /// 2 000 items of 1 ms.
-pub(crate) fn balanced() -> Case {
-    shared_out("2 000 x 1 ms, against a perfect split of the loop", 0.97, 31, vec![1000; 2000])
+pub(crate) fn balanced(by_threads: bool) -> Case {
+    let name =
+        if by_threads { "2 000 x 1 ms, against two bare threads" } else { "2 000 x 1 ms, against the loop's time / 2" };
+    shared_out(name, 0.97, by_threads, vec![1000; 2000])
 }
 
 /// 200 items whose costs range over a factor of 100, in no order.
-pub(crate) fn skewed() -> Case {
+pub(crate) fn skewed(by_threads: bool) -> Case {
     let cost = |i: u32| 100 + (i.wrapping_mul(2_654_435_761) >> 8) % 100 * ((i * 7919) % 100);
-    shared_out("200 skewed items, against a perfect split of the loop", 0.95, 31, (0..200).map(cost).collect())
+    let name = if by_threads {
+        "200 skewed items, against two bare threads"
+    } else {
+        "200 skewed items, against the loop's time / 2"
+    };
+    shared_out(name, 0.95, by_threads, (0..200).map(cost).collect())
 }
 
 /// Column sums; the arithmetic that both sides use.
@@ -165,22 +217,33 @@ pub(crate) fn column_sums(column_major: bool) -> Case {
                 y
             })
         }),
+        note: None,
     }
 }
 
-/// One tiny call on a warm pool, from a thread that waits; `pause` between calls.
-pub(crate) fn tiny_call(pause: Option<Duration>) -> Case {
+/// Tiny calls on a warm pool back to back, from a thread that waits: medians of bursts.
+pub(crate) fn tiny_call() -> Case {
     let distributed = warm(distribute!(square));
     let pool = rayon_pool();
-    let rest = move || pause.map_or((), std::thread::sleep);
     Case {
-        name: if pause.is_some() {
-            "a tiny call after 5 ms idle, against rayon install"
-        } else {
-            "tiny calls back to back, against rayon install"
-        },
-        owe: if pause.is_some() { 1.2 } else { 0.5 },
-        pairs: if pause.is_some() { 501 } else { 5001 },
+        name: "tiny calls back to back, against rayon install",
+        owe: 0.5,
+        pairs: 101,
+        note: None,
+        ours: Box::new(move || burst(200, || timed(|| distributed.map([3]).wait().expect("no failures")))),
+        baseline: Box::new(move || burst(200, || timed(|| pool.install(|| vec![square(black_box(3))])))),
+    }
+}
+
+/// One tiny call on a warm pool that has been idle for 5 ms.
+pub(crate) fn tiny_call_idle() -> Case {
+    let distributed = warm(distribute!(square));
+    let pool = rayon_pool();
+    let rest = || std::thread::sleep(Duration::from_millis(5));
+    Case {
+        name: "a tiny call after 5 ms idle, against rayon install",
+        owe: 1.2,
+        pairs: 501,
         ours: Box::new(move || {
             rest();
             timed(|| distributed.map([3]).wait().expect("no failures"))
@@ -189,6 +252,7 @@ pub(crate) fn tiny_call(pause: Option<Duration>) -> Case {
             rest();
             timed(|| pool.install(|| vec![square(black_box(3))]))
         }),
+        note: None,
     }
 }
 
@@ -230,12 +294,15 @@ pub(crate) fn message() -> Case {
     Case {
         name: "a Distribute message, against a bare actix round trip",
         owe: 1.3,
-        pairs: 5001,
+        pairs: 101,
+        note: None,
         ours: Box::new(move || {
-            let message = Distribute::map(function.clone(), [3]);
-            timed(|| ours.block_on(manager.send(message)).expect("answers").expect("no failures"))
+            burst(200, || {
+                let message = Distribute::map(function.clone(), [3]);
+                timed(|| ours.block_on(manager.send(message)).expect("answers").expect("no failures"))
+            })
         }),
-        baseline: Box::new(move || timed(|| theirs.block_on(echo.send(Ping(3))).expect("answers"))),
+        baseline: Box::new(move || burst(200, || timed(|| theirs.block_on(echo.send(Ping(3))).expect("answers")))),
     }
 }
 
@@ -245,6 +312,7 @@ pub(crate) fn cold_start() -> Case {
         name: "cold start to the first result, against a rayon pool's",
         owe: 2.5,
         pairs: 101,
+        note: None,
         ours: Box::new(|| {
             let start = Instant::now();
             let distributed = warm(distribute!(square));
@@ -266,12 +334,14 @@ pub(crate) fn all() -> Vec<(&'static str, fn() -> Case)> {
     vec![
         ("tiny_items", tiny_items),
         ("tiny_items_into", tiny_items_into),
-        ("balanced", balanced),
-        ("skewed", skewed),
+        ("balanced", || balanced(false)),
+        ("balanced_threads", || balanced(true)),
+        ("skewed", || skewed(false)),
+        ("skewed_threads", || skewed(true)),
         ("columns_c", || column_sums(false)),
         ("columns_f", || column_sums(true)),
-        ("tiny_call", || tiny_call(None)),
-        ("tiny_call_idle", || tiny_call(Some(Duration::from_millis(5)))),
+        ("tiny_call", tiny_call),
+        ("tiny_call_idle", tiny_call_idle),
         ("message", message),
         ("cold_start", cold_start),
     ]

@@ -33,6 +33,7 @@ pub(crate) struct Port {
     /// A chunk or a release has come.
     news: AtomicBool,
     released: AtomicBool,
+    asleep: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
@@ -44,6 +45,7 @@ impl Port {
             door: Mutex::new(Door::Empty),
             news: AtomicBool::new(false),
             released: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
@@ -62,6 +64,11 @@ impl Port {
         *door = Door::Chunk(chunk);
         drop(door);
         self.tell();
+    }
+
+    /// Whether the thread would take a chunk at once; only a hint.
+    pub(crate) fn is_awake(&self) -> bool {
+        !self.asleep.load(Ordering::Relaxed)
     }
 
     /// Asks the thread to end.
@@ -94,9 +101,11 @@ impl Port {
         loop {
             let told = || self.news.load(Ordering::Acquire) || self.is_released();
             if !spin_until(told) {
+                self.asleep.store(true, Ordering::Relaxed);
                 while !told() {
                     thread::park();
                 }
+                self.asleep.store(false, Ordering::Relaxed);
             }
             // Before the look into the door: what is put in after it sets the flag again.
             self.news.store(false, Ordering::Release);

@@ -50,13 +50,13 @@ pub(crate) enum Input<'a, A> {
     /// Items that may be moved out; a function by value finds its next one in front.
     Owned(&'a mut Items<A>),
     /// Items that must be cloned to be moved.
-    Lent(&'a [A], fn(&A) -> A),
+    Lent(&'a [A], fn(&[A]) -> Vec<A>),
 }
 
 /// All items of a call.
 pub(crate) enum ListInput<A> {
     Owned(Vec<A>),
-    Lent(LentSlice<A>, fn(&A) -> A),
+    Lent(LentSlice<A>, fn(&[A]) -> Vec<A>),
 }
 
 impl<A> ListInput<A> {
@@ -70,7 +70,7 @@ impl<A> ListInput<A> {
 
 enum Source<A> {
     Owned(Mutex<Shelf<Items<A>>>),
-    Lent(LentSlice<A>, fn(&A) -> A),
+    Lent(LentSlice<A>, fn(&[A]) -> Vec<A>),
 }
 
 struct Results<R> {

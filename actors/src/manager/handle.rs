@@ -1,21 +1,13 @@
 //! Starting a Manager for a service, and talking to it.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Weak},
-};
+use std::{fmt, future::Future, sync::Arc};
 
 use actix::{Addr, ArbiterHandle, MailboxError, Message};
-use distfun_core::{
-    failure::Ending,
-    ids::CallId,
-    options::{Overrides, Settings},
-};
+use distfun_core::options::{Overrides, Settings};
 
 use super::Manager;
 use crate::{
-    call::Output,
+    call::{Call, Output},
     error::StartError,
     messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
     options::options,
@@ -41,13 +33,13 @@ impl ManagerBuilder {
     pub fn start(self) -> Result<ManagerHandle, StartError> {
         let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
         let pool = Pool::start(settings, true)?;
-        let session = Session(pool.clone());
+        let session = Arc::new(Session(pool.clone()));
         let (address, arbiter) = pool.wait_for_manager().ok_or(StartError::Failed)?;
         Ok(ManagerHandle { owner: Arc::new(Owner { address, arbiter, session }) })
     }
 }
 
-/// A running [`Manager`]. Clones talk to the same one; when the last is dropped, it ends as with
+/// A running [`Manager`]. Clones talk to the same one; when the last is dropped and no [`Call`] is left, it ends as with
 /// [`Finished`](crate::Finished), without waiting.
 #[derive(Clone)]
 pub struct ManagerHandle {
@@ -57,7 +49,7 @@ pub struct ManagerHandle {
 struct Owner {
     address: Addr<Manager>,
     arbiter: ArbiterHandle,
-    session: Session,
+    session: Arc<Session>,
 }
 
 impl Drop for Owner {
@@ -83,6 +75,11 @@ impl ManagerHandle {
         message: M,
     ) -> impl Future<Output = Result<M::Result, MailboxError>> + Send + use<M> {
         message.deliver(self)
+    }
+
+    /// Starts the call of a [`Distribute`](crate::Distribute) and returns its handle, to wait for, await, watch or cancel.
+    pub fn call<O: Output>(&self, message: Distribute<O>) -> Call<O> {
+        message.start(&self.owner.session.0).into_call(self.owner.session.clone())
     }
 
     /// The arbiter of the Manager's System thread, for light actors of your own beside it. Nothing there may block, and
@@ -112,28 +109,8 @@ impl<O: Output> ManagerMessage for Distribute<O> {
         self,
         manager: &ManagerHandle,
     ) -> impl Future<Output = Result<Self::Result, MailboxError>> + Send + use<O> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let pending = Pending { pool: Arc::downgrade(&manager.owner.session.0), call: self.call_id() };
-        self.start(&manager.owner.session.0).answer(Some(sender));
-        async move {
-            let answer = receiver.await.map_err(|_| MailboxError::Closed);
-            drop(pending);
-            answer
-        }
-    }
-}
-
-/// Cancels a call when its answer is not waited for any more; a call that has ended does not mind.
-struct Pending {
-    pool: Weak<Pool>,
-    call: CallId,
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.cancel(self.call, Ending::Cancelled);
-        }
+        let call = manager.call(self);
+        async { Ok(call.await) }
     }
 }
 

@@ -48,6 +48,9 @@ pub type Commands<H> = SmallVec<[Command<H>; 2]>;
 /// After `wait_timeout` has given up, a thread still inside the call gets this long to notice before it is abandoned.
 pub const ABANDON_AFTER: Duration = Duration::from_millis(100);
 
+/// A call this short is over before a sleeping thread could be woken.
+pub const QUICK: Duration = Duration::from_micros(10);
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event<H> {
@@ -114,6 +117,8 @@ pub struct Chunk<H> {
     pub range: Range<usize>,
     /// How often these items were tried, this time included.
     pub attempt: u32,
+    /// The whole call in one chunk that takes, by what is known, less than [`QUICK`].
+    pub is_quick: bool,
 }
 
 /// Limits of an engine.
@@ -415,7 +420,8 @@ impl<H: Clone> Engine<H> {
             if call.ledger.pending() > 0 {
                 self.queue.insert((call.served, id));
             }
-            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt };
+            let is_quick = range.len() == call.ledger.items() && call.plan.is_quicker_than(range.len(), QUICK);
+            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, is_quick };
             let state = &mut self.slots[slot.0 as usize];
             state.state = SlotState::Busy { call: id, range, since: now, expected, abandon_at: None };
             commands.push(Command::Assign(slot, state.generation, chunk));

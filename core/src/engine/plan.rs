@@ -92,6 +92,11 @@ impl Plan {
         self.cost
     }
 
+    /// Whether a chunk of `items` will, by what is known, take less than `time`.
+    pub(super) fn is_quicker_than(&self, items: usize, time: Duration) -> bool {
+        self.cost.is_some_and(|cost| cost * (items as f64) < time.as_secs_f64())
+    }
+
     /// What a chunk of `items` will probably take.
     pub(super) fn expected(&self, items: usize) -> Duration {
         self.cost.map_or(TARGET, |cost| Duration::try_from_secs_f64(cost * items as f64).unwrap_or(Duration::MAX))
