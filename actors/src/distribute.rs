@@ -15,7 +15,7 @@ use crate::{
     kernel::{ColumnKernel, ListKernel, by_columns, by_ref, by_value},
     lifecycle::Lifecycle,
     messages::ShutdownReport,
-    options::options,
+    options::{endings, options},
     pool::cpus,
 };
 
@@ -259,27 +259,7 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
         })
     }
 
-    /// How many slots calls run on.
-    pub fn slots(&self) -> usize {
-        self.lifecycle.slots()
-    }
-
-    /// Ends this distributed function: running calls return with what they finished, and the slots and their memory
-    /// are freed, within two seconds. Idempotent.
-    ///
-    /// # Errors
-    /// [`EndError::StillRunning`] if a thread is stuck inside an item; everything else is freed.
-    pub fn finished(&self) -> Result<(), EndError> {
-        self.lifecycle.end(Ending::Finished)
-    }
-
-    /// As [`finished`](Self::finished), on every machine.
-    ///
-    /// # Errors
-    /// As [`finished`](Self::finished).
-    pub fn shutdown(&self) -> Result<ShutdownReport, EndError> {
-        self.lifecycle.end(Ending::ShutDown).map(|()| ShutdownReport::local())
-    }
+    endings!();
 }
 
 impl<A: Send + 'static, R: Send + 'static, E> DistributedFunction<A, Result<R, E>>
@@ -366,26 +346,7 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
         })
     }
 
-    /// How many slots calls run on.
-    pub fn slots(&self) -> usize {
-        self.lifecycle.slots()
-    }
-
-    /// As [`DistributedFunction::finished`].
-    ///
-    /// # Errors
-    /// [`EndError::StillRunning`] if a thread is stuck inside an item; everything else is freed.
-    pub fn finished(&self) -> Result<(), EndError> {
-        self.lifecycle.end(Ending::Finished)
-    }
-
-    /// As [`DistributedFunction::shutdown`].
-    ///
-    /// # Errors
-    /// As [`finished`](Self::finished).
-    pub fn shutdown(&self) -> Result<ShutdownReport, EndError> {
-        self.lifecycle.end(Ending::ShutDown).map(|()| ShutdownReport::local())
-    }
+    endings!();
 }
 
 impl<A, R> Clone for DistributedFunction<A, R> {

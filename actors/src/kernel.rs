@@ -175,6 +175,9 @@ where
     ColumnKernel { name, run: Arc::new(BlockLoop(function, PhantomData::<fn(X)>)) }
 }
 
+/// Items of a lent list that are cloned together for a function by value.
+const CLONED_AT_ONCE: usize = 2048;
+
 struct ValueLoop<F, X>(F, PhantomData<fn(X)>);
 
 impl<F, A, X> ListLoop<A, F::Out> for ValueLoop<F, X>
@@ -199,8 +202,13 @@ where
         };
         match input {
             Input::Owned(items) => map_owned(items, output, count, call),
-            // One call through the pointer for the strip, instead of one per item.
-            Input::Lent(items, clone) => map_owned(&mut Items::from_vec(clone(items)), output, count, call),
+            // One call through the pointer for many items, but no more memory than a cache holds.
+            Input::Lent(items, clone) => {
+                let mut call = call;
+                for piece in items.chunks(CLONED_AT_ONCE) {
+                    map_owned(&mut Items::from_vec(clone(piece)), output, piece.len(), &mut call);
+                }
+            }
         }
         Ok(())
     }

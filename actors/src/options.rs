@@ -1,4 +1,4 @@
-//! The options that builders share, each documented once.
+//! Methods that several public types share, each documented once.
 
 /// Writes builder methods for the named options, over a field `told: Overrides`.
 macro_rules! options {
@@ -64,3 +64,31 @@ macro_rules! options {
     };
 }
 pub(crate) use options;
+
+/// Writes the methods that end what is built, over a field `lifecycle`.
+macro_rules! endings {
+    () => {
+        /// How many slots calls run on.
+        pub fn slots(&self) -> usize {
+            self.lifecycle.slots()
+        }
+
+        /// Ends this distributed function: running calls return with what they finished, and the slots and their
+        /// memory are freed, within two seconds. Idempotent.
+        ///
+        /// # Errors
+        /// [`EndError::StillRunning`] if a thread is stuck inside an item; everything else is freed.
+        pub fn finished(&self) -> Result<(), EndError> {
+            self.lifecycle.end(Ending::Finished)
+        }
+
+        /// As [`finished`](Self::finished), on every machine.
+        ///
+        /// # Errors
+        /// As [`finished`](Self::finished).
+        pub fn shutdown(&self) -> Result<ShutdownReport, EndError> {
+            self.lifecycle.end(Ending::ShutDown).map(|()| ShutdownReport::local())
+        }
+    };
+}
+pub(crate) use endings;

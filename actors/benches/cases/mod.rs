@@ -330,7 +330,10 @@ pub(crate) fn cold_start() -> Case {
     }
 }
 
-pub(crate) fn all() -> Vec<(&'static str, fn() -> Case)> {
+/// A case's short name, and how to set it up.
+type Named = (&'static str, fn() -> Case);
+
+pub(crate) fn all() -> Vec<Named> {
     vec![
         ("tiny_items", tiny_items),
         ("tiny_items_into", tiny_items_into),

@@ -15,8 +15,10 @@
 //! | released | `Stop`, end of an `endaftercall` call | never |
 
 mod call;
+mod event;
 mod ledger;
 mod plan;
+mod status;
 mod supervision;
 
 use std::{
@@ -26,100 +28,28 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
-use smallvec::SmallVec;
 
 use crate::{
-    failure::{Ending, ItemFailure},
+    failure::Ending,
     ids::{CallId, Generation, WorkerId},
 };
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
+pub use event::{Chunk, ChunkDone, Command, Commands, Event};
 pub use ledger::{Death, MAX_DEATHS};
 pub use plan::{BUDGET, Shape, TARGET};
+pub use status::{Activity, EngineStatus, SlotStatus};
 use supervision::{History, Verdict};
 pub use supervision::{MAX_RESTARTS, WINDOW};
 
 /// Time since an origin of the owner's choice, never going back.
 pub type Time = Duration;
 
-/// What a step asks its owner to do.
-pub type Commands<H> = SmallVec<[Command<H>; 2]>;
-
 /// After `wait_timeout` has given up, a thread still inside the call gets this long to notice before it is abandoned.
 pub const ABANDON_AFTER: Duration = Duration::from_millis(100);
 
 /// A call this short is over before a sleeping thread could be woken.
 pub const QUICK: Duration = Duration::from_micros(10);
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Event<H> {
-    /// The compute thread of a slot is there and idle.
-    SlotReady(WorkerId, Generation),
-    /// The compute thread of a slot died or could not be started; how far it was in its chunk, if it had one.
-    SlotLost(WorkerId, Generation, Option<Death>),
-    /// A slot ended its chunk, or as much of it as its budget allowed.
-    ChunkDone(WorkerId, Generation, ChunkDone),
-    /// A new call.
-    Submit(CallSpec<H>),
-    /// A call shall end now, with what it has.
-    Cancel(CallId, Ending),
-    /// Everything shall end: running calls with this ending, later ones too.
-    Stop(Ending),
-    /// The time asked for by [`Command::WakeAt`] has come.
-    Tick,
-}
-
-/// The report of a chunk.
-#[derive(Debug, Clone)]
-pub struct ChunkDone {
-    /// Items of the chunk before this one have their outcome; the others come back.
-    pub reached: usize,
-    /// Those among them that failed.
-    pub failures: Vec<ItemFailure>,
-    /// Under `try_map`: the lowest index that failed or returned `Err`.
-    pub first_failure: Option<usize>,
-    /// Time spent computing.
-    pub elapsed: Duration,
-}
-
-/// Something to do. `H` is whatever the owner attached to the call.
-#[derive(Debug)]
-pub enum Command<H> {
-    /// Give a chunk to a slot.
-    Assign(WorkerId, Generation, Chunk<H>),
-    /// Tell the caller how its call ended; exactly once for each submitted call.
-    Finish {
-        /// What `Submit` attached.
-        handle: H,
-        /// How it ended.
-        ending: Ending,
-        /// Its failed items in input order.
-        failures: Vec<ItemFailure>,
-    },
-    /// Start a new compute thread for a slot, after a pause. An older thread of the slot may still be running: it is
-    /// abandoned and must end by itself.
-    Start(WorkerId, Generation, Duration),
-    /// End the compute thread of a slot, as soon as its chunk is done.
-    Release(WorkerId),
-    /// A slot has been given up after too many deaths.
-    GaveUp(WorkerId),
-    /// Step with [`Event::Tick`] at this time.
-    WakeAt(Time),
-}
-
-/// A contiguous range of items for one slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk<H> {
-    /// What `Submit` attached to the call.
-    pub handle: H,
-    /// The items.
-    pub range: Range<usize>,
-    /// How often these items were tried, this time included.
-    pub attempt: u32,
-    /// The whole call in one chunk that takes, by what is known, less than [`QUICK`].
-    pub is_quick: bool,
-}
 
 /// Limits of an engine.
 #[derive(Debug, Clone)]
@@ -460,53 +390,6 @@ impl<H: Clone> Engine<H> {
         calls.sort_unstable_by_key(|call| call.id);
         EngineStatus { slots: slots.collect(), calls, stopped: self.stopped }
     }
-}
-
-/// Every slot and call at one moment.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct EngineStatus {
-    /// By worker number.
-    pub slots: Vec<SlotStatus>,
-    /// Active calls, by id.
-    pub calls: Vec<CallStatus>,
-    /// How everything was ended, if it was.
-    pub stopped: Option<Ending>,
-}
-
-/// One slot at one moment.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SlotStatus {
-    /// Which slot.
-    pub worker: WorkerId,
-    /// How often its thread was replaced.
-    pub generation: Generation,
-    /// What it does.
-    pub activity: Activity,
-}
-
-/// What a slot does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Activity {
-    /// Its compute thread is being started.
-    Starting,
-    /// It waits for work, at no cost.
-    Idle,
-    /// It computes.
-    Busy {
-        /// For this call.
-        call: CallId,
-        /// These items.
-        items: Range<usize>,
-        /// For so long.
-        running_for: Duration,
-    },
-    /// Its thread died too often; it is not used any more.
-    GaveUp,
-    /// It was ended.
-    Released,
 }
 
 #[cfg(test)]

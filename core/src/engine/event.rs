@@ -1,0 +1,84 @@
+//! What the engine is told, and what it asks for.
+
+use std::{ops::Range, time::Duration};
+
+use smallvec::SmallVec;
+
+use super::{CallSpec, Death, Time};
+use crate::{
+    failure::{Ending, ItemFailure},
+    ids::{CallId, Generation, WorkerId},
+};
+
+/// What a step asks its owner to do.
+pub type Commands<H> = SmallVec<[Command<H>; 2]>;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<H> {
+    /// The compute thread of a slot is there and idle.
+    SlotReady(WorkerId, Generation),
+    /// The compute thread of a slot died or could not be started; how far it was in its chunk, if it had one.
+    SlotLost(WorkerId, Generation, Option<Death>),
+    /// A slot ended its chunk, or as much of it as its budget allowed.
+    ChunkDone(WorkerId, Generation, ChunkDone),
+    /// A new call.
+    Submit(CallSpec<H>),
+    /// A call shall end now, with what it has.
+    Cancel(CallId, Ending),
+    /// Everything shall end: running calls with this ending, later ones too.
+    Stop(Ending),
+    /// The time asked for by [`Command::WakeAt`] has come.
+    Tick,
+}
+
+/// The report of a chunk.
+#[derive(Debug, Clone)]
+pub struct ChunkDone {
+    /// Items of the chunk before this one have their outcome; the others come back.
+    pub reached: usize,
+    /// Those among them that failed.
+    pub failures: Vec<ItemFailure>,
+    /// Under `try_map`: the lowest index that failed or returned `Err`.
+    pub first_failure: Option<usize>,
+    /// Time spent computing.
+    pub elapsed: Duration,
+}
+
+/// Something to do. `H` is whatever the owner attached to the call.
+#[derive(Debug)]
+pub enum Command<H> {
+    /// Give a chunk to a slot.
+    Assign(WorkerId, Generation, Chunk<H>),
+    /// Tell the caller how its call ended; exactly once for each submitted call.
+    Finish {
+        /// What `Submit` attached.
+        handle: H,
+        /// How it ended.
+        ending: Ending,
+        /// Its failed items in input order.
+        failures: Vec<ItemFailure>,
+    },
+    /// Start a new compute thread for a slot, after a pause. An older thread of the slot may still be running: it is
+    /// abandoned and must end by itself.
+    Start(WorkerId, Generation, Duration),
+    /// End the compute thread of a slot, as soon as its chunk is done.
+    Release(WorkerId),
+    /// A slot has been given up after too many deaths.
+    GaveUp(WorkerId),
+    /// Step with [`Event::Tick`] at this time.
+    WakeAt(Time),
+}
+
+/// A contiguous range of items for one slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk<H> {
+    /// What `Submit` attached to the call.
+    pub handle: H,
+    /// The items.
+    pub range: Range<usize>,
+    /// How often these items were tried, this time included.
+    pub attempt: u32,
+    /// The whole call in one chunk that takes, by what is known, less than [`QUICK`](super::QUICK).
+    pub is_quick: bool,
+}
