@@ -1,6 +1,7 @@
 //! Input, functions and settings that are wrong in every way a user may get them wrong.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     panic::{self, AssertUnwindSafe, panic_any},
     sync::{
@@ -14,7 +15,7 @@ use std::{
 use distfun::{
     BuildError, Ending, FailureCause, Manager, SettingsError, StartError, distribute_local, distribute_local_columns,
 };
-use ndarray::{Array1, Array2, ArrayView2, Axis, ShapeBuilder};
+use ndarray::{Array1, Array2, ArrayView2, Axis, ShapeBuilder, s};
 
 use crate::support::{Gate, LIMIT, alone, alone_with, eventually, within};
 
@@ -318,6 +319,43 @@ fn items_by_reference_that_panic_when_they_are_dropped_after_their_call_cost_no_
     for _ in 0..5 {
         assert_eq!(dfun.map(vec![None, Some(DropPanics), None]).wait().unwrap(), [false, true, false]);
     }
+}
+
+#[test]
+fn a_result_whose_hidden_elements_panic_when_dropped_fails_its_columns_and_kills_no_thread() {
+    // An array may own elements that it does not show. They were dropped where a panic ended the compute thread.
+    #[derive(Debug)]
+    struct Element {
+        is_bomb: bool,
+    }
+    impl Drop for Element {
+        fn drop(&mut self) {
+            if self.is_bomb {
+                panic!("a hidden element's drop");
+            }
+        }
+    }
+    let threads = Arc::new(Mutex::new(HashSet::new()));
+    let seen = threads.clone();
+    let sliced = move |x: ArrayView2<'_, f64>| -> Array1<Element> {
+        seen.lock().unwrap().insert(thread::current().id());
+        let is_bomb = |i: usize| i == 0 && x[[0, 0]] > 0.0;
+        let mut y: Array1<_> = (0..=x.ncols()).map(|i| Element { is_bomb: is_bomb(i) }).collect();
+        y.slice_collapse(s![1..]);
+        y
+    };
+    let dfun = distribute_local_columns(sliced).slots(1).endaftercall(false).build().unwrap();
+    for _ in 0..3 {
+        let call = dfun.columns(Array2::ones((2, 8)));
+        let error = within(move || call.wait()).unwrap_err();
+        assert_eq!((error.ending(), error.failed().len(), error.finished_count), (Ending::ItemsFailed, 8, 0));
+        for (column, failure) in error.failed().iter().enumerate() {
+            assert_eq!(failure.index, column);
+            assert!(failure.to_string().contains("a hidden element's drop"), "{failure}");
+        }
+        assert_eq!(dfun.columns(Array2::zeros((2, 8))).wait().unwrap().len(), 8);
+    }
+    assert_eq!(threads.lock().unwrap().len(), 1, "the slot has kept its thread");
 }
 
 #[test]

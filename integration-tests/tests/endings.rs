@@ -1,5 +1,10 @@
 //! How a distributed function ends: the table of endings row by row, in every state, and against a model.
 
+mod model;
+mod texts;
+#[cfg(target_os = "linux")]
+mod threads;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, mpsc},
@@ -7,16 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(target_os = "linux")]
-use crate::support::our_threads;
 use crate::support::{END_WITHIN, Gate, LIMIT, alone, eventually, within};
 use distfun::{
-    CallError, Context, DistributeBuilder, DistributedFunction, EndError, Ending, FailureCause, ListKernel,
-    distribute_local, distribute_local_columns,
+    CallError, Context, DistributeBuilder, DistributedFunction, EndError, Ending, ListKernel, distribute_local,
+    distribute_local_columns,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
-use proptest::prelude::*;
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 type Function = DistributedFunction<usize, usize>;
 type End = fn(&Function) -> Result<(), EndError>;
@@ -43,17 +44,6 @@ fn gated(gate: &Arc<Gate>) -> DistributeBuilder<ListKernel<usize, usize>> {
 
 fn ending<T: std::fmt::Debug + Send + 'static>(result: Result<Vec<T>, CallError<Vec<T>>>) -> Ending {
     result.expect_err("the call is refused or ended early").ending()
-}
-
-#[cfg(target_os = "linux")]
-#[track_caller]
-fn assert_no_threads(after: &str) {
-    // The kernel wakes the one who joins a thread a moment before it takes the thread off this list.
-    let unlisted = Instant::now() + Duration::from_millis(100);
-    while !our_threads().is_empty() && Instant::now() < unlisted {
-        thread::yield_now();
-    }
-    assert_eq!(our_threads(), [""; 0], "after {after}");
 }
 
 // ---- endaftercall
@@ -306,6 +296,24 @@ fn two_threads_may_end_one_function_at_the_same_time() {
 }
 
 #[test]
+fn a_second_ending_waits_for_the_threads_as_the_first_does() {
+    // It returned at once, as if all were over, while the threads that the first one waited for still ran.
+    let gate = Arc::new(Gate::new());
+    let dfun = gated(&gate).build().unwrap();
+    let call = dfun.map([1]);
+    gate.await_arrivals(1);
+    let enders = ENDS.map(|(_, end)| {
+        let dfun = dfun.clone();
+        thread::spawn(move || end(&dfun))
+    });
+    thread::sleep(Duration::from_millis(100));
+    assert!(enders.iter().all(|ender| !ender.is_finished()), "an item is still held");
+    gate.open();
+    assert_eq!(within(|| enders.map(|ender| ender.join().unwrap())), [Ok(()), Ok(())]);
+    assert!(call.wait().is_err());
+}
+
+#[test]
 fn a_call_that_races_with_an_ending_has_all_results_or_says_how_it_ended() {
     for round in 0..40 {
         let dfun = successor().endaftercall(false).build().unwrap();
@@ -432,6 +440,7 @@ fn a_call_that_is_cancelled_while_its_chunks_are_given_out_kills_no_thread() {
             let call = dfun.map(0..4);
             call.canceller().cancel();
             let _ = call.wait();
+            let _ = dfun.map(0..4).wait_timeout(Duration::ZERO);
             let call = columns.columns(Array2::zeros((1, 4)));
             call.canceller().cancel();
             let _ = call.wait();
@@ -439,123 +448,6 @@ fn a_call_that_is_cancelled_while_its_chunks_are_given_out_kills_no_thread() {
         assert_eq!(dfun.map([1]).wait().unwrap(), [2]);
         let panics = std::mem::take(&mut *PANICS.lock().unwrap());
         assert_eq!(panics, [""; 0]);
-    });
-}
-
-// ---- threads
-
-#[test]
-#[cfg(target_os = "linux")]
-fn no_thread_is_left_when_an_ending_has_returned() {
-    alone(|| {
-        assert_no_threads("nothing");
-        let dfun = successor().build().unwrap();
-        assert_no_threads("build");
-        dfun.map(0..0).wait().unwrap();
-        assert_no_threads("an empty call");
-        successor().sequential(true).build().unwrap().map(0..9).wait().unwrap();
-        assert_no_threads("a sequential call");
-
-        let dfun = successor().build().unwrap();
-        dfun.map(0..9).wait().unwrap();
-        assert_no_threads("the one call");
-        let _ = dfun.map(0..9).wait();
-        assert_no_threads("a call too many");
-        let dfun = successor().build().unwrap();
-        assert_eq!(dfun.map(0..9).settle().len(), 9);
-        assert_no_threads("the one call, settled");
-        let scoped = successor().build().unwrap();
-        scoped.map(&[1, 2, 3]).wait().unwrap();
-        assert_no_threads("the one call, borrowed");
-
-        for (expected, end) in ENDS {
-            let dfun = successor().slots(3).endaftercall(false).build().unwrap();
-            end(&dfun).unwrap();
-            assert_no_threads("an ending before any call");
-            let dfun = successor().slots(3).endaftercall(false).build().unwrap();
-            dfun.map(0..9).wait().unwrap();
-            let names = ["distfun-cpu-0", "distfun-cpu-1", "distfun-cpu-2", "distfun-manager"];
-            eventually(LIMIT, "all slots have started", || {
-                let mut found = our_threads();
-                found.sort();
-                found == names
-            });
-            end(&dfun).unwrap();
-            assert_no_threads("an ending");
-            assert_eq!(ending(dfun.map([1]).wait()), expected);
-            assert_no_threads("a refused call");
-        }
-        // Ended before the Manager's thread has got anywhere.
-        for _ in 0..50 {
-            let dfun = successor().endaftercall(false).build().unwrap();
-            let call = dfun.map(0..9);
-            dfun.finished().unwrap();
-            drop(call);
-            assert_no_threads("an ending right after the start");
-        }
-    });
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn no_thread_is_left_within_two_seconds_of_a_drop_a_cancel_or_an_awaited_call() {
-    alone(|| {
-        let gone = |after: &str| eventually(END_WITHIN, after, || our_threads().is_empty());
-        let dfun = successor().endaftercall(false).build().unwrap();
-        dfun.map(0..9).wait().unwrap();
-        let clone = dfun.clone();
-        drop(dfun);
-        assert_eq!(clone.map([1]).wait().unwrap(), [2], "a clone keeps the slots");
-        drop(clone);
-        gone("the last clone dropped");
-
-        futures::executor::block_on(successor().build().unwrap().map(0..9)).unwrap();
-        gone("the one call, awaited");
-
-        let dfun = successor().build().unwrap();
-        let call = dfun.map(0..100_000);
-        call.canceller().cancel();
-        let _ = call.wait();
-        assert_no_threads("the one call, cancelled and waited for");
-        drop(dfun.map(0..9));
-        gone("the one call dropped");
-
-        let dfun = successor().build().unwrap();
-        drop(dfun.map(0..100_000));
-        gone("the one call dropped while it runs");
-        drop(dfun);
-
-        for _ in 0..30 {
-            let dfun = successor().endaftercall(false).build().unwrap();
-            drop(dfun.map(0..9));
-            drop(dfun);
-        }
-        gone("functions dropped right after their start");
-
-        let gate = Arc::new(Gate::new());
-        let dfun = gated(&gate).build().unwrap();
-        let call = dfun.map([1]);
-        gate.await_arrivals(1);
-        dfun.finished().unwrap_err();
-        eventually(LIMIT, "only the stuck thread is left", || our_threads().len() == 1);
-        gate.open();
-        gone("the stuck item returned");
-        drop(call);
-    });
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_call_outlives_its_function_and_the_slots_go_with_the_call() {
-    alone(|| {
-        let gate = Arc::new(Gate::new());
-        let dfun = gated(&gate).build().unwrap();
-        let call = dfun.map(1..4);
-        gate.await_arrivals(2);
-        drop(dfun);
-        gate.open();
-        assert_eq!(call.wait().unwrap(), [2, 3, 4]);
-        eventually(END_WITHIN, "the threads are gone", || our_threads().is_empty());
     });
 }
 
@@ -613,170 +505,4 @@ fn the_last_handle_may_be_dropped_inside_its_own_function() {
     drop(dfun);
     dropped.recv_timeout(LIMIT).unwrap();
     assert_eq!(within(move || call.wait()).unwrap(), [1, 2, 3]);
-}
-
-// ---- a model
-
-const FAILS: usize = usize::MAX;
-const HELD: usize = usize::MAX - 1;
-
-#[derive(Debug, Clone)]
-enum Step {
-    Build { endaftercall: bool },
-    Call { items: usize },
-    CallWithFailure { items: usize, at: usize },
-    Cancel { items: usize },
-    DropCall { items: usize },
-    Finished,
-    Shutdown,
-    Clone,
-    Drop,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Stage {
-    Fresh,
-    Running,
-    Ended(Ending),
-}
-
-/// What a distributed function should be like, in a few words.
-#[derive(Debug, Clone)]
-struct Model {
-    handles: usize,
-    endaftercall: bool,
-    stage: Stage,
-    /// How the last call was refused, if it was.
-    refused: Option<Ending>,
-}
-
-impl Model {
-    fn call(&mut self, items: usize) {
-        self.refused = match self.stage {
-            Stage::Ended(ending) => Some(ending),
-            _ => None,
-        };
-        if self.refused.is_none() {
-            self.stage = match (self.endaftercall, items) {
-                (true, _) => Stage::Ended(Ending::EndedAfterCall),
-                (false, 0) => self.stage,
-                (false, _) => Stage::Running,
-            };
-        }
-    }
-}
-
-impl ReferenceStateMachine for Model {
-    type State = Self;
-    type Transition = Step;
-
-    fn init_state() -> BoxedStrategy<Self> {
-        Just(Self { handles: 0, endaftercall: false, stage: Stage::Fresh, refused: None }).boxed()
-    }
-
-    fn transitions(state: &Self) -> BoxedStrategy<Step> {
-        if state.handles == 0 {
-            return any::<bool>().prop_map(|endaftercall| Step::Build { endaftercall }).boxed();
-        }
-        prop_oneof![
-            4 => (0..50usize).prop_map(|items| Step::Call { items }),
-            2 => Just(Step::Call { items: 0 }),
-            3 => (1..30usize, 0..30usize).prop_map(|(items, at)| Step::CallWithFailure { items, at: at % items }),
-            3 => (1..6usize).prop_map(|items| Step::Cancel { items }),
-            2 => (1..6usize).prop_map(|items| Step::DropCall { items }),
-            1 => Just(Step::Finished),
-            1 => Just(Step::Shutdown),
-            2 => Just(Step::Clone),
-            3 => Just(Step::Drop),
-        ]
-        .boxed()
-    }
-
-    fn preconditions(state: &Self, step: &Step) -> bool {
-        matches!(step, Step::Build { .. }) == (state.handles == 0)
-    }
-
-    fn apply(mut state: Self, step: &Step) -> Self {
-        match *step {
-            Step::Build { endaftercall } => {
-                state = Self { handles: 1, endaftercall, stage: Stage::Fresh, refused: None };
-            }
-            Step::Call { items } => state.call(items),
-            Step::CallWithFailure { items, .. } | Step::Cancel { items } | Step::DropCall { items } => {
-                state.call(items);
-            }
-            Step::Finished if state.stage == Stage::Ended(Ending::ShutDown) => {}
-            Step::Finished => state.stage = Stage::Ended(Ending::Finished),
-            Step::Shutdown => state.stage = Stage::Ended(Ending::ShutDown),
-            Step::Clone => state.handles += 1,
-            Step::Drop => state.handles -= 1,
-        }
-        state
-    }
-}
-
-struct Real;
-
-impl StateMachineTest for Real {
-    type SystemUnderTest = Vec<Function>;
-    type Reference = Model;
-
-    fn init_test(_: &Model) -> Vec<Function> {
-        Vec::new()
-    }
-
-    fn apply(mut handles: Vec<Function>, model: &Model, step: Step) -> Vec<Function> {
-        let dfun = handles.last();
-        match step {
-            Step::Build { endaftercall } => {
-                let function = |x: usize, context: &Context<'_>| match x {
-                    FAILS => panic!("as asked"),
-                    HELD => {
-                        eventually(LIMIT, "the call is cancelled", || context.is_cancelled());
-                        0
-                    }
-                    x => x + 1,
-                };
-                handles.push(distribute_local(function).slots(2).endaftercall(endaftercall).build().unwrap());
-            }
-            Step::Call { items } => match (dfun.unwrap().map(0..items).wait(), model.refused) {
-                (Ok(results), None) => assert_eq!(results, (1..=items).collect::<Vec<_>>()),
-                (result, refused) => assert_eq!(Some(ending(result)), refused),
-            },
-            Step::CallWithFailure { items, at } => {
-                let input = (0..items).map(|x| if x == at { FAILS } else { x });
-                let error = dfun.unwrap().map(input.collect::<Vec<_>>()).wait().unwrap_err();
-                assert_eq!(error.ending(), model.refused.unwrap_or(Ending::ItemsFailed));
-                if model.refused.is_none() {
-                    let failed: Vec<_> = error.failed().iter().map(|failure| failure.index).collect();
-                    assert_eq!((failed, error.finished().len()), (vec![at], items - 1));
-                    assert!(matches!(error.failed()[0].cause, FailureCause::Panicked { .. }));
-                }
-            }
-            Step::Cancel { items } => {
-                let call = dfun.unwrap().map(vec![HELD; items]);
-                call.canceller().cancel();
-                let error = call.wait().unwrap_err();
-                assert_eq!(error.ending(), model.refused.unwrap_or(Ending::Cancelled));
-                assert_eq!(error.finished().len(), 0);
-            }
-            Step::DropCall { items } => drop(dfun.unwrap().map(vec![HELD; items])),
-            Step::Finished => assert_eq!(dfun.unwrap().finished(), Ok(())),
-            Step::Shutdown => assert!(dfun.unwrap().shutdown().is_ok()),
-            Step::Clone => handles.push(handles[0].clone()),
-            Step::Drop => drop(handles.remove(0)),
-        }
-        handles
-    }
-
-    fn check_invariants(handles: &Vec<Function>, model: &Model) {
-        assert_eq!(handles.len(), model.handles);
-    }
-}
-
-prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_function_behaves_as_its_model_whatever_is_done_with_it(sequential 1..40 => Real);
 }

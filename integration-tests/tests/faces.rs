@@ -261,6 +261,21 @@ fn built_functions_have_names_that_a_service_can_keep() -> Result<(), Error> {
 }
 
 #[test]
+fn a_built_function_says_how_many_slots_its_calls_run_on() -> Result<(), Error> {
+    let three = distribute!(half).slots(3).build()?;
+    assert_eq!((three.slots(), three.clone().slots()), (3, 3));
+    three.finished()?;
+    assert_eq!(three.slots(), 3);
+    assert_eq!(distribute!(half).max_cpu(1).build()?.slots(), 1);
+    assert_eq!(distribute!(half).slots(3).sequential(true).build()?.slots(), 1, "the calling thread");
+    assert_eq!(distribute!(sums).slots(4096).build()?.slots(), 4096, "none has started");
+    let by_default = distribute!(sums).build()?.slots();
+    assert_eq!(distribute!(sums).max_cpu(usize::MAX).build()?.slots(), by_default);
+    assert_eq!(by_default, std::thread::available_parallelism().map_or(1, usize::from));
+    Ok(())
+}
+
+#[test]
 fn inputs_are_anything_that_gives_items() -> Result<(), Error> {
     let double = distribute!(|x: i64| 2 * x).endaftercall(false).build()?;
     assert_eq!(double.map([1, 2]).wait()?, [2, 4]);

@@ -10,3 +10,4 @@ mod laws;
 mod services;
 mod supervision;
 mod support;
+mod verbose;

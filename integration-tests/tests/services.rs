@@ -1,6 +1,10 @@
 //! The Manager as services use it: messages from every kind of runtime, fair shares, and what may go wrong between
 //! actors.
 
+mod address;
+mod calls;
+mod stuck;
+
 use std::{
     future::Future,
     sync::{

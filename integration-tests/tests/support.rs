@@ -33,13 +33,26 @@ pub(crate) fn alone(body: impl FnOnce()) {
 
 /// The same with environment variables.
 pub(crate) fn alone_with<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], body: F) {
+    run_alone(variables, body);
+}
+
+/// The same, and gives `check` what the process wrote to stderr.
+pub(crate) fn alone_heard(body: impl FnOnce(), check: impl FnOnce(&str)) {
+    if let Some(stderr) = run_alone(&[], body) {
+        check(&stderr);
+    }
+}
+
+/// Returns what `body` wrote to stderr, unless this is the process that runs it.
+fn run_alone<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], body: F) -> Option<String> {
     if std::env::var_os(ALONE).is_some() {
         thread::spawn(|| {
             thread::sleep(LIMIT);
             eprintln!("the test did not end in time");
             std::process::exit(3);
         });
-        return body();
+        body();
+        return None;
     }
     let path = type_name::<F>().trim_end_matches("::{{closure}}");
     let (_, name) = path.split_once("::").expect("crate::module::test");
@@ -47,9 +60,10 @@ pub(crate) fn alone_with<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], bo
     child.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "1");
     child.envs(variables.iter().copied());
     let output = child.output().expect("the test binary starts again");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
-    assert!(output.status.success(), "in a process of its own: {}\n{said}", output.status);
-    assert!(said.contains("1 passed"), "the test {name} was not found by its name\n{said}");
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "in a process of its own: {}\n{stdout}\n{stderr}", output.status);
+    assert!(stdout.contains("1 passed"), "the test {name} was not found by its name\n{stdout}\n{stderr}");
+    Some(stderr)
 }
 
 /// The names of this process's threads that belong to distfun.

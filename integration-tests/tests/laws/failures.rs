@@ -1,6 +1,11 @@
 //! What fails, fails alone, and which failure is told does not depend on the slots.
 
-use std::{fmt::Debug, ops::Range};
+use std::{
+    fmt::Debug,
+    ops::Range,
+    sync::Mutex,
+    thread::{self, ThreadId},
+};
 
 use distfun::{CallError, ColumnResult, Distribute, Ending, FailureCause, ItemFailure, Manager, Status, prelude::*};
 use ndarray::{Array1, Array2, ArrayView2, Axis, ShapeBuilder};
@@ -291,6 +296,85 @@ proptest! {
         columns_fail_exactly(rows_first, &x, slots, lanes, |settled| settled);
         columns_fail_exactly(no_rows, &x, slots, lanes, |settled| settled);
     }
+}
+
+/// A call's outcome without what may differ from run to run: the worker, and under `try_map` which items behind the
+/// first failure had been run already.
+fn told(outcome: Result<Vec<String>, CallError<Vec<String>>>) -> Result<Vec<String>, Unfinished> {
+    outcome.map_err(|error| {
+        let (ending, failed) = (error.ending(), without_worker(error.failed()));
+        let mut finished = error.into_finished();
+        if let Ending::FirstFailure(first) = ending {
+            finished.truncate(first);
+        }
+        (ending, failed, finished)
+    })
+}
+
+/// The ending, the failures, and the results that are there.
+type Unfinished = (Ending, Told, Vec<(usize, String)>);
+
+/// Index, attempt and text of each failure.
+type Told = Vec<(usize, u32, String)>;
+
+fn without_worker(failures: &[ItemFailure]) -> Told {
+    failures.iter().map(|failure| (failure.index, failure.attempt, failure.cause.to_string())).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    #[test]
+    fn sequential_calls_have_the_results_and_failures_of_the_slots(items in items(300), slots in slots()) {
+        let built = |sequential| {
+            let list = distribute!(named).slots(slots).endaftercall(false).sequential(sequential).build().unwrap();
+            let by_ref = distribute!(named_ref).slots(slots).endaftercall(false).sequential(sequential).build().unwrap();
+            let halting = distribute!(tried).slots(slots).endaftercall(false).sequential(sequential).build().unwrap();
+            (list, by_ref, halting)
+        };
+        let (here, there) = (built(true), built(false));
+        prop_assert_eq!(told(here.0.map(items.clone()).wait()), told(there.0.map(items.clone()).wait()));
+        prop_assert_eq!(told(here.0.map(&items).wait()), told(there.0.map(&items).wait()));
+        prop_assert_eq!(told(here.1.map(items.clone()).wait()), told(there.1.map(items.clone()).wait()));
+        prop_assert_eq!(told(here.2.try_map(items.clone()).wait()), told(there.2.try_map(items.clone()).wait()));
+        let settled = |results: Vec<Result<String, ItemFailure>>| -> Vec<Result<String, Told>> {
+            results.into_iter().map(|result| result.map_err(|failure| without_worker(&[failure]))).collect()
+        };
+        prop_assert_eq!(settled(here.0.map(items.clone()).settle()), settled(there.0.map(items.clone()).settle()));
+
+        let x = Array2::from_shape_fn((2, items.len()), |(i, j)| {
+            let value = (1 + 2 * j + i) as f64;
+            if items[j].1 == Mood::Panics { -value } else { value }
+        });
+        // The runs of columns that finished are cut where the blocks were.
+        let lanes = |(columns, run): (Range<usize>, Array2<f64>)| -> Vec<(usize, Vec<f64>)> {
+            columns.zip(run.columns()).map(|(j, column)| (j, column.to_vec())).collect()
+        };
+        let columns = |sequential| {
+            let function = distribute!(columns_first).slots(slots).sequential(sequential).build().unwrap();
+            function.columns(&x).wait().map_err(|error| {
+                let (ending, failed) = (error.ending(), without_worker(error.failed()));
+                (ending, failed, error.into_finished().into_iter().flat_map(lanes).collect::<Vec<_>>())
+            })
+        };
+        prop_assert_eq!(columns(true), columns(false));
+    }
+}
+
+#[test]
+fn a_sequential_call_runs_in_the_calling_thread_in_order_and_has_ended_when_it_is_made() {
+    static ORDER: Mutex<Vec<(usize, ThreadId)>> = Mutex::new(Vec::new());
+    let note = |x: usize| {
+        ORDER.lock().unwrap().push((x, thread::current().id()));
+        assert_ne!(x, 7);
+    };
+    let call = distribute_local(note).sequential(true).build().unwrap().map(0..20);
+    let progress = call.progress();
+    assert_eq!((progress.done, progress.failed, progress.is_ended), (20, 1, true));
+    let me = thread::current().id();
+    assert_eq!(*ORDER.lock().unwrap(), (0..20).map(|x| (x, me)).collect::<Vec<_>>());
+    let error = call.wait().unwrap_err();
+    assert_eq!((indices(error.failed()), error.failed()[0].worker), (vec![7], None));
 }
 
 /// Each item that panics ends a strip of items before its time; strips must not grow without end over that.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use distfun::{DistributeBuilder, ListKernel, prelude::*};
+use distfun::{DistributeBuilder, Ending, ListKernel, prelude::*};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -218,4 +218,38 @@ fn a_million_items_equal_the_loop() {
         squares.map_into(&(0..1_000_000).collect::<Vec<_>>(), &mut results).wait().unwrap();
         assert!(results == expected, "borrowed, {slots} slots");
     }
+}
+
+#[test]
+fn items_and_results_keep_an_alignment_of_a_page() {
+    #[derive(Debug, Clone, PartialEq)]
+    #[repr(align(4096))]
+    struct Page(u8);
+    fn is_aligned(page: &Page) -> bool {
+        std::ptr::from_ref(page).addr().is_multiple_of(4096)
+    }
+    let check = |page: Page| {
+        assert!(is_aligned(&page));
+        page
+    };
+    let items: Vec<Page> = (0..100).map(Page).collect();
+    let function = distribute_local(check).slots(2).endaftercall(false).build().unwrap();
+    for results in [function.map(items.clone()).wait().unwrap(), function.map(&items).wait().unwrap()] {
+        assert_eq!(results, items);
+        assert!(results.iter().all(is_aligned));
+    }
+}
+
+#[test]
+fn a_call_over_more_items_than_can_ever_run_is_cancelled_at_once() {
+    let function = distribute_local(|(): ()| ()).slots(2).endaftercall(false).build().unwrap();
+    for n in [1 << 62, usize::MAX] {
+        let call = function.map(vec![(); n]);
+        assert_eq!(call.progress().items, n);
+        call.canceller().cancel();
+        let error = call.wait().unwrap_err();
+        assert_eq!((error.ending(), error.items), (Ending::Cancelled, n));
+        drop(function.map(vec![(); n]));
+    }
+    assert_eq!(function.map(vec![(); 1000]).wait().unwrap().len(), 1000);
 }
