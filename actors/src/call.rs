@@ -81,8 +81,8 @@ impl<O: Output> Call<O> {
         result
     }
 
-    /// Blocks until the call has ended and returns every item's own result, in input order. Items that did not run say
-    /// how the call ended.
+    /// Blocks until the call has ended and returns every item's own result, in input order. It never fails: items that
+    /// did not run say how the call ended.
     pub fn settle(mut self) -> O::Settled {
         self.block(None);
         self.taken = true;
@@ -183,7 +183,7 @@ impl<O: Output> fmt::Debug for Call<O> {
 ///
 /// It starts inside [`wait`](Self::wait), which returns only when no thread uses the borrowed data any more; so it
 /// can't be awaited, and forgetting it is harmless. Own the input (`Array2`, `ArcArray2`, `Arc<Array2>`, a `Vec`) for a
-/// call that runs meanwhile.
+/// call that runs meanwhile, and that can be awaited, cancelled, limited in time and watched.
 #[must_use = "a call over borrowed input starts in `.wait()`"]
 pub struct Scoped<'a, O: Output, T = O> {
     #[allow(clippy::type_complexity, reason = "the one place where it is written")]

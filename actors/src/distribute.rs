@@ -154,8 +154,9 @@ impl<K> DistributeBuilder<K> {
 
     options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority);
 
-    /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results, failures and
-    /// random numbers are the same. Default: no.
+    /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
+    /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress
+    /// come too late for it. Default: no.
     pub fn sequential(mut self, yes: bool) -> Self {
         self.sequential = yes;
         self
@@ -233,7 +234,8 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
     /// Runs the function on every item. Results come in input order; an `Err` that it returns is an ordinary result.
     ///
     /// Owned items give a [`Call`](crate::Call), which has started; a borrowed slice gives a
-    /// [`Scoped`], which starts in its `wait`. An empty input returns at once and starts nothing. Inside a distributed
+    /// [`Scoped`], which starts in its `wait`. An empty input returns at once and starts nothing (but counts as the one call
+    /// under `endaftercall`). Inside a distributed
     /// function the call runs on the slot it has, before this returns.
     ///
     /// It never fails or panics itself: errors come from `wait` or `.await`.
@@ -242,7 +244,8 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
     }
 
     /// The same, filling `results` and reusing its allocation, which saves the time to get fresh memory from the
-    /// operating system. It runs in `wait`; if the call does not end well, `results` is left empty.
+    /// operating system. It runs in `wait`; if the call does not end well, `results` is left empty and what is finished is
+    /// in the error.
     pub fn map_into<'a, I: MapInput<A, M> + 'a, M>(&self, items: I, results: &'a mut Vec<R>) -> Scoped<'a, Vec<R>, ()> {
         let this = self.clone();
         Scoped::new(move || {
@@ -268,7 +271,8 @@ where
 {
     /// Runs the function on every item; the first failure in input order, an `Err` or a panic, ends the call. Then items
     /// after it are not started any more, and the error has just that failure, whose
-    /// [`FailureCause::Returned`](crate::FailureCause) holds the error (downcast it to `E`, if `E` is an error type).
+    /// [`FailureCause::Returned`](crate::FailureCause) holds the error (downcast it to `E`, if `E` is an error type). `distribute!` asks for serde of `E` too; for errors
+    /// without it, such as `std::io::Error`, use [`distribute_local`].
     ///
     /// ```
     /// use distfun::prelude::*;
@@ -327,7 +331,7 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
     }
 
     /// The same, replacing `y` by the result and reusing its allocation. It runs in `wait`; if the call does not end
-    /// well, `y` is left empty.
+    /// well, `y` is left empty and what is finished is in the error.
     pub fn columns_into<'a, X: ColumnsInput<T> + 'a>(&self, x: X, y: &'a mut Y) -> Scoped<'a, Y, ()> {
         let this = self.clone();
         Scoped::new(move || {

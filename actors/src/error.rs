@@ -12,7 +12,7 @@ use distfun_core::{
 use crate::call::Output;
 
 /// Any error of distfun, for a `main` or a service that passes them on with `?`.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A distributed function could not be built.
@@ -33,7 +33,7 @@ pub enum Error {
 }
 
 /// A distributed function could not be built. Nothing has been started.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting, from the builder or the environment, can't hold.
@@ -42,7 +42,7 @@ pub enum BuildError {
 }
 
 /// A Manager could not be started. Nothing is left running.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// A setting, from the builder or the environment, can't hold.
@@ -82,7 +82,7 @@ pub struct CallError<O: Output> {
 }
 
 /// A [`CallError`] without the results, and so without their type.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CallFailure {
     /// Name of the function.
@@ -136,15 +136,15 @@ impl<O: Output> Deref for CallError<O> {
 }
 
 impl<O: Output> fmt::Debug for CallError<O> {
-    /// Without the results: a user's data stays out of logs.
+    /// As [`CallFailure`]: without the results, since a user's data stays out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallError").field("failure", &self.failure).finish_non_exhaustive()
+        fmt::Debug::fmt(&self.failure, f)
     }
 }
 
 impl<O: Output> fmt::Display for CallError<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.failure.fmt(f)
+        fmt::Display::fmt(&self.failure, f)
     }
 }
 
@@ -179,6 +179,53 @@ impl fmt::Display for CallFailure {
     }
 }
 
+/// Failures that `Debug` prints before it only counts them.
+const SHOWN: usize = 5;
+
+impl fmt::Debug for CallFailure {
+    /// What `main` prints of an error that it returns: the message for people, and the first few failures.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)?;
+        if self.failed.len() > 1 {
+            for failure in self.failed.iter().take(SHOWN) {
+                write!(f, "\n  {failure}")?;
+            }
+            if self.failed.len() > SHOWN {
+                write!(f, "\n  and {} more", self.failed.len() - SHOWN)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `main` prints of an error that it returns should be the message for people, not the names of variants.
+macro_rules! debug_as_display {
+    ($($error:ty),*) => {$(
+        impl fmt::Debug for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self}")?;
+                match error::Error::source(self) {
+                    Some(source) => write!(f, ": {source}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    )*};
+}
+debug_as_display!(BuildError, StartError);
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build(error) => fmt::Debug::fmt(error, f),
+            Self::Start(error) => fmt::Debug::fmt(error, f),
+            Self::Call(failure) => fmt::Debug::fmt(failure, f),
+            Self::End(error) => write!(f, "{error}"),
+            Self::Mailbox(error) => write!(f, "{self}: {error}"),
+        }
+    }
+}
+
 impl error::Error for CallFailure {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.failed.first().and_then(|failure| failure.source())
@@ -188,6 +235,17 @@ impl error::Error for CallFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_main_prints_is_for_people_and_short() {
+        let error = Error::from(BuildError::from(SettingsError::NoSlots));
+        assert_eq!(format!("{error:?}"), SettingsError::NoSlots.to_string());
+        let failed = (0..300).map(|index| ItemFailure::not_run(index, Ending::Cancelled)).collect();
+        let failure = CallFailure { function: "f", ending: Ending::ItemsFailed, items: 300, finished_count: 0, failed };
+        let text = format!("{:?}", Error::Call(Box::new(failure)));
+        assert!(text.starts_with("f: 300 of 300 items failed; first item 0"), "{text}");
+        assert!(text.ends_with("and 295 more") && text.lines().count() == 7, "{text}");
+    }
 
     #[test]
     fn errors_cross_threads() {

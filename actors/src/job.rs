@@ -331,9 +331,11 @@ impl<P> Default for Shelf<P> {
 }
 
 /// A part that can be cut in two.
-pub(crate) trait Part {
+pub(crate) trait Part: Sized {
     fn range(&self) -> Range<usize>;
     fn cut(&mut self, at: usize) -> Self;
+    /// Takes in `next`, which begins where this ends; or hands it back if it can't.
+    fn join(&mut self, next: Self) -> Option<Self>;
 }
 
 impl<P: Part> Shelf<P> {
@@ -347,6 +349,27 @@ impl<P: Part> Shelf<P> {
         if !part.range().is_empty() {
             self.0.insert(part.range().start, part);
         }
+    }
+
+    /// Puts `part` beside its neighbours and makes one part of them, so that parts do not pile up.
+    pub(crate) fn put_joined(&mut self, mut part: P) {
+        if let Some(next) = self.0.remove(&part.range().end)
+            && let Some(next) = part.join(next)
+        {
+            self.put(next);
+        }
+        match self.0.range_mut(..part.range().start).next_back() {
+            Some((_, before)) if before.range().end == part.range().start => {
+                if let Some(part) = before.join(part) {
+                    self.put(part);
+                }
+            }
+            _ => self.put(part),
+        }
+    }
+
+    pub(crate) fn into_parts(self) -> Vec<P> {
+        self.0.into_values().collect()
     }
 
     pub(crate) fn clear(&mut self) {

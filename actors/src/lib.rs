@@ -28,6 +28,11 @@
 //! - Services start a [`Manager`] and send it [`Distribute`], [`Status`], [`Cancel`], [`Finished`] and [`Shutdown`].
 //! - A function may take a [`Context`]: random numbers that repeat, its index, whether it is cancelled.
 //!
+//! # Panics and the log
+//! A panic inside a distributed function becomes a failure of its item, with text and place, and is not printed; to that
+//! end the first call sets a panic hook, which passes all other panics on to the hook that was there. The log goes
+//! through `tracing`; without a subscriber (`tracing_subscriber::fmt::init()`) it goes nowhere.
+//!
 //! # Features
 //! - `fault-injection`: lets a test kill the compute thread it runs on. Off by default, for tests only.
 //!

@@ -56,7 +56,7 @@ macro_rules! options {
         }
     };
     (@ priority) => {
-        /// Share of the slots against other active calls: four times as much per step. Default: normal.
+        /// Share of the slots against other active calls: `Low`, `Normal` (default) or `High`, four times as much per step.
         pub fn priority(mut self, priority: $crate::Priority) -> Self {
             self.told.priority = priority;
             self
@@ -73,8 +73,8 @@ macro_rules! endings {
             self.lifecycle.slots()
         }
 
-        /// Ends this distributed function: running calls return with what they finished, and the slots and their
-        /// memory are freed, within two seconds. Idempotent.
+        /// Ends this distributed function: running calls return at once with what they finished, and the slots
+        /// and their memory are freed. Waits for the items that run, at most two seconds. Idempotent.
         ///
         /// # Errors
         /// [`EndError::StillRunning`] if a thread is stuck inside an item; everything else is freed.

@@ -109,7 +109,7 @@ pub enum SettingsError {
     NoSlots,
     /// Both limits were given by one source.
     #[error(
-        "both max_cpu({max_cpu}) and slots({slots}) are given; keep max_cpu to stay within the CPUs, or slots for an exact number"
+        "both max_cpu({max_cpu}) and slots({slots}) are given, by the builder or by DISTFUN_MAX_CPU and DISTFUN_SLOTS; keep max_cpu to stay within the CPUs, or slots for an exact number"
     )]
     BothLimits {
         /// As given.
@@ -176,12 +176,12 @@ impl Environment {
             }
             let value = value.to_string_lossy();
             match &*name {
-                "DISTFUN_MAX_CPU" => found.max_cpu = Some(count(VARIABLES[0], &value)?),
-                "DISTFUN_SLOTS" => found.slots = Some(count(VARIABLES[1], &value)?),
+                "DISTFUN_MAX_CPU" => found.max_cpu = Some(positive(VARIABLES[0], &value)?),
+                "DISTFUN_SLOTS" => found.slots = Some(positive(VARIABLES[1], &value)?),
                 "DISTFUN_ENDAFTERCALL" => found.endaftercall = Some(flag(VARIABLES[2], &value)?),
                 "DISTFUN_VERBOSE" => found.verbose = Some(flag(VARIABLES[3], &value)?),
-                "DISTFUN_SEED" => found.seed = Some(count(VARIABLES[4], &value)?),
-                "DISTFUN_MAX_CALLS" => found.max_calls = Some(count(VARIABLES[5], &value)?),
+                "DISTFUN_SEED" => found.seed = Some(seed(VARIABLES[4], &value)?),
+                "DISTFUN_MAX_CALLS" => found.max_calls = Some(positive(VARIABLES[5], &value)?),
                 unknown => return Err(SettingsError::Unknown { name: unknown.into(), hint: hint(unknown) }),
             }
         }
@@ -189,7 +189,13 @@ impl Environment {
     }
 }
 
-fn count<N: std::str::FromStr>(name: &'static str, value: &str) -> Result<N, SettingsError> {
+fn positive(name: &'static str, value: &str) -> Result<usize, SettingsError> {
+    let expected = "a whole number, 1 or more";
+    let number = value.trim().parse().ok().filter(|&number| number > 0);
+    number.ok_or_else(|| SettingsError::Malformed { name, value: value.into(), expected })
+}
+
+fn seed(name: &'static str, value: &str) -> Result<u64, SettingsError> {
     let expected = "a whole number, 0 or more";
     value.trim().parse().map_err(|_| SettingsError::Malformed { name, value: value.into(), expected })
 }
@@ -252,7 +258,9 @@ mod tests {
             (told(Some(1), Some(1)), vec![], "keep max_cpu"),
             (told(None, Some(1_000_000)), vec![], "more than the 4096 threads"),
             (told(None, None), vec![("DISTFUN_MAX_CPU", "two")], "DISTFUN_MAX_CPU=\"two\" is not a whole number"),
-            (told(None, None), vec![("DISTFUN_MAX_CPU", "-1")], "a whole number, 0 or more"),
+            (told(None, None), vec![("DISTFUN_MAX_CPU", "-1")], "a whole number, 1 or more"),
+            (told(None, None), vec![("DISTFUN_SLOTS", "0")], "DISTFUN_SLOTS=\"0\" is not a whole number, 1 or more"),
+            (told(None, None), vec![("DISTFUN_SEED", "-1")], "0 or more"),
             (told(None, None), vec![("DISTFUN_VERBOSE", "maybe")], "1 or 0, true or false"),
             (told(None, None), vec![("DISTFUN_MAXCPU", "2")], "did you mean DISTFUN_MAX_CPU?"),
             (told(None, None), vec![("DISTFUN_COLOUR_OF_THE_BAR", "red")], "known are DISTFUN_MAX_CPU, "),

@@ -79,6 +79,16 @@ impl<T> Items<T> {
         Self { buffer: self.buffer.clone(), range: rest }
     }
 
+    /// Takes in the columns of `next`, which begin where these end; or hands them back if they do not.
+    pub(crate) fn join(&mut self, mut next: Self) -> Option<Self> {
+        if !Arc::ptr_eq(&self.buffer, &next.buffer) || self.range.end != next.range.start {
+            return Some(next);
+        }
+        self.range.end = next.range.end;
+        next.range.start = next.range.end; // has given its elements up
+        None
+    }
+
     /// The elements of a single row.
     pub(crate) fn as_slice(&self) -> &[T] {
         assert_eq!(self.buffer.rows, 1);

@@ -55,7 +55,7 @@ struct Results<Y: ColumnsOutput> {
     reuse: Vec<Y::Elem>,
     form: Option<Form>,
     blank: Shelf<Output<Y::Elem>>,
-    filled: Vec<Items<Y::Elem>>,
+    filled: Shelf<Items<Y::Elem>>,
     is_taken: bool,
 }
 
@@ -101,7 +101,7 @@ where
         reuse: Vec<Y::Elem>,
     ) -> Self {
         let blank = Shelf::default();
-        let results = Mutex::new(Results { reuse, form: None, blank, filled: Vec::new(), is_taken: false });
+        let results = Mutex::new(Results { reuse, form: None, blank, filled: Shelf::default(), is_taken: false });
         Self { core: Arc::new(core), function, input, results }
     }
 
@@ -126,7 +126,7 @@ where
         let Some(form) = results.form else { return Ok(Columns::Runs(Vec::new())) };
         drop(results);
         let Form { rows, column_major, scale } = form;
-        Ok(match Items::assemble(filled) {
+        Ok(match Items::assemble(filled.into_parts()) {
             Ok(all) => Columns::All(Y::from_elements(all, rows, self.core.items, column_major)),
             Err(parts) => {
                 let run = |part: Items<Y::Elem>| {
@@ -187,7 +187,7 @@ where
             drop(results);
             contain(|| drop(filled));
         } else {
-            results.filled.push(filled);
+            results.filled.put_joined(filled);
         }
         Ok(())
     }

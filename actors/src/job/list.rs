@@ -75,7 +75,7 @@ enum Source<A> {
 
 struct Results<R> {
     blank: Shelf<Output<R>>,
-    filled: Vec<Items<R>>,
+    filled: Shelf<Items<R>>,
     /// Under `try_map`: strips with an `Err` among their results, and who ran them.
     erring: Vec<(Range<usize>, Option<WorkerId>, u32)>,
     /// The results have been taken; what comes now is late and dropped.
@@ -108,7 +108,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
             ListInput::Owned(items) => Source::Owned(Mutex::new(Shelf::new(Items::from_vec(items)))),
             ListInput::Lent(items, clone) => Source::Lent(items, clone),
         };
-        let results = Mutex::new(Results { blank, filled: Vec::new(), erring: Vec::new(), is_taken: false });
+        let results = Mutex::new(Results { blank, filled: Shelf::default(), erring: Vec::new(), is_taken: false });
         Self { core: Arc::new(core), function, source, results, is_error }
     }
 
@@ -119,7 +119,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         let filled = std::mem::take(&mut results.filled);
         results.blank.clear();
         drop(results);
-        Items::assemble(filled)
+        Items::assemble(filled.into_parts())
     }
 
     /// Under `try_map`: the worker and attempt that returned an `Err` for item `index`.
@@ -257,7 +257,7 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
             drop(results);
             contain(|| drop(filled));
         } else {
-            results.filled.extend(filled.into_iter().filter(|part| !part.range().is_empty()));
+            filled.into_iter().filter(|part| !part.range().is_empty()).for_each(|part| results.filled.put_joined(part));
         }
     }
 }
@@ -304,6 +304,9 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
 }
 
 impl<T> Part for Items<T> {
+    fn join(&mut self, next: Self) -> Option<Self> {
+        Items::join(self, next)
+    }
     fn range(&self) -> Range<usize> {
         Items::range(self)
     }
@@ -313,6 +316,9 @@ impl<T> Part for Items<T> {
 }
 
 impl<T> Part for Output<T> {
+    fn join(&mut self, next: Self) -> Option<Self> {
+        Some(next)
+    }
     fn range(&self) -> Range<usize> {
         self.room()
     }

@@ -98,7 +98,7 @@ impl<H> ActiveCall<H> {
             id: self.id,
             function: self.function,
             items: self.ledger.items(),
-            done: self.ledger.done(),
+            done: self.ledger.done() + self.ledger.failed(),
             failed: self.ledger.failed(),
             running_for: now.saturating_sub(self.since),
             ending: self.first_failure.map(Ending::FirstFailure),
@@ -116,9 +116,9 @@ pub struct CallStatus {
     pub function: &'static str,
     /// Items in all.
     pub items: usize,
-    /// Items with a result, as of the chunks that have ended.
+    /// Items with an outcome, as of the chunks that have ended.
     pub done: usize,
-    /// Items that failed.
+    /// Those among them that failed.
     pub failed: usize,
     /// Since it was submitted.
     pub running_for: Duration,

@@ -1,6 +1,6 @@
 //! What every slot and call is doing, for those who ask.
 
-use std::{ops::Range, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 use super::CallStatus;
 use crate::{
@@ -53,4 +53,34 @@ pub enum Activity {
     GaveUp,
     /// It was ended.
     Released,
+}
+
+impl fmt::Display for EngineStatus {
+    /// A line per slot and per active call.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for SlotStatus { worker, generation, activity } in &self.slots {
+            write!(f, "worker {worker}: ")?;
+            match activity {
+                Activity::Starting => write!(f, "starting")?,
+                Activity::Idle => write!(f, "idle")?,
+                Activity::Busy { call, items, running_for } => {
+                    write!(f, "call {call}, items {}..{}, for {running_for:.1?}", items.start, items.end)?;
+                }
+                Activity::GaveUp => write!(f, "given up")?,
+                Activity::Released => write!(f, "ended")?,
+            }
+            match generation.0 {
+                0 => writeln!(f)?,
+                times => writeln!(f, " (thread replaced {times} times)")?,
+            }
+        }
+        for call in &self.calls {
+            let CallStatus { id, function, items, done, failed, running_for, .. } = call;
+            writeln!(f, "call {id}: {function}, {done} of {items} items, {failed} failed, for {running_for:.1?}")?;
+        }
+        match self.stopped {
+            Some(ending) => writeln!(f, "{ending}"),
+            None => Ok(()),
+        }
+    }
 }

@@ -14,7 +14,6 @@ pub const MAX_RESTARTS: usize = 5;
 /// See [`MAX_RESTARTS`].
 pub const WINDOW: Duration = Duration::from_secs(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What becomes of a slot whose thread died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +24,9 @@ pub(super) enum Verdict {
     Park,
 }
 
-/// The restart history of one slot: at once, then with full jitter ("Exponential Backoff and Jitter", AWS
-/// Architecture Blog, 2015) from 50 ms doubling to 5 s; five deaths in ten seconds without a finished item park it.
+/// The restart history of one slot: at once, then after a random wait of up to 50, 100 and 200 ms (full jitter:
+/// "Exponential Backoff and Jitter", AWS Architecture Blog, 2015); the fifth death in ten seconds without a finished item
+/// parks it.
 #[derive(Debug, Default)]
 pub(super) struct History {
     deaths: VecDeque<Time>,
@@ -50,7 +50,7 @@ impl History {
         if count == 1 {
             return Verdict::Restart(Duration::ZERO);
         }
-        let most = (FIRST_BACKOFF * 2u32.pow(count as u32 - 2)).min(MAX_BACKOFF);
+        let most = FIRST_BACKOFF * 2u32.pow(count as u32 - 2);
         Verdict::Restart(most.mul_f64(jitter.next_u32() as f64 / u32::MAX as f64))
     }
 }

@@ -40,17 +40,17 @@ impl TryRng for ContextRng<'_> {
 /// What a function may ask about the item or block it is given, as its last argument `&Context`.
 ///
 /// ```
-/// use distfun_core::function::Context;
+/// # use distfun_core::function::Context; // `distfun::Context` for users
+/// use rand::RngExt;
 ///
 /// fn noisy(x: f64, context: &Context) -> f64 {
 ///     // Repeats whatever the number of slots, chunk sizes or retries.
-///     x + f64::from(context.rng().next_u32()) / f64::from(u32::MAX)
+///     x + context.rng().random_range(0.0..1.0)
 /// }
-/// # use rand_chacha::rand_core::Rng;
 /// # let stop = std::sync::atomic::AtomicBool::new(false);
 /// # let context = Context::new(0, None, &stop);
 /// # context.enter(0);
-/// # assert!(noisy(1.0, &context) > 1.0);
+/// # assert!(noisy(1.0, &context) >= 1.0);
 /// ```
 pub struct Context<'a> {
     seed: u64,
@@ -117,6 +117,7 @@ impl<'a> Context<'a> {
     /// # Panics
     /// In a function over blocks, whose width depends on the number of slots: use [`rng_for`](Self::rng_for) with each
     /// index of [`items`](Self::items) there.
+    #[track_caller]
     pub fn rng(&self) -> ContextRng<'_> {
         assert!(
             !self.is_block.get(),
