@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 
 use crate::{
     call::{ColumnResult, Prepared, TryBody},
-    compute::lend::{Items, Output, map_borrowed, map_owned},
+    compute::parts::{Items, Output, map_borrowed, map_owned},
     job::{ColumnJob, ColumnLoop, Input, JobCore, ListInput, ListJob, ListLoop, Matrix, SharedJob},
 };
 

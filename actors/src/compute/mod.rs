@@ -3,5 +3,6 @@
 pub(crate) mod catch;
 pub(crate) mod latch;
 pub(crate) mod lend;
+pub(crate) mod parts;
 pub(crate) mod port;
 pub(crate) mod thread;

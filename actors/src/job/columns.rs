@@ -17,7 +17,8 @@ use ndarray::{ArcArray2, Array2, ArrayView2, Axis, Slice};
 use super::{Job, JobCore, Progress, SharedJob, Shelf};
 use crate::compute::{
     catch::{catch, contain},
-    lend::{Items, LentMatrix, Output},
+    lend::LentMatrix,
+    parts::{Items, Output},
 };
 
 /// A function over a block of columns with its kind erased.

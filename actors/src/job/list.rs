@@ -16,7 +16,8 @@ use distfun_core::{
 use super::{Job, JobCore, Part, Progress, SharedJob, Shelf};
 use crate::compute::{
     catch::{catch, contain},
-    lend::{Items, LentSlice, Output},
+    lend::LentSlice,
+    parts::{Items, Output},
 };
 
 /// A function over a list with its kind and type erased: one dynamic call per strip of items, the loop within it

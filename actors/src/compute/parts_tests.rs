@@ -76,25 +76,3 @@ fn elements_without_size_are_counted_too() {
     map_owned(&mut items, &mut output, 1000, |()| ());
     assert_eq!(Items::assemble(vec![output.into_filled()]).ok().map(|all| all.len()), Some(1000));
 }
-
-#[test]
-fn a_loan_is_waited_for_even_when_the_lender_panics() {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    for panics in [false, true] {
-        let data = vec![1, 2, 3];
-        let read = Arc::new(AtomicBool::new(false));
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            lend_slice(&data, |lent| {
-                let read = read.clone();
-                std::thread::spawn(move || {
-                    std::thread::sleep(std::time::Duration::from_millis(30));
-                    assert_eq!(lent.get(), [1, 2, 3]);
-                    read.store(true, Ordering::SeqCst);
-                });
-                assert!(!panics);
-            })
-        }));
-        assert_eq!(outcome.is_err(), panics);
-        assert!(read.load(Ordering::SeqCst), "returned while lent");
-    }
-}
