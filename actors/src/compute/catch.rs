@@ -43,8 +43,10 @@ pub(crate) fn contain(body: impl FnOnce()) {
     let outer = INSIDE.replace(true);
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
         tracing::warn!(message = %text(&*payload), "a value of the user's panicked while it was dropped; contained");
-        // Dropping this payload could panic again, without end; leaking it is the only safe thing left.
-        std::mem::forget(payload);
+        if !payload.is::<&str>() && !payload.is::<String>() {
+            // Dropping this payload could panic again, without end; leaking it is the only safe thing left.
+            std::mem::forget(payload);
+        }
     }
     INSIDE.set(outer);
 }
