@@ -238,7 +238,10 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
     /// under `endaftercall`). Inside a distributed
     /// function the call runs on the slot it has, before this returns.
     ///
-    /// It never fails or panics itself: errors come from `wait` or `.await`.
+    /// It never fails itself: errors come from `wait` or `.await`.
+    ///
+    /// # Panics
+    /// If the results would not fit the address space, as `Vec::with_capacity` does.
     pub fn map<I: MapInput<A, M>, M>(&self, items: I) -> I::Handle<Vec<R>> {
         items.start(self.start(Vec::new()))
     }

@@ -246,7 +246,7 @@ impl JobCore {
         }
     }
 
-    pub(crate) fn is_near_its_end(&self) {
+    pub(crate) fn note_near_end(&self) {
         self.near.store(true, Ordering::Relaxed);
     }
 

@@ -100,9 +100,7 @@ impl Pool {
     /// Ends running calls with what they have, and the slots as soon as their chunks are done. Does not wait.
     pub(crate) fn stop(&self, ending: Ending) {
         self.step(Event::Stop(ending));
-        if let Some(manager) = self.manager.get() {
-            manager.do_send(internal::SlotsReleased);
-        }
+        self.tell(internal::SlotsReleased);
     }
 
     pub(crate) fn status(&self) -> EngineStatus {
@@ -135,7 +133,7 @@ impl Pool {
                         mine = Some(chunk);
                     } else if let Some(port) = Some(self.port(slot)).filter(|port| port.generation == generation) {
                         if chunk.is_quick && port.is_awake() {
-                            chunk.handle.core().is_near_its_end();
+                            chunk.handle.core().note_near_end();
                         }
                         port.put(chunk);
                     }

@@ -84,7 +84,7 @@ struct Results<R> {
 }
 
 /// The function of a list call.
-pub(crate) type Share<A, R> = Arc<dyn ListLoop<A, R>>;
+type Share<A, R> = Arc<dyn ListLoop<A, R>>;
 
 pub(crate) struct ListJob<A, R> {
     core: Arc<JobCore>,

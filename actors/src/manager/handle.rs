@@ -78,6 +78,9 @@ impl ManagerHandle {
     }
 
     /// Starts the call of a [`Distribute`](crate::Distribute) and returns its handle, to wait for, await, watch or cancel.
+    ///
+    /// # Panics
+    /// If the results would not fit the address space, as `Vec::with_capacity` does; so does [`send`](Self::send).
     pub fn call<O: Output>(&self, message: Distribute<O>) -> Call<O> {
         message.start(&self.owner.session.0).into_call(self.owner.session.clone())
     }
