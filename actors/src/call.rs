@@ -218,6 +218,10 @@ pub struct Canceller {
 }
 
 impl Canceller {
+    pub(crate) fn new(pool: Weak<Pool>, call: CallId) -> Self {
+        Self { pool, call }
+    }
+
     /// Ends the call with `Ending::Cancelled` and what it has finished. Nothing happens if it has ended. An item that
     /// runs goes on unless it asks `context.is_cancelled()`; its result is dropped.
     pub fn cancel(&self) {
@@ -252,7 +256,7 @@ pub struct Progress {
 impl Progress {
     pub(crate) fn of(core: &JobCore) -> Self {
         let (done, failed) = core.counts();
-        Self { items: core.items, done, failed, elapsed: core.elapsed(), is_ended: core.is_ended() }
+        Self { items: core.items(), done, failed, elapsed: core.elapsed(), is_ended: core.is_ended() }
     }
 
     /// From 0 to 1; 1 for a call without items.

@@ -17,6 +17,7 @@ use crate::{
     messages::ShutdownReport,
     options::{endings, options},
     pool::cpus,
+    stream::ResultStream,
 };
 
 /// Makes a distributed function from any function: `distribute!(f)` returns a [`DistributeBuilder`].
@@ -256,6 +257,24 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
             *results = items.run(this.start(reuse))?;
             Ok(())
         })
+    }
+
+    /// Runs the function on what an iterator gives, which may be endless, and gives the results one by one, in input order
+    /// or as they are there. See [`ResultStream`].
+    ///
+    /// ```
+    /// use distfun::prelude::*;
+    ///
+    /// let words = "the quick brown fox".split(' ').map(String::from);
+    /// let mut lengths = Vec::new();
+    /// for length in distribute!(|word: String| word.len()).build()?.stream(words) {
+    ///     lengths.push(length?);
+    /// }
+    /// assert_eq!(lengths, [3, 5, 5, 3]);
+    /// # Ok::<(), distfun::Error>(())
+    /// ```
+    pub fn stream<I: IntoIterator<Item = A>>(&self, items: I) -> ResultStream<I::IntoIter, R> {
+        ResultStream::new(items.into_iter(), self.lifecycle.open(self.kernel.clone()))
     }
 
     fn start(&self, reuse: Vec<R>) -> Start<List<A>, Vec<R>> {

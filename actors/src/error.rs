@@ -24,6 +24,9 @@ pub enum Error {
     /// A call did not end with all results. What it did finish stayed with the [`CallError`] this was made from.
     #[error(transparent)]
     Call(#[from] Box<CallFailure>),
+    /// An item of a stream has no result.
+    #[error(transparent)]
+    Item(#[from] ItemFailure),
     /// Ending took too long.
     #[error(transparent)]
     End(#[from] EndError),
@@ -220,6 +223,7 @@ impl fmt::Debug for Error {
             Self::Build(error) => fmt::Debug::fmt(error, f),
             Self::Start(error) => fmt::Debug::fmt(error, f),
             Self::Call(failure) => fmt::Debug::fmt(failure, f),
+            Self::Item(failure) => write!(f, "{failure}"),
             Self::End(error) => write!(f, "{error}"),
             Self::Mailbox(error) => write!(f, "{self}: {error}"),
         }

@@ -2,6 +2,7 @@
 
 mod columns;
 mod list;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +19,19 @@ use std::{
 use distfun_core::{
     engine::{CallSpec, Chunk, Priority, Shape},
     failure::{Ending, ItemFailure},
-    function::Context,
+    function::{Context, Surroundings},
     ids::{CallId, WorkerId},
     options::Settings,
 };
 
 pub(crate) use columns::{ColumnJob, ColumnLoop, Columns, Matrix};
 pub(crate) use list::{Input, ListInput, ListJob, ListLoop};
+pub(crate) use stream::Ready;
 
 use crate::compute::{
     catch::contain,
     latch::{Latch, spin_until},
+    thread::{KeepStates, slot_states},
 };
 
 /// What a compute thread has done of a chunk; it survives the thread's death.
@@ -60,6 +63,11 @@ pub(crate) trait Job: Send + Sync {
 
     /// How the items may be cut.
     fn shape(&self) -> Shape;
+
+    /// Of an open call: items that failed meanwhile.
+    fn note_failures(&self, _: Vec<ItemFailure>) {
+        unreachable!("only open calls are told of their failures before their end")
+    }
 
     fn note_progress(&self, progress: &Progress) {
         let core = self.core();
@@ -102,7 +110,9 @@ impl fmt::Debug for SharedJob {
 pub(crate) struct JobCore {
     pub(crate) id: CallId,
     pub(crate) function: &'static str,
-    pub(crate) items: usize,
+    /// So far, if the call is open.
+    items: AtomicUsize,
+    is_open: bool,
     pub(crate) seed: u64,
     pub(crate) verbose: bool,
     pub(crate) started: Instant,
@@ -148,7 +158,8 @@ impl JobCore {
         Self {
             id: next_call_id(),
             function,
-            items,
+            items: AtomicUsize::new(items),
+            is_open: false,
             seed: settings.seed,
             verbose: settings.verbose,
             started: Instant::now(),
@@ -170,12 +181,23 @@ impl JobCore {
         self
     }
 
+    /// More items may come.
+    pub(crate) fn opened(mut self) -> Self {
+        self.is_open = true;
+        self
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        self.items.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn spec(&self, handle: SharedJob, shape: Shape) -> CallSpec<SharedJob> {
         CallSpec {
             id: self.id,
             handle,
             function: self.function,
-            items: self.items,
+            items: self.items(),
+            is_open: self.is_open,
             shape,
             priority: self.priority,
             stops_at_failure: self.stops_at_failure,
@@ -184,7 +206,8 @@ impl JobCore {
     }
 
     pub(crate) fn context(&self, worker: Option<WorkerId>) -> Context<'_> {
-        Context::new(self.seed, worker, &self.stop)
+        let (function, seed, stop) = (self.function, self.seed, &self.stop);
+        Context::new(Surroundings { function, seed, worker, stop, states: slot_states() })
     }
 
     /// Whether items that have not started are wanted no more.
@@ -250,6 +273,21 @@ impl JobCore {
         self.near.store(true, Ordering::Relaxed);
     }
 
+    /// Of an open call: calls `waker` at the next news, which is at the latest the end.
+    pub(crate) fn wake_at_news(&self, waker: &Waker) {
+        self.lock().waker = Some(waker.clone());
+    }
+
+    /// Of an open call: more results or failures are there.
+    fn note_news(&self) {
+        let waker = self.lock().waker.take();
+        contain(|| {
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        });
+    }
+
     /// Looks for the end; awake for a moment, once, if it should be there before the task could sleep.
     pub(crate) fn poll_ended(&self, waker: &Waker) -> Poll<()> {
         if self.near.swap(false, Ordering::Relaxed) {
@@ -305,9 +343,10 @@ pub(crate) fn next_call_id() -> CallId {
 /// Runs all of `job` on this thread, in order: nested calls, empty ones, and `.sequential()`.
 pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
     let core = job.core();
+    let _states = KeepStates::begin();
     let mut progress = Progress::new(0);
-    while progress.reached < core.items && progress.first_failure.is_none() {
-        let chunk = Chunk { handle: job.clone(), range: progress.reached..core.items, attempt: 1, is_quick: false };
+    while progress.reached < core.items() && progress.first_failure.is_none() {
+        let chunk = Chunk { handle: job.clone(), range: progress.reached..core.items(), attempt: 1, is_quick: false };
         progress.start = progress.reached;
         job.run(&chunk, worker, &mut progress);
     }
@@ -374,6 +413,21 @@ impl<P: Part> Shelf<P> {
 
     pub(crate) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// Where the part with `at` in it ends; `at` itself if there is none.
+    pub(crate) fn end(&self, at: usize) -> usize {
+        self.0.range(..=at).next_back().map_or(at, |(_, part)| part.range().end.max(at))
+    }
+
+    /// Takes the part that starts at `start` out.
+    pub(crate) fn take_at(&mut self, start: usize) -> Option<P> {
+        self.0.remove(&start)
+    }
+
+    /// Takes the first part out.
+    pub(crate) fn take_first(&mut self) -> Option<P> {
+        self.0.pop_first().map(|(_, part)| part)
     }
 
     /// Takes exactly `range` out; none if it is not all there in one part.

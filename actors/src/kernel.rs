@@ -38,6 +38,11 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
         self.name
     }
 
+    /// A job whose items come later.
+    pub(crate) fn open(self, core: JobCore) -> Arc<ListJob<A, R>> {
+        Arc::new(ListJob::new(core.opened(), self.run, ListInput::Owned(Vec::new()), Vec::new(), None))
+    }
+
     pub(crate) fn prepare(self, core: JobCore, input: ListInput<A>, reuse: Vec<R>) -> Prepared<Vec<R>> {
         let job = Arc::new(ListJob::new(core, self.run, input, reuse, None));
         Prepared { job: SharedJob::new(job.clone()), body: job }

@@ -58,13 +58,14 @@ pub mod prelude;
 #[allow(missing_docs, reason = "what the macros expand to")]
 mod probe;
 mod progress;
+mod stream;
 mod worker;
 
 pub use call::{Call, Canceller, ColumnResult, Output, Progress, Scoped};
 pub use distfun_core::{
     engine::{Activity, CallStatus, EngineStatus as StatusReport, Priority, SlotStatus},
     failure::{Ending, FailureCause, ItemFailure},
-    function::{Context, ContextRng, ItemRng, names as function_names},
+    function::{Context, ContextRng, ItemRng, SlotState, names as function_names},
     ids::{CallId, Generation, WorkerId},
     options::SettingsError,
 };
@@ -77,6 +78,7 @@ pub use input::{ColumnsInput, MapInput, OwnedColumns};
 pub use kernel::{ColumnKernel, Distributable, ListKernel};
 pub use manager::{Manager, ManagerBuilder, ManagerHandle, ManagerMessage};
 pub use messages::{Cancel, Distribute, Finished, MachineEnd, Shutdown, ShutdownReport, Status};
+pub use stream::{AsCompleted, InOrder, ResultIter, ResultStream, StreamOrder};
 
 // Types of these crates are part of the signatures above.
 pub use actix;

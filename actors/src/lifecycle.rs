@@ -14,9 +14,11 @@ use crate::{
     call::{Call, Output, Prepared},
     compute::thread::current_worker,
     error::EndError,
-    job::{JobCore, run_inline},
+    job::{Job, JobCore, SharedJob, run_inline},
+    kernel::ListKernel,
     pool::{Pool, Session},
     progress,
+    stream::{Opened, Seat},
 };
 
 /// What the clones of a distributed function share.
@@ -61,7 +63,7 @@ impl Lifecycle {
         let ends = self.settings.endaftercall;
         let core = JobCore::new(function, items, &self.settings, stops_at_failure, ends);
         let Prepared { job, body } = prepare(core);
-        match self.place(items) {
+        match self.place(items == 0) {
             Place::Slots(session) => {
                 session.0.submit(job);
                 Call::new(body, Some(session), ends)
@@ -80,15 +82,34 @@ impl Lifecycle {
         }
     }
 
-    fn place(&self, items: usize) -> Place {
+    /// Starts a call whose items are pulled from an iterator.
+    pub(crate) fn open<A: Send + 'static, R: Send + 'static>(&self, kernel: ListKernel<A, R>) -> Opened<A, R> {
+        let ends = self.settings.endaftercall;
+        let core = JobCore::new(kernel.name(), 0, &self.settings, false, ends);
+        let job = kernel.open(core);
+        let seat = match self.place(false) {
+            Place::Slots(session) => {
+                session.0.submit(SharedJob::new(job.clone()));
+                Seat::Slots { session, ends }
+            }
+            Place::Here => Seat::Here,
+            Place::Nowhere(ending) => {
+                Job::core(&*job).finish(ending, Vec::new());
+                Seat::Here
+            }
+        };
+        Opened { job, seat, slots: self.slots() }
+    }
+
+    fn place(&self, is_empty: bool) -> Place {
         let mut state = self.lock();
         match &*state {
             State::Ended(ending, _) => return Place::Nowhere(*ending),
             State::Running(_) if self.settings.endaftercall => return Place::Nowhere(Ending::EndedAfterCall),
-            State::Running(session) if !self.runs_here(items) => return Place::Slots(session.clone()),
+            State::Running(session) if !self.runs_here(is_empty) => return Place::Slots(session.clone()),
             State::Running(_) | State::New => {}
         }
-        if self.runs_here(items) {
+        if self.runs_here(is_empty) {
             if self.settings.endaftercall {
                 *state = State::Ended(Ending::EndedAfterCall, Weak::new());
             }
@@ -108,8 +129,8 @@ impl Lifecycle {
     }
 
     /// A call inside a function runs on the slot that it has; an empty one needs none.
-    fn runs_here(&self, items: usize) -> bool {
-        items == 0 || self.sequential || current_worker().is_some()
+    fn runs_here(&self, is_empty: bool) -> bool {
+        is_empty || self.sequential || current_worker().is_some()
     }
 
     /// Ends everything with `ending`, unless it has ended more strongly before. Waits until the threads are gone.

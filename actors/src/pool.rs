@@ -139,6 +139,7 @@ impl Pool {
                     }
                 }
                 Command::Finish { handle, ending, failures } => handle.core().finish(ending, failures),
+                Command::Failed { handle, failures } => handle.note_failures(failures),
                 Command::Release(slot) => {
                     self.port(slot).release();
                     // The last slots may go with the call that ends everything; the Manager must hear of it.

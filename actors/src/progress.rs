@@ -28,7 +28,7 @@ pub(crate) struct Watcher {
 impl Watcher {
     pub(crate) fn new(core: Arc<JobCore>) -> Self {
         let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(core.items as u64), ProgressDrawTarget::stderr());
+            let bar = ProgressBar::with_draw_target(Some(core.items() as u64), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} eta {eta} {msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(core.function);
@@ -49,6 +49,7 @@ impl Watcher {
             return true;
         }
         if let Some(bar) = &self.bar {
+            bar.set_length(progress.items as u64); // of an open call it grows
             bar.set_position(progress.done as u64);
             if progress.failed > 0 {
                 bar.set_message(format!("{} failed", progress.failed));
@@ -60,7 +61,7 @@ impl Watcher {
                 "distfun: {}: {} of {} items{}{eta}",
                 core.function,
                 progress.done,
-                core.items,
+                core.items(),
                 failed(&progress)
             ));
         }
@@ -81,7 +82,7 @@ pub(crate) fn summary(core: &JobCore) {
         "distfun: {}: {} of {} items in {seconds:.3} s ({rate:.0}/s){}{ending}",
         core.function,
         progress.done,
-        core.items,
+        core.items(),
         failed(&progress)
     ));
     core.shown.open();

@@ -414,7 +414,7 @@ fn count(word: &Word, context: &Context) -> Word {
 fn over_bytes<A: Serialize + ?Sized>(name: &str, arguments: &A) -> Vec<u8> {
     let entry = distfun_core::function::find(name).unwrap_or_else(|| panic!("{name} is registered"));
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let context = Context::new(0, None, &stop);
+    let context = Context::new(distfun_core::function::Surroundings::of_test(&stop));
     (entry.run)(&context, &bytes(arguments)).expect("the bytes are arguments")
 }
 

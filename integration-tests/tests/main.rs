@@ -8,6 +8,8 @@ mod examples;
 mod faces;
 mod laws;
 mod services;
+mod slot_state;
+mod stream;
 mod supervision;
 mod support;
 mod verbose;

@@ -58,7 +58,7 @@ fn error<O: Output>(
     finished_count: usize,
     finished: O::Finished,
 ) -> CallError<O> {
-    let failure = CallFailure { function: core.function, ending, items: core.items, finished_count, failed };
+    let failure = CallFailure { function: core.function, ending, items: core.items(), finished_count, failed };
     CallError::new(failure, finished)
 }
 
@@ -69,7 +69,7 @@ fn settle<R>(
     finished: impl IntoIterator<Item = (usize, R)>,
     failed: Vec<ItemFailure>,
 ) -> Vec<Result<R, ItemFailure>> {
-    let mut settled: Vec<_> = (0..core.items).map(|index| Err(ItemFailure::not_run(index, ending))).collect();
+    let mut settled: Vec<_> = (0..core.items()).map(|index| Err(ItemFailure::not_run(index, ending))).collect();
     for failure in failed {
         let index = failure.index;
         settled[index] = Err(failure);
@@ -84,7 +84,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
     fn take_indexed(&self) -> Result<Vec<R>, Vec<(usize, R)>> {
         match self.take_results() {
             Ok(all) => Ok(all),
-            Err(_) if Job::core(self).items == 0 => Ok(Vec::new()),
+            Err(_) if Job::core(self).items() == 0 => Ok(Vec::new()),
             Err(parts) => Err(parts.into_iter().flat_map(|part| part.range().zip(part.into_vec())).collect()),
         }
     }
@@ -229,7 +229,9 @@ where
                 let failed = vec![ItemFailure::new(0, None, 1, cause)];
                 Err(error(core, Ending::ItemsFailed, failed, 0, Vec::new()))
             }
-            (_, Ok(Columns::All(all))) => Err(error(core, ending, failures, core.items, vec![(0..core.items, all)])),
+            (_, Ok(Columns::All(all))) => {
+                Err(error(core, ending, failures, core.items(), vec![(0..core.items(), all)]))
+            }
             (_, Ok(Columns::Runs(runs))) => {
                 let count = runs.iter().map(|(columns, _)| columns.len()).sum();
                 Err(error(core, ending, failures, count, runs))
@@ -241,7 +243,7 @@ where
         let core = Job::core(self);
         let Outcome { ending, failures } = core.take_outcome();
         let runs = match self.take_results(ending) {
-            Ok(Columns::All(all)) => vec![(0..core.items, all)],
+            Ok(Columns::All(all)) => vec![(0..core.items(), all)],
             Ok(Columns::Runs(runs)) => runs,
             Err(_) => Vec::new(),
         };

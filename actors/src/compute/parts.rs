@@ -15,11 +15,12 @@ use std::{
 
 use super::catch::contain;
 
-/// An allocation for `rows` x `columns` elements, row by row. Lists have one row.
+/// An allocation for `rows` x `columns` elements, row by row, its columns numbered from `first` on. Lists have one row.
 struct Buffer<T> {
     start: NonNull<T>,
     capacity: usize,
     rows: usize,
+    first: usize,
     columns: usize,
 }
 
@@ -29,15 +30,17 @@ unsafe impl<T: Send> Send for Buffer<T> {}
 unsafe impl<T: Send> Sync for Buffer<T> {}
 
 impl<T> Buffer<T> {
-    fn new(vec: Vec<T>, rows: usize, columns: usize) -> Self {
+    fn new(vec: Vec<T>, rows: usize, first: usize, columns: usize) -> Self {
         assert!(rows.checked_mul(columns).is_some_and(|count| count <= vec.capacity()), "{rows} x {columns}");
+        assert!(first.checked_add(columns).is_some(), "column numbers fit");
         let mut vec = ManuallyDrop::new(vec);
         let start = NonNull::new(vec.as_mut_ptr()).expect("a vector's pointer is never null");
-        Self { start, capacity: vec.capacity(), rows, columns }
+        Self { start, capacity: vec.capacity(), rows, first, columns }
     }
 
     /// Where element `column` of `row` lies.
     fn at(&self, row: usize, column: usize) -> *mut T {
+        let column = column - self.first;
         debug_assert!(row < self.rows.max(1) && column <= self.columns);
         // SAFETY: row * columns + column <= rows * columns <= capacity, checked in `new`.
         unsafe { self.start.as_ptr().add(row * self.columns + column) }
@@ -59,8 +62,13 @@ pub(crate) struct Items<T> {
 
 impl<T> Items<T> {
     pub(crate) fn from_vec(vec: Vec<T>) -> Self {
+        Self::numbered(0, vec)
+    }
+
+    /// The elements of `vec`, numbered from `first` on.
+    pub(crate) fn numbered(first: usize, vec: Vec<T>) -> Self {
         let count = vec.len();
-        Self { buffer: Arc::new(Buffer::new(vec, 1, count)), range: 0..count }
+        Self { buffer: Arc::new(Buffer::new(vec, 1, first, count)), range: first..first + count }
     }
 
     pub(crate) fn range(&self) -> Range<usize> {
@@ -97,7 +105,7 @@ impl<T> Items<T> {
         let (rows, range) = (self.buffer.rows, self.range.clone());
         let count = rows * range.len();
         let mut vec = Vec::<T>::with_capacity(count);
-        self.range = 0..0;
+        self.range = range.end..range.end;
         for row in 0..rows {
             // SAFETY: the elements belong to this part, which has just given them up; `vec` has room for all rows.
             unsafe {
@@ -115,18 +123,18 @@ impl<T> Items<T> {
         parts.retain(|part| !part.range.is_empty());
         parts.sort_unstable_by_key(|part| part.range.start);
         let Some(buffer) = parts.first().map(|part| part.buffer.clone()) else { return Err(parts) };
-        let mut next = 0;
+        let mut next = buffer.first;
         for part in &parts {
             if part.range.start != next || !Arc::ptr_eq(&part.buffer, &buffer) {
                 return Err(parts);
             }
             next = part.range.end;
         }
-        if next != buffer.columns {
+        if next != buffer.first + buffer.columns {
             return Err(parts);
         }
         for part in &mut parts {
-            part.range = 0..0; // gives its elements up, to `vec` below
+            part.range = next..next; // gives its elements up, to `vec` below
         }
         drop(parts);
         let count = buffer.rows * buffer.columns;
@@ -180,10 +188,16 @@ pub(crate) struct Output<T> {
 
 impl<T> Output<T> {
     /// Blank places for `rows` x `columns` elements, in the allocation of `reuse` if that is large enough.
-    pub(crate) fn blank(mut reuse: Vec<T>, rows: usize, columns: usize) -> Self {
+    pub(crate) fn blank(reuse: Vec<T>, rows: usize, columns: usize) -> Self {
+        Self::numbered(0, reuse, rows, columns)
+    }
+
+    /// The same, with columns numbered from `first` on.
+    pub(crate) fn numbered(first: usize, mut reuse: Vec<T>, rows: usize, columns: usize) -> Self {
         reuse.clear();
         reuse.reserve_exact(rows.checked_mul(columns).expect("a result of more elements than memory has bytes"));
-        Self { filled: Items { buffer: Arc::new(Buffer::new(reuse, rows, columns)), range: 0..0 }, end: columns }
+        let buffer = Arc::new(Buffer::new(reuse, rows, first, columns));
+        Self { filled: Items { buffer, range: first..first }, end: first + columns }
     }
 
     /// The blank columns.

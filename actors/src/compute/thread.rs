@@ -1,8 +1,9 @@
 //! A compute thread: takes chunks from its port, runs them, and reports to the engine.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe},
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -10,10 +11,11 @@ use std::{
 use distfun_core::{
     engine::{ChunkDone, Death, Event},
     failure::Ending,
+    function::SlotStates,
     ids::WorkerId,
 };
 
-use super::port::Port;
+use super::{catch::contain, port::Port};
 use crate::{
     job::{JobCore, Progress},
     pool::Pool,
@@ -21,11 +23,41 @@ use crate::{
 
 thread_local! {
     static WORKER: Cell<Option<WorkerId>> = const { Cell::new(None) };
+    static STATES: RefCell<Option<Rc<SlotStates>>> = const { RefCell::new(None) };
 }
 
 /// The worker whose compute thread this is, if it is one. Calls made here run here, on the slot they have.
 pub(crate) fn current_worker() -> Option<WorkerId> {
     WORKER.get()
+}
+
+/// What functions keep on this thread while it is a slot's, or runs a call in place; otherwise nothing, for once.
+pub(crate) fn slot_states() -> Rc<SlotStates> {
+    STATES.with_borrow(|states| states.clone().unwrap_or_default())
+}
+
+/// While this lives, functions on this thread keep their states. Dropping it drops them, unless it is a nested one.
+pub(crate) struct KeepStates {
+    is_outermost: bool,
+}
+
+impl KeepStates {
+    pub(crate) fn begin() -> Self {
+        let is_outermost = STATES.with_borrow(Option::is_none);
+        if is_outermost {
+            STATES.set(Some(Rc::default()));
+        }
+        Self { is_outermost }
+    }
+}
+
+impl Drop for KeepStates {
+    fn drop(&mut self) {
+        if self.is_outermost {
+            let states = STATES.take();
+            contain(|| drop(states));
+        }
+    }
 }
 
 /// Before a chunk, so that what nobody waits for is not started, and after it.
@@ -49,6 +81,7 @@ pub(crate) enum Exit {
 /// Runs until released; the body of a compute thread.
 pub(crate) fn run(pool: &Arc<Pool>, port: &Port) -> Exit {
     WORKER.set(Some(port.worker));
+    let _states = KeepStates::begin();
     port.attach();
     let mut next = pool.step_at(port, Event::SlotReady(port.worker, port.generation));
     loop {

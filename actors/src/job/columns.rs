@@ -109,7 +109,7 @@ where
     /// The result as far as it is there. A matrix without columns is given to the function once, so that the result has
     /// the rows that `fun(x)` has.
     pub(crate) fn take_results(&self, ending: Ending) -> Result<Columns<Y>, FailureCause> {
-        if self.core.items == 0 && ending == Ending::Complete {
+        if self.core.items() == 0 && ending == Ending::Complete {
             let context = self.core.context(None);
             context.enter_block(0..0);
             let result = catch(|| self.function.call(self.input.view(), &context))?;
@@ -128,7 +128,7 @@ where
         drop(results);
         let Form { rows, column_major, scale } = form;
         Ok(match Items::assemble(filled.into_parts()) {
-            Ok(all) => Columns::All(Y::from_elements(all, rows, self.core.items, column_major)),
+            Ok(all) => Columns::All(Y::from_elements(all, rows, self.core.items(), column_major)),
             Err(parts) => {
                 let run = |part: Items<Y::Elem>| {
                     let columns = part.range().start / scale..part.range().end / scale;
@@ -164,7 +164,7 @@ where
                 let column_major = result.is_column_major();
                 let (lines, scale) = if column_major { (1, rows) } else { (rows, 1) };
                 let reuse = std::mem::take(&mut results.reuse);
-                results.blank.put(Output::blank(reuse, lines, self.core.items * scale));
+                results.blank.put(Output::blank(reuse, lines, self.core.items() * scale));
                 *results.form.insert(Form { rows, column_major, scale })
             }
         };

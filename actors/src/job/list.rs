@@ -1,6 +1,7 @@
 //! A list call: items in, results out, one by one.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -69,16 +70,18 @@ impl<A> ListInput<A> {
     }
 }
 
-enum Source<A> {
+pub(super) enum Source<A> {
     Owned(Mutex<Shelf<Items<A>>>),
     Lent(LentSlice<A>, fn(&[A]) -> Vec<A>),
 }
 
-struct Results<R> {
-    blank: Shelf<Output<R>>,
-    filled: Shelf<Items<R>>,
+pub(super) struct Results<R> {
+    pub(super) blank: Shelf<Output<R>>,
+    pub(super) filled: Shelf<Items<R>>,
     /// Under `try_map`: strips with an `Err` among their results, and who ran them.
     erring: Vec<(Range<usize>, Option<WorkerId>, u32)>,
+    /// Of an open call: items that failed and were not taken yet.
+    pub(super) failed: BTreeMap<usize, ItemFailure>,
     /// The results have been taken; what comes now is late and dropped.
     is_taken: bool,
 }
@@ -87,9 +90,9 @@ struct Results<R> {
 type Share<A, R> = Arc<dyn ListLoop<A, R>>;
 
 pub(crate) struct ListJob<A, R> {
-    core: Arc<JobCore>,
+    pub(super) core: Arc<JobCore>,
     function: Share<A, R>,
-    source: Source<A>,
+    pub(super) source: Source<A>,
     results: Mutex<Results<R>>,
     /// Under `try_map`: whether a result is an `Err`.
     is_error: Option<fn(&R) -> bool>,
@@ -104,12 +107,18 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         reuse: Vec<R>,
         is_error: Option<fn(&R) -> bool>,
     ) -> Self {
-        let blank = Shelf::new(Output::blank(reuse, 1, core.items));
+        let blank = Shelf::new(Output::blank(reuse, 1, core.items()));
         let source = match input {
             ListInput::Owned(items) => Source::Owned(Mutex::new(Shelf::new(Items::from_vec(items)))),
             ListInput::Lent(items, clone) => Source::Lent(items, clone),
         };
-        let results = Mutex::new(Results { blank, filled: Shelf::default(), erring: Vec::new(), is_taken: false });
+        let results = Mutex::new(Results {
+            blank,
+            filled: Shelf::default(),
+            erring: Vec::new(),
+            failed: BTreeMap::new(),
+            is_taken: false,
+        });
         Self { core: Arc::new(core), function, source, results, is_error }
     }
 
@@ -130,7 +139,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         strip.map_or((None, 1), |&(_, worker, attempt)| (worker, attempt))
     }
 
-    fn results(&self) -> MutexGuard<'_, Results<R>> {
+    pub(super) fn results(&self) -> MutexGuard<'_, Results<R>> {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -156,19 +165,20 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
         worker: Option<WorkerId>,
         progress: &'a mut Progress,
     ) -> Option<Self> {
-        let range = &chunk.range;
         let attempt = chunk.attempt;
-        let output = {
+        let (output, range) = {
             let mut results = job.results();
             if results.is_taken {
                 return None;
             }
-            results.blank.take(range).expect("a result has one place, free until it is there")
+            // Items of an open call come in batches; a chunk that goes beyond its first one hands the rest back.
+            let range = chunk.range.start..results.blank.end(chunk.range.start).min(chunk.range.end);
+            (results.blank.take(&range).expect("a result has one place, free until it is there"), range)
         };
         let items = match &job.source {
             Source::Owned(shelf) => {
                 let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-                Some(shelf.take(range).expect("the engine gives each item to one slot at a time"))
+                Some(shelf.take(&range).expect("the engine gives each item to one slot at a time"))
             }
             Source::Lent(..) => None,
         };
@@ -259,6 +269,10 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
             contain(|| drop(filled));
         } else {
             filled.into_iter().filter(|part| !part.range().is_empty()).for_each(|part| results.filled.put_joined(part));
+            drop(results);
+            if self.job.core.is_open {
+                self.job.core.note_news();
+            }
         }
     }
 }
@@ -272,10 +286,16 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
     }
 
     fn shape(&self) -> Shape {
-        match self.function.takes_blocks() {
+        // The split of an open call can't be fixed when it starts.
+        match self.function.takes_blocks() && !self.core.is_open {
             true => Shape::Blocks { stream_cost: None },
             false => Shape::Items,
         }
+    }
+
+    fn note_failures(&self, failures: Vec<ItemFailure>) {
+        self.results().failed.extend(failures.into_iter().map(|failure| (failure.index, failure)));
+        self.core.note_news();
     }
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
@@ -283,11 +303,8 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
         let Some(mut bench) = Bench::set_up(self, chunk, worker, progress) else { return };
         let start = Instant::now();
         let (mut now, mut strip) = (start, 1);
-        while bench.progress.reached < chunk.range.end
-            && bench.progress.first_failure.is_none()
-            && !self.core.is_stopped()
-        {
-            let left = chunk.range.end - bench.progress.reached;
+        while bench.progress.reached < bench.end && bench.progress.first_failure.is_none() && !self.core.is_stopped() {
+            let left = bench.end - bench.progress.reached;
             let count = if self.function.takes_blocks() { left } else { left.min(strip) };
             bench.strip(count, &context);
             let before = std::mem::replace(&mut now, Instant::now());

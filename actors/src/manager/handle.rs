@@ -9,9 +9,12 @@ use super::Manager;
 use crate::{
     call::{Call, Output},
     error::StartError,
+    job::{JobCore, SharedJob},
+    kernel::ListKernel,
     messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
     options::options,
     pool::{Pool, Session, cpus},
+    stream::{Opened, ResultStream, Seat},
 };
 
 /// Settings of a Manager; see [`Manager::builder`].
@@ -83,6 +86,22 @@ impl ManagerHandle {
     /// If the results would not fit the address space, as `Vec::with_capacity` does; so does [`send`](Self::send).
     pub fn call<O: Output>(&self, message: Distribute<O>) -> Call<O> {
         message.start(&self.owner.session.0).into_call(self.owner.session.clone())
+    }
+
+    /// Runs `function` on what an iterator gives, which may be endless, and gives the results one by one. It is one call,
+    /// with the Manager's options. See [`ResultStream`].
+    pub fn stream<A, R, I>(&self, function: ListKernel<A, R>, items: I) -> ResultStream<I::IntoIter, R>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let session = self.owner.session.clone();
+        let settings = &session.0.settings;
+        let job = function.clone().open(JobCore::new(function.name(), 0, settings, false, false));
+        let slots = settings.slots;
+        session.0.submit(SharedJob::new(job.clone()));
+        ResultStream::new(items.into_iter(), Opened { job, seat: Seat::Slots { session, ends: false }, slots })
     }
 
     /// The arbiter of the Manager's System thread, for light actors of your own beside it. Nothing there may block, and

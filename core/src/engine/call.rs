@@ -16,6 +16,8 @@ pub struct CallSpec<H> {
     pub function: &'static str,
     /// Number of items.
     pub items: usize,
+    /// More items may come, until `Close`.
+    pub is_open: bool,
     /// How the items may be cut into chunks.
     pub shape: Shape,
     /// Share of the slots against other active calls.
@@ -60,6 +62,9 @@ pub(super) struct ActiveCall<H> {
     pub(super) stops_at_failure: bool,
     pub(super) ends_engine: bool,
     pub(super) first_failure: Option<usize>,
+    pub(super) is_open: bool,
+    /// Failures of it have been told, as they came.
+    pub(super) tells_failures: bool,
     weight: u32,
     since: Time,
 }
@@ -76,6 +81,8 @@ impl<H> ActiveCall<H> {
             stops_at_failure: spec.stops_at_failure,
             ends_engine: spec.ends_engine,
             first_failure: None,
+            is_open: spec.is_open,
+            tells_failures: spec.is_open,
             weight: spec.priority.weight(),
             since: now,
         }

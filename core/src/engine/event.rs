@@ -24,6 +24,10 @@ pub enum Event<H> {
     ChunkDone(WorkerId, Generation, ChunkDone),
     /// A new call.
     Submit(CallSpec<H>),
+    /// So many more items of an open call have come.
+    Extend(CallId, usize),
+    /// No more items of an open call will come; it ends when those it has are done.
+    Close(CallId),
     /// A call shall end now, with what it has.
     Cancel(CallId, Ending),
     /// Everything shall end: running calls with this ending, later ones too.
@@ -57,6 +61,13 @@ pub enum Command<H> {
         /// How it ended.
         ending: Ending,
         /// Its failed items in input order.
+        failures: Vec<ItemFailure>,
+    },
+    /// Items of an open call have failed; those of other calls are told at their end.
+    Failed {
+        /// What `Submit` attached.
+        handle: H,
+        /// The items.
         failures: Vec<ItemFailure>,
     },
     /// Start a new compute thread for a slot, after a pause. An older thread of the slot may still be running: it is

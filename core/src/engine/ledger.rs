@@ -45,6 +45,8 @@ pub(super) struct Ledger {
     returned_count: usize,
     running: Vec<(WorkerId, Running)>,
     done: usize,
+    failed: usize,
+    /// Those that failed and were not told yet.
     failures: Vec<ItemFailure>,
     deaths: BTreeMap<usize, u32>,
 }
@@ -59,6 +61,7 @@ impl Ledger {
             returned_count: 0,
             running: Vec::new(),
             done: 0,
+            failed: 0,
             failures: Vec::new(),
             deaths: BTreeMap::new(),
         }
@@ -66,6 +69,14 @@ impl Ledger {
 
     pub(super) fn items(&self) -> usize {
         self.items
+    }
+
+    /// `count` more items have come.
+    pub(super) fn extend(&mut self, count: usize) {
+        if self.limit == self.items {
+            self.limit += count;
+        }
+        self.items += count;
     }
 
     /// Items that wait for a slot.
@@ -79,7 +90,7 @@ impl Ledger {
     }
 
     pub(super) fn failed(&self) -> usize {
-        self.failures.len()
+        self.failed
     }
 
     /// The first waiting range; returned items go before new ones, so that results come about in input order.
@@ -114,6 +125,7 @@ impl Ledger {
         let (_, running) = self.running.swap_remove(at);
         let reached = reached.clamp(running.range.start, running.range.end);
         self.done += reached - running.range.start - failures.len();
+        self.failed += failures.len();
         self.failures.extend(failures);
         self.give_back(reached..running.range.end);
         Some(running)
@@ -140,6 +152,7 @@ impl Ledger {
             }
             self.deaths.remove(&item);
             let cause = FailureCause::WorkerDied { deaths };
+            self.failed += 1;
             self.failures.push(ItemFailure::new(item, worker, running.attempt, cause));
         }
     }
@@ -170,7 +183,12 @@ impl Ledger {
         self.failures.iter().map(|failure| failure.index).min()
     }
 
-    /// The failures, in input order.
+    /// The failures that were not told yet.
+    pub(super) fn take_failures(&mut self) -> Vec<ItemFailure> {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// The failures that were not told yet, in input order.
     pub(super) fn into_failures(mut self) -> Vec<ItemFailure> {
         self.failures.sort_by_key(|failure| failure.index);
         self.failures

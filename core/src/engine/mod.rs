@@ -121,6 +121,8 @@ impl<H: Clone> Engine<H> {
             Event::SlotLost(slot, generation, death) => self.slot_lost(now, slot, generation, death, &mut commands),
             Event::ChunkDone(slot, generation, done) => self.chunk_done(slot, generation, done, &mut commands),
             Event::Submit(spec) => self.submit(now, spec, &mut commands),
+            Event::Extend(call, items) => self.extend(call, items),
+            Event::Close(call) => self.close(call, &mut commands),
             Event::Cancel(call, ending) => self.cancel(now, call, ending, &mut commands),
             Event::Stop(ending) => self.stop(ending, &mut commands),
             Event::Tick => self.abandon_overdue(now, &mut commands),
@@ -136,7 +138,7 @@ impl<H: Clone> Engine<H> {
             Some(Ending::Busy { max_calls: self.limits.max_calls })
         } else if self.all_parked() {
             Some(Ending::NoWorkers)
-        } else if spec.items == 0 {
+        } else if spec.items == 0 && !spec.is_open {
             Some(Ending::Complete)
         } else {
             None
@@ -147,8 +149,30 @@ impl<H: Clone> Engine<H> {
         }
         let cost = self.costs.get(spec.function).copied();
         let call = ActiveCall::new(spec, now, self.slots.len(), cost, self.served);
-        self.queue.insert((call.served, call.id));
+        if call.ledger.pending() > 0 {
+            self.queue.insert((call.served, call.id));
+        }
         self.calls.insert(call.id, call);
+    }
+
+    fn extend(&mut self, id: CallId, items: usize) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_open && items > 0) else { return };
+        self.queue.remove(&(call.served, id));
+        if call.ledger.pending() == 0 {
+            // A call that had nothing to do for a while has not saved up slot time by that.
+            call.served = call.served.max(self.served);
+        }
+        call.ledger.extend(items);
+        if call.ledger.pending() > 0 {
+            self.queue.insert((call.served, id));
+        }
+    }
+
+    fn close(&mut self, id: CallId, commands: &mut Commands<H>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.is_open = false;
+        self.queue.remove(&(call.served, id));
+        self.after_progress(id, commands);
     }
 
     fn cancel(&mut self, now: Time, id: CallId, ending: Ending, commands: &mut Commands<H>) {
@@ -310,8 +334,14 @@ impl<H: Clone> Engine<H> {
 
     /// Puts a call back in the queue, or ends it when every wanted item has its outcome.
     fn after_progress(&mut self, id: CallId, commands: &mut Commands<H>) {
-        let Some(call) = self.calls.get(&id) else { return };
-        if call.ledger.is_settled() {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.tells_failures {
+            let failures = call.ledger.take_failures();
+            if !failures.is_empty() {
+                commands.push(Command::Failed { handle: call.handle.clone(), failures });
+            }
+        }
+        if call.ledger.is_settled() && !call.is_open {
             let ending = match call.first_failure {
                 Some(index) => Ending::FirstFailure(index),
                 None if call.ledger.failed() > 0 => Ending::ItemsFailed,

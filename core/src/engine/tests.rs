@@ -1,7 +1,7 @@
 //! Stories of events, and what the engine must answer.
 
 use super::*;
-use crate::failure::FailureCause;
+use crate::failure::{FailureCause, ItemFailure};
 
 /// Commands have no equality, since the errors in them have none; their text tells them apart well enough.
 fn assert_same<const N: usize>(commands: &[Command<u64>], expected: [Command<u64>; N]) {
@@ -22,6 +22,7 @@ fn call(id: u64, items: usize) -> CallSpec<u64> {
         handle: id,
         function: "f",
         items,
+        is_open: false,
         shape: Shape::Items,
         priority: Priority::Normal,
         stops_at_failure: false,
@@ -47,7 +48,7 @@ fn run(engine: &mut Engine<u64>, mut commands: Vec<Command<u64>>) -> Vec<(u64, E
             Command::Start(slot, generation, _) => {
                 commands.extend(engine.step(now, Event::SlotReady(slot, generation)));
             }
-            Command::Release(_) | Command::GaveUp(_) | Command::WakeAt(_) => {}
+            Command::Failed { .. } | Command::Release(_) | Command::GaveUp(_) | Command::WakeAt(_) => {}
         }
     }
     endings
@@ -74,6 +75,39 @@ fn a_call_ends_complete_when_every_item_was_done() {
 fn an_empty_call_completes_without_a_slot() {
     let commands = engine(1).step(Time::ZERO, Event::Submit(call(1, 0)));
     assert_same(&commands, [Command::Finish { handle: 1, ending: Ending::Complete, failures: vec![] }]);
+}
+
+#[test]
+fn an_open_call_waits_for_more_items_until_it_is_closed() {
+    let mut engine = engine(1);
+    let open = CallSpec { is_open: true, ..call(1, 0) };
+    assert!(engine.step(Time::ZERO, Event::Submit(open)).is_empty());
+    for first in [0, 5] {
+        let commands = engine.step(Time::ZERO, Event::Extend(CallId(1), 5));
+        assert_eq!(assigned(&commands)[0].2.start, first);
+        assert_eq!(run(&mut engine, commands.into_vec()), []);
+        let status = engine.status(Time::ZERO).calls.remove(0);
+        assert_eq!((status.items, status.done), (first + 5, first + 5));
+    }
+    let commands = engine.step(Time::ZERO, Event::Close(CallId(1)));
+    assert_same(&commands, [Command::Finish { handle: 1, ending: Ending::Complete, failures: vec![] }]);
+}
+
+#[test]
+fn an_open_call_tells_its_failures_as_they_come() {
+    let mut engine = engine(1);
+    engine.step(Time::ZERO, Event::Submit(CallSpec { is_open: true, ..call(1, 0) }));
+    let commands = engine.step(Time::ZERO, Event::Extend(CallId(1), 2));
+    let (slot, _, chunk) = assigned(&commands)[0].clone();
+    let failure = ItemFailure::new(0, slot, 1, FailureCause::WorkerDied { deaths: 1 });
+    let report = ChunkDone { failures: vec![failure], ..done(chunk.end) };
+    let commands = engine.step(Time::ZERO, Event::ChunkDone(slot, Generation(0), report));
+    assert!(matches!(&commands[0], Command::Failed { handle: 1, failures } if failures[0].index == 0), "{commands:?}");
+    engine.step(Time::ZERO, Event::Close(CallId(1)));
+    let status = engine.status(Time::ZERO).calls.remove(0);
+    assert_eq!((status.items, status.done, status.failed), (2, 1, 1));
+    let end = engine.step(Time::ZERO, Event::ChunkDone(slot, Generation(0), done(2)));
+    assert_same(&end, [Command::Finish { handle: 1, ending: Ending::ItemsFailed, failures: vec![] }]);
 }
 
 #[test]

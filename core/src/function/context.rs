@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     fmt,
     ops::Range,
+    rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -13,6 +14,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng, TryRng},
 };
 
+use super::{SlotState, SlotStates};
 use crate::ids::WorkerId;
 
 /// Random numbers of one item: ChaCha with 8 rounds, its key from the seed and its stream number the item's index, so
@@ -48,14 +50,12 @@ impl TryRng for ContextRng<'_> {
 ///     x + context.rng().random_range(0.0..1.0)
 /// }
 /// # let stop = std::sync::atomic::AtomicBool::new(false);
-/// # let context = Context::new(0, None, &stop);
+/// # let context = Context::new(distfun_core::function::Surroundings::of_test(&stop));
 /// # context.enter(0);
 /// # assert!(noisy(1.0, &context) >= 1.0);
 /// ```
 pub struct Context<'a> {
-    seed: u64,
-    worker: Option<WorkerId>,
-    stop: &'a AtomicBool,
+    around: Surroundings<'a>,
     start: Cell<usize>,
     end: Cell<usize>,
     is_block: Cell<bool>,
@@ -64,14 +64,33 @@ pub struct Context<'a> {
     is_seeded: Cell<bool>,
 }
 
+/// What stays the same from item to item.
+#[doc(hidden)]
+#[derive(Debug)]
+#[allow(missing_docs, reason = "as the methods of Context say")]
+pub struct Surroundings<'a> {
+    pub function: &'static str,
+    pub seed: u64,
+    pub worker: Option<WorkerId>,
+    /// Set when the call has ended.
+    pub stop: &'a AtomicBool,
+    pub states: Rc<SlotStates>,
+}
+
+impl<'a> Surroundings<'a> {
+    /// Outside of any call.
+    pub fn of_test(stop: &'a AtomicBool) -> Self {
+        Self { function: "test", seed: 7, worker: None, stop, states: Rc::default() }
+    }
+}
+
 impl<'a> Context<'a> {
     /// A context for no item yet; the one who runs a function calls [`enter`](Self::enter) before each item.
     #[doc(hidden)]
-    pub fn new(seed: u64, worker: Option<WorkerId>, stop: &'a AtomicBool) -> Self {
+    pub fn new(around: Surroundings<'a>) -> Self {
+        let seed = around.seed;
         Self {
-            seed,
-            worker,
-            stop,
+            around,
             start: Cell::new(0),
             end: Cell::new(0),
             is_block: Cell::new(false),
@@ -132,7 +151,7 @@ impl<'a> Context<'a> {
 
     /// Random numbers that depend on the seed and `index` only, from the start of their stream.
     pub fn rng_for(&self, index: usize) -> ItemRng {
-        let mut rng = ItemRng::seed_from_u64(self.seed);
+        let mut rng = ItemRng::seed_from_u64(self.around.seed);
         rng.set_stream(index as u64);
         rng
     }
@@ -140,18 +159,62 @@ impl<'a> Context<'a> {
     /// Whether the call has been cancelled or has ended, so that a long item should return early; its result is not
     /// wanted any more.
     pub fn is_cancelled(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.around.stop.load(Ordering::Relaxed)
     }
 
     /// The worker that runs the function; none outside of one (a sequential or empty call).
     pub fn worker(&self) -> Option<WorkerId> {
-        self.worker
+        self.around.worker
+    }
+
+    /// What this function keeps on its slot between items: made by `make` when a slot needs it for the first time,
+    /// dropped on the slot's thread when the slot ends (`endaftercall`, `finished`, `shutdown`, drop) or its thread is
+    /// replaced. So a slot opens a model or allocates a buffer once, not once per item.
+    ///
+    /// There is one state per slot, function and type `T`. Results must not depend on what it held before, since which
+    /// items a slot gets depends on timing. If an item panics while it has the state, the next one makes it anew. A call
+    /// that runs in the calling thread (`.sequential(true)`) makes its own.
+    ///
+    /// ```
+    /// # use distfun_core::function::{Context, Surroundings};
+    /// fn digits(x: u64, context: &Context) -> usize {
+    ///     let mut text = context.slot_state(String::new);
+    ///     text.clear();
+    ///     std::fmt::Write::write_fmt(&mut *text, format_args!("{x}")).unwrap();
+    ///     text.len()
+    /// }
+    ///
+    /// # let stop = std::sync::atomic::AtomicBool::new(false);
+    /// # let context = Context::new(Surroundings::of_test(&stop));
+    /// assert_eq!((digits(7, &context), digits(1234, &context)), (1, 4));
+    /// ```
+    ///
+    /// # Panics
+    /// If the item has this state already, or if `make` panics.
+    #[track_caller]
+    pub fn slot_state<T: 'static>(&self, make: impl FnOnce() -> T) -> SlotState<'_, T> {
+        let made: Result<_, Infallible> = self.try_slot_state(|| Ok(make()));
+        made.unwrap_or_else(|never| match never {})
+    }
+
+    /// As [`slot_state`](Self::slot_state), where making the state may fail; the next item tries again.
+    ///
+    /// # Errors
+    /// What `make` returned.
+    ///
+    /// # Panics
+    /// As [`slot_state`](Self::slot_state).
+    pub fn try_slot_state<T: 'static, E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<SlotState<'_, T>, E> {
+        self.around.states.get(self.around.function, make)
     }
 }
 
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("items", &self.items()).field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("items", &self.items())
+            .field("worker", &self.around.worker)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +225,7 @@ mod tests {
     #[test]
     fn streams_of_items_differ_and_repeat() {
         let stop = AtomicBool::new(false);
-        let context = Context::new(7, None, &stop);
+        let context = Context::new(Surroundings::of_test(&stop));
         context.enter(3);
         let (first, second) = (context.rng().next_u64(), context.rng().next_u64());
         assert_ne!(first, second, "a second use goes on");
@@ -178,7 +241,7 @@ mod tests {
     #[should_panic(expected = "rng_for(index)")]
     fn the_rng_of_a_block_is_refused() {
         let stop = AtomicBool::new(false);
-        let context = Context::new(7, None, &stop);
+        let context = Context::new(Surroundings::of_test(&stop));
         context.enter_block(3..9);
         assert_eq!(context.items(), 3..9);
         context.rng();

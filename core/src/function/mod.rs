@@ -3,12 +3,14 @@
 mod context;
 mod kind;
 mod registry;
+mod slot_state;
 
-pub use context::{Context, ContextRng, ItemRng};
+pub use context::{Context, ContextRng, ItemRng, Surroundings};
 pub use kind::{
     ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Contextual, Plain, RefFunction, ValueFunction,
 };
 pub use registry::{Entry, PayloadError, WireFunction, find, names, run};
+pub use slot_state::{SlotState, SlotStates};
 
 #[doc(hidden)]
 pub use inventory;

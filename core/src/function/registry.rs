@@ -149,7 +149,7 @@ mod tests {
         let name = std::any::type_name_of_val(&double);
         assert!(names().contains(&name));
         let stop = AtomicBool::new(false);
-        let context = Context::new(0, None, &stop);
+        let context = Context::new(super::super::Surroundings::of_test(&stop));
         let bytes = encode(&vec![1u32, 300]).unwrap();
         let run = find(name).unwrap().run;
         assert_eq!(run(&context, &bytes).unwrap(), encode(&vec![2u32, 600]).unwrap());
