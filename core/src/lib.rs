@@ -5,7 +5,7 @@
 //! clock and no threads: so a test, or a simulator, drives the real decisions through any story it likes.
 //!
 //! People depend on the `distfun` package, which re-exports what they need from here.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod columns;
 pub mod engine;
@@ -13,3 +13,4 @@ pub mod failure;
 pub mod function;
 pub mod ids;
 pub mod options;
+pub mod shared_data;

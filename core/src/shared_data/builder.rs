@@ -1,0 +1,206 @@
+//! From what the user names to a sealed file.
+
+use std::{any::type_name, collections::BTreeMap, path::PathBuf};
+
+use ndarray::{Array, ArrayBase, ArrayViewMut, Data, Dimension, ShapeBuilder};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    SharedData,
+    element::{Element, ElementType},
+    error::{Cause, SharedDataError},
+    layout::{self, Content, Order},
+    map::{Filling, Map, elements_mut},
+    storage::{PrivateFile, Storage, Wish},
+    stored::Stored,
+};
+
+type Fill<'a> = Box<dyn FnOnce(&mut [u8]) -> Result<(), SharedDataError> + 'a>;
+
+/// Names what is to be shared. Nothing is written before [`build`](Self::build), which then knows how large it all is.
+#[must_use = "nothing is shared before `build()`"]
+#[derive(Default)]
+pub struct SharedDataBuilder<'a> {
+    /// In the order they were given, which is the order in which they are filled.
+    sections: Vec<Planned<'a>>,
+    wish: Wish,
+}
+
+/// A section that is to be written.
+struct Planned<'a> {
+    key: String,
+    content: Content,
+    len: usize,
+    fill: Fill<'a>,
+}
+
+impl<'a> SharedDataBuilder<'a> {
+    /// Shares an array, or a view, of any dimension. It is copied once, by `build`.
+    ///
+    /// A column-major array stays column-major, so that its columns lie together; any other layout is stored row-major.
+    ///
+    /// # Errors
+    ///
+    /// The key has been given before.
+    pub fn array<S, D>(self, key: impl Into<String>, array: &'a ArrayBase<S, D>) -> Result<Self, SharedDataError>
+    where
+        S: Data,
+        S::Elem: Element,
+        D: Dimension,
+    {
+        let is_column_major = !array.is_standard_layout() && array.t().is_standard_layout();
+        let shape = array.raw_dim().set_f(is_column_major);
+        self.array_with(key, shape, |mut place: ArrayViewMut<'_, S::Elem, D>| place.assign(array))
+    }
+
+    /// Shares an array that `fill` writes where it will stay: without a second copy in memory, or the time for one.
+    ///
+    /// `fill` runs once, in `build`, and is given zeros (`false` for booleans). The shape is what ndarray takes, so
+    /// `(rows, columns).f()` makes a column-major array. If `fill` panics, the panic passes through `build` and nothing
+    /// is left behind.
+    ///
+    /// # Errors
+    ///
+    /// The key has been given before, or an array of this shape is larger than memory can be.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use distfun_core::shared_data::SharedData;
+    /// use ndarray::{ArrayView2, ArrayViewMut2};
+    ///
+    /// let shared = SharedData::builder()
+    ///     .array_with("squares", (2, 3), |mut view: ArrayViewMut2<f64>| {
+    ///         view.indexed_iter_mut().for_each(|((i, j), x)| *x = (i * j) as f64);
+    ///     })?
+    ///     .build()?;
+    /// let squares: ArrayView2<f64> = shared.array("squares")?;
+    /// assert_eq!(squares[[1, 2]], 2.0);
+    /// # Ok::<(), distfun_core::shared_data::SharedDataError>(())
+    /// ```
+    pub fn array_with<T, Sh, F>(self, key: impl Into<String>, shape: Sh, fill: F) -> Result<Self, SharedDataError>
+    where
+        T: Element,
+        Sh: ShapeBuilder<Dim: 'a>,
+        F: FnOnce(ArrayViewMut<'_, T, Sh::Dim>) + 'a,
+    {
+        let key = key.into();
+        let shape = shape.into_shape_with_order();
+        let axes = shape.raw_dim().slice().to_vec();
+        let Some(len) = layout::array_bytes(T::TYPE, axes.iter().map(|len| Some(*len))) else {
+            return Err(SharedDataError::Overflow { key, shape: axes });
+        };
+        // ndarray keeps a shape's order to itself, but makes arrays by it, and one of units takes neither memory nor time.
+        let probe = Array::<(), _>::uninit(shape.clone());
+        let order = if probe.is_standard_layout() { Order::C } else { Order::F };
+        let content = Content::Array { element: T::TYPE, shape: axes.iter().map(|len| *len as u64).collect(), order };
+        let fill = move |bytes: &mut [u8]| {
+            let elements = elements_mut(bytes).expect("sections are aligned and start as zeros");
+            fill(ArrayViewMut::from_shape(shape, elements).expect("the section was made for this shape"));
+            Ok(())
+        };
+        self.add(key, content, len, Box::new(fill))
+    }
+
+    /// Shares a value of any type that serde can write and read, for settings, tables and models that are no arrays.
+    ///
+    /// It is written down here, and read back once per process when it is first asked for. Arrays inside of it are
+    /// then each process's own: give large ones to [`array`](Self::array).
+    ///
+    /// # Errors
+    ///
+    /// The key has been given before, or the value can't be written or read back by postcard; this is tried at once.
+    pub fn value<V>(self, key: impl Into<String>, value: &V) -> Result<Self, SharedDataError>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let key = key.into();
+        let failed = |key: String, doing: &str, cause: String| SharedDataError::Value {
+            key,
+            type_name: type_name::<V>().to_owned(),
+            doing: doing.to_owned(),
+            cause: Cause(cause),
+        };
+        let bytes = match postcard::to_stdvec(value) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(failed(key, "written", error.to_string())),
+        };
+        if let Err(cause) = super::stored::decode::<V>(&bytes) {
+            return Err(failed(key, "read back", cause.0));
+        }
+        let content = Content::Value { type_name: type_name::<V>().to_owned() };
+        let len = bytes.len();
+        let fill = move |place: &mut [u8]| {
+            place.copy_from_slice(&bytes);
+            Ok(())
+        };
+        self.add(key, content, len, Box::new(fill))
+    }
+
+    /// Keeps everything in memory, or in a file on a disk, whatever its size. See [`Storage`] for what is done
+    /// otherwise.
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.wish.storage = Some(storage);
+        self
+    }
+
+    /// The directory of the file, if it becomes one: by default that for temporary files (`TMPDIR`, or `/tmp`).
+    ///
+    /// Where `/tmp` is memory in disguise (a `tmpfs`) and `TMPDIR` is not set, the default is `/var/tmp`, since the
+    /// file is there to spare memory. A directory that is named here, or by `TMPDIR`, is taken as it is.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.wish.dir = Some(dir.into());
+        self
+    }
+
+    /// Makes a place for everything, fills it, and seals it: nobody can write to it any more.
+    ///
+    /// # Errors
+    ///
+    /// There is not enough memory or disk, or the operating system refuses something. Nothing is left behind.
+    pub fn build(self) -> Result<SharedData, SharedDataError> {
+        let Self { sections, wish } = self;
+        if sections.is_empty() {
+            return Ok(SharedData::default());
+        }
+        let plan = layout::plan(sections.iter().map(|one| (one.key.as_str(), one.content.clone(), one.len)));
+        let plan = plan.ok_or(SharedDataError::TooLarge { needed: u64::MAX, available: isize::MAX as u64 })?;
+        let file = PrivateFile::create(plan.total, &wish)?;
+        let (storage, path) = (file.storage(), file.path().to_owned());
+        let refused = |cause| SharedDataError::io("map a file in", &path, cause);
+
+        let mut filling = Filling::map(file).map_err(refused)?;
+        let bytes = filling.bytes();
+        bytes[..plan.head.len()].copy_from_slice(&plan.head);
+        for (section, place) in sections.into_iter().zip(plan.sections) {
+            (section.fill)(&mut bytes[place])?;
+        }
+        let map = Map::sealed(&filling.into_file().seal()?).map_err(refused)?;
+        Ok(SharedData::new(read(&map)?, storage))
+    }
+
+    fn add(mut self, key: String, content: Content, len: usize, fill: Fill<'a>) -> Result<Self, SharedDataError> {
+        if self.sections.iter().any(|other| other.key == key) {
+            return Err(SharedDataError::Twice { key });
+        }
+        self.sections.push(Planned { key, content, len, fill });
+        Ok(self)
+    }
+}
+
+/// Everything in a mapped file of shared data.
+fn read(map: &Map) -> Result<BTreeMap<String, Stored>, SharedDataError> {
+    let damaged = |reason: String| SharedDataError::Damaged { reason };
+    let entries = layout::open(map.bytes()).map_err(|error| damaged(error.to_string()))?;
+    let mut all = BTreeMap::new();
+    for (entry, place) in entries {
+        let element = match entry.content {
+            Content::Array { element, .. } => element,
+            Content::Value { .. } => ElementType::U8,
+        };
+        let section = map.section(place, element);
+        let section = section.ok_or_else(|| damaged(format!("the section of {:?} is not {element}", entry.key)))?;
+        all.insert(entry.key, Stored::new(entry.content, section));
+    }
+    Ok(all)
+}

@@ -1,0 +1,132 @@
+//! Read-only arrays and values, stored once per machine.
+//!
+//! Everything given to a [`SharedDataBuilder`] goes into one file that is mapped into memory: functions read their
+//! arrays as views of it, and a gigabyte shared by any number of functions, threads and processes takes a gigabyte.
+//!
+//! ```
+//! use distfun_core::shared_data::SharedData;
+//! use ndarray::{ArrayView1, array};
+//!
+//! let weights = array![1.0, 2.0, 3.0];
+//! let shared = SharedData::builder().array("weights", &weights)?.value("name", &"linear".to_owned())?.build()?;
+//!
+//! let view: ArrayView1<f64> = shared.array("weights")?;
+//! assert_eq!(view, weights);
+//! assert_eq!(shared.value::<String>("name")?, "linear");
+//! # Ok::<(), distfun_core::shared_data::SharedDataError>(())
+//! ```
+
+mod available;
+mod builder;
+mod element;
+mod error;
+mod layout;
+mod map;
+mod storage;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+pub use builder::SharedDataBuilder;
+pub use element::{Element, ElementType};
+pub use error::{Cause, SharedDataError};
+pub use layout::{Content, Order};
+use ndarray::{ArrayView, Dimension};
+use serde::de::DeserializeOwned;
+pub use storage::Storage;
+
+use self::stored::Stored;
+
+/// Read-only arrays and values by name, stored once. A clone is another handle of the same data; when the last is gone
+/// the memory is given back.
+#[derive(Clone, Default)]
+pub struct SharedData(Arc<Inner>);
+
+struct Inner {
+    all: BTreeMap<String, Stored>,
+    storage: Storage,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), storage: Storage::Memory }
+    }
+}
+
+impl SharedData {
+    /// Names what is to be shared.
+    pub fn builder<'a>() -> SharedDataBuilder<'a> {
+        SharedDataBuilder::default()
+    }
+
+    fn new(all: BTreeMap<String, Stored>, storage: Storage) -> Self {
+        Self(Arc::new(Inner { all, storage }))
+    }
+
+    /// The array under `key`, without a copy. This takes well under a microsecond, so a function may ask at every call.
+    ///
+    /// Type and number of axes are those of the result: `let w: ArrayView2<f64> = shared.array("w")?`. An
+    /// [`ArrayViewD`](ndarray::ArrayViewD) takes any number of axes.
+    ///
+    /// # Errors
+    ///
+    /// There is no such key, or it holds something else; the error says what.
+    pub fn array<T: Element, D: Dimension>(&self, key: &str) -> Result<ArrayView<'_, T, D>, SharedDataError> {
+        self.get(key)?.array(key)
+    }
+
+    /// The value under `key`. The first to ask for it decodes it, for all threads of the process; it stays in memory as
+    /// long as the shared data.
+    ///
+    /// # Errors
+    ///
+    /// There is no such key, or it holds something else; the error says what.
+    pub fn value<V>(&self, key: &str) -> Result<&V, SharedDataError>
+    where
+        V: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.get(key)?.value(key)
+    }
+
+    /// All keys, in alphabetical order.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.all.keys().map(String::as_str)
+    }
+
+    /// How many arrays and values there are.
+    pub fn len(&self) -> usize {
+        self.0.all.len()
+    }
+
+    /// Whether nothing is shared.
+    pub fn is_empty(&self) -> bool {
+        self.0.all.is_empty()
+    }
+
+    /// Size of all arrays and encoded values together, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.all.values().map(Stored::bytes).sum()
+    }
+
+    /// Where the arrays and values are kept, except those of NumPy files.
+    pub fn storage(&self) -> Storage {
+        self.0.storage
+    }
+
+    fn get(&self, key: &str) -> Result<&Stored, SharedDataError> {
+        self.0.all.get(key).ok_or_else(|| SharedDataError::Missing {
+            key: key.to_owned(),
+            keys: self.keys().map(str::to_owned).collect(),
+        })
+    }
+}
+
+impl fmt::Debug for SharedData {
+    /// Keys, types, shapes and sizes. Never the data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedData ")?;
+        f.debug_map().entries(&self.0.all).finish()
+    }
+}

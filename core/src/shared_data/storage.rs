@@ -1,0 +1,263 @@
+//! Where shared data is kept: a private file, in memory or on disk, allocated in full before anything is mapped, and
+//! sealed before anything reads it.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{available, error::SharedDataError};
+
+/// Where the arrays and values of shared data are kept. Either way they are there once per machine, every process that
+/// gets them maps the same pages, and nothing is left when the last one lets go, however it ends.
+///
+/// Without a choice it is `Memory`, and `File` for what is larger than half of the memory that is available or that the
+/// process's control groups leave it. NumPy files stay where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Storage {
+    /// A sealed file in memory (`memfd`), which nobody can write any more, not even this process. It can't be written
+    /// out to make room for other programs, except to swap. Elsewhere than on Linux this is the same as `File`.
+    Memory,
+    /// A file that never had a name, in [`dir`](super::SharedDataBuilder::dir). The system writes its pages to disk in
+    /// the background and may drop them from memory, to be read again when they are used.
+    File,
+}
+
+/// A file of a fixed length that nobody else knows, with all of its length allocated.
+pub(super) struct PrivateFile {
+    file: File,
+    len: usize,
+    storage: Storage,
+    path: PathBuf,
+}
+
+/// A private file that nobody can write any more.
+pub(super) struct SealedFile {
+    file: File,
+    len: usize,
+}
+
+/// What was asked of the builder.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wish {
+    pub(super) storage: Option<Storage>,
+    pub(super) dir: Option<PathBuf>,
+}
+
+impl PrivateFile {
+    pub(super) fn create(len: usize, wish: &Wish) -> Result<Self, SharedDataError> {
+        let needed = len as u64;
+        let available = available::bytes();
+        platform::check_limit(needed)?;
+        let fits = available.is_none_or(|available| needed <= available);
+        match choose(needed, wish.storage, available) {
+            Storage::Memory if platform::HAS_MEMORY_FILES && !fits => {
+                Err(SharedDataError::TooLarge { needed, available: available.unwrap_or(0) })
+            }
+            Storage::Memory if platform::HAS_MEMORY_FILES => {
+                let path = PathBuf::from("memory");
+                let file = platform::memory_file().and_then(|file| allocate(&file, len).map(|()| file));
+                let file = file.map_err(|cause| SharedDataError::io("make a file in memory at", &path, cause))?;
+                Ok(Self { file, len, storage: Storage::Memory, path })
+            }
+            _ => {
+                let dir = wish.dir.clone().unwrap_or_else(default_dir);
+                if platform::is_memory(&dir) && !fits {
+                    return Err(SharedDataError::TooLarge { needed, available: available.unwrap_or(0) });
+                }
+                let file =
+                    tempfile::tempfile_in(&dir).map_err(|cause| SharedDataError::io("make a file in", &dir, cause))?;
+                match allocate(&file, len) {
+                    Ok(()) => Ok(Self { file, len, storage: Storage::File, path: dir }),
+                    Err(cause) if is_full(&cause) => {
+                        // What was allocated so far would count as taken.
+                        drop(file);
+                        Err(SharedDataError::NoSpace { free: platform::free_bytes(&dir), dir, needed })
+                    }
+                    Err(cause) => Err(SharedDataError::io("allocate a file in", &dir, cause)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// The directory it is in, for messages.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives up writing. It must not be mapped for writing at this time.
+    pub(super) fn seal(self) -> Result<SealedFile, SharedDataError> {
+        let Self { file, len, storage, path } = self;
+        let file =
+            platform::seal(file, storage).map_err(|cause| SharedDataError::io("seal a file in", &path, cause))?;
+        Ok(SealedFile { file, len })
+    }
+}
+
+impl SealedFile {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn choose(needed: u64, asked: Option<Storage>, available: Option<u64>) -> Storage {
+    let is_large = available.is_some_and(|available| needed > available / 2);
+    asked.unwrap_or(if is_large { Storage::File } else { Storage::Memory })
+}
+
+/// The directory for temporary files, unless that is memory in disguise and nobody asked for it: then the one for large
+/// temporary files.
+fn default_dir() -> PathBuf {
+    let dir = std::env::temp_dir();
+    let large = Path::new("/var/tmp");
+    let is_asked_for = std::env::var_os("TMPDIR").is_some();
+    if !is_asked_for && platform::is_memory(&dir) && large.is_dir() && !platform::is_memory(large) {
+        return large.to_owned();
+    }
+    dir
+}
+
+/// Gives the file its length and the space for it, so that a full disk is an error here and no SIGBUS later.
+fn allocate(file: &File, len: usize) -> io::Result<()> {
+    file.set_len(len as u64)?;
+    if platform::allocate(file, len as u64)? {
+        return Ok(());
+    }
+    write_zeros(file, len)
+}
+
+fn write_zeros(mut file: &File, len: usize) -> io::Result<()> {
+    use io::{Read, Write};
+    io::copy(&mut io::repeat(0).take(len as u64), &mut io::BufWriter::with_capacity(1 << 20, file))?;
+    file.flush()
+}
+
+fn is_full(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::{
+        fs::File,
+        io,
+        os::fd::{AsFd, AsRawFd},
+        path::Path,
+    };
+
+    use rustix::{
+        fs::{FallocateFlags, MemfdFlags, SealFlags},
+        io::Errno,
+        process::Resource,
+    };
+
+    use super::{SharedDataError, Storage};
+
+    pub(super) const HAS_MEMORY_FILES: bool = true;
+
+    /// Growing a file beyond the limit on sizes of files would end the process by a signal.
+    pub(super) fn check_limit(needed: u64) -> Result<(), SharedDataError> {
+        match rustix::process::getrlimit(Resource::Fsize).current {
+            Some(limit) if needed > limit => Err(SharedDataError::FileLimit { needed, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn memory_file() -> io::Result<File> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let create = |flags| rustix::fs::memfd_create("distfun-shared-data", flags);
+        // Linux before 6.3 does not know that a file may be promised never to be run.
+        let fd = match create(flags | MemfdFlags::NOEXEC_SEAL) {
+            Err(Errno::INVAL) => create(flags)?,
+            other => other?,
+        };
+        Ok(fd.into())
+    }
+
+    /// Whether the filesystem could allocate. In pieces, as a signal in between would undo the whole.
+    pub(super) fn allocate(file: &File, len: u64) -> io::Result<bool> {
+        const PIECE: u64 = 64 << 20;
+        for start in (0..len).step_by(PIECE as usize) {
+            let piece = PIECE.min(len - start);
+            let allocate = || rustix::fs::fallocate(file, FallocateFlags::empty(), start, piece);
+            match rustix::io::retry_on_intr(allocate) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+                other => other?,
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn seal(file: File, storage: Storage) -> io::Result<File> {
+        if storage == Storage::Memory {
+            let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+            rustix::fs::fcntl_add_seals(&file, seals)?;
+            return Ok(file);
+        }
+        // The file has no name, so what is opened here for reading is its last descriptor. Where there is no /proc, the
+        // one for writing stays, and nobody uses it.
+        Ok(File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())).unwrap_or(file))
+    }
+
+    pub(super) fn is_memory(dir: &Path) -> bool {
+        const TMPFS: u64 = 0x0102_1994;
+        const RAMFS: u64 = 0x8584_58f6;
+        rustix::fs::statfs(dir).is_ok_and(|stat| matches!(stat.f_type as u64, TMPFS | RAMFS))
+    }
+
+    pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
+        rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Compiled, but not run by us, on systems other than Linux.
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    use std::{fs::File, io, path::Path};
+
+    use super::{SharedDataError, Storage};
+
+    pub(super) const HAS_MEMORY_FILES: bool = false;
+
+    pub(super) fn check_limit(_needed: u64) -> Result<(), SharedDataError> {
+        Ok(())
+    }
+
+    pub(super) fn memory_file() -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn allocate(_file: &File, _len: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(super) fn seal(file: File, _storage: Storage) -> io::Result<File> {
+        Ok(file)
+    }
+
+    pub(super) fn is_memory(_dir: &Path) -> bool {
+        false
+    }
+
+    pub(super) fn free_bytes(_dir: &Path) -> Option<u64> {
+        None
+    }
+}
