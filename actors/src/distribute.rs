@@ -6,6 +6,7 @@ use distfun_core::{
     failure::Ending,
     function::{ColumnsFunction, RefFunction, ValueFunction},
     options::{Overrides, Settings},
+    shared_data::SharedData,
 };
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     messages::ShutdownReport,
     options::{endings, options},
     pool::cpus,
+    share::Share,
     stream::ResultStream,
 };
 
@@ -28,7 +30,7 @@ use crate::{
 /// - a block of columns: `fn(ArrayView2<T>) -> Array1<R>` with one value per column, or `-> Array2<R>` (K x n) with one
 ///   column per column; built, a [`ColumnFunction<T, Y>`];
 ///
-/// each also with a last argument `&Context`. Items and results implement serde, which lets them travel to other
+/// each also with a last argument `&SharedData` or `&Context`. Items and results implement serde, which lets them travel to other
 /// machines one day; [`distribute_local`] and its relatives need no serde and may capture.
 ///
 /// ```
@@ -145,12 +147,13 @@ pub struct DistributeBuilder<K> {
     kernel: K,
     told: Overrides,
     sequential: bool,
+    shared: Option<SharedData>,
 }
 
 impl<K> DistributeBuilder<K> {
     #[doc(hidden)]
     pub fn new(kernel: K) -> Self {
-        Self { kernel, told: Overrides::default(), sequential: false }
+        Self { kernel, told: Overrides::default(), sequential: false, shared: None }
     }
 
     options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority);
@@ -163,16 +166,46 @@ impl<K> DistributeBuilder<K> {
         self
     }
 
+    /// Named arrays and values that every item may read, in memory once however many slots there are. For functions that
+    /// take `&SharedData` last, or ask their [`Context::shared`](crate::Context::shared).
+    ///
+    /// ```
+    /// use distfun::{SharedData, SharedDataError, prelude::*};
+    /// use ndarray::{ArrayView1, array};
+    ///
+    /// fn score(x: f64, shared: &SharedData) -> Result<f64, SharedDataError> {
+    ///     let weights: ArrayView1<f64> = shared.array("weights")?;
+    ///     Ok(x * weights.sum())
+    /// }
+    ///
+    /// let shared = SharedData::builder().array("weights", &array![1.0, 2.0])?.build()?;
+    /// let scores = distribute!(score).shared_data(shared).build()?.try_map([1.0, 10.0]).wait()?;
+    /// assert_eq!(scores, [3.0, 30.0]);
+    /// # Ok::<(), distfun::Error>(())
+    /// ```
+    pub fn shared_data(mut self, shared: SharedData) -> Self {
+        self.shared = Some(shared);
+        self
+    }
+
     /// Checks the options. Starts nothing: the slots start with the first call.
     ///
     /// # Errors
-    /// [`BuildError::Settings`] names an option or environment variable that can't hold.
+    /// [`BuildError::Settings`] names an option or environment variable that can't hold;
+    /// [`BuildError::NeedsSharedData`]: the function takes `&SharedData` and has none.
     pub fn build(self) -> Result<K::Built, BuildError>
     where
         K: Kernel,
     {
         let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
-        Ok(self.kernel.built(Arc::new(Lifecycle::new(settings, self.sequential))))
+        let shared = match (self.shared, self.kernel.sharing()) {
+            (Some(shared), _) => shared,
+            (None, None) => SharedData::default(),
+            (None, Some(function)) => return Err(BuildError::NeedsSharedData { function }),
+        };
+        let lifecycle = Arc::new(Lifecycle::new(settings, self.sequential));
+        let share = lifecycle.shares.add(shared);
+        Ok(self.kernel.built(lifecycle, share))
     }
 }
 
@@ -191,7 +224,8 @@ impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<Vec<A>, 
     /// # Ok::<(), distfun::Error>(())
     /// ```
     pub fn accept_lists(self) -> DistributeBuilder<ListKernel<A, R>> {
-        DistributeBuilder { kernel: self.kernel.over_lists(), told: self.told, sequential: self.sequential }
+        let Self { kernel, told, sequential, shared } = self;
+        DistributeBuilder { kernel: kernel.over_lists(), told, sequential, shared }
     }
 }
 
@@ -200,20 +234,29 @@ pub trait Kernel {
     /// [`DistributedFunction`] or [`ColumnFunction`].
     type Built;
     #[doc(hidden)]
-    fn built(self, lifecycle: Arc<Lifecycle>) -> Self::Built;
+    fn built(self, lifecycle: Arc<Lifecycle>, share: Share) -> Self::Built;
+    /// Its name, if the function takes `&SharedData`.
+    #[doc(hidden)]
+    fn sharing(&self) -> Option<&'static str>;
 }
 
 impl<A: Send + 'static, R: Send + 'static> Kernel for ListKernel<A, R> {
     type Built = DistributedFunction<A, R>;
-    fn built(self, lifecycle: Arc<Lifecycle>) -> Self::Built {
-        DistributedFunction { lifecycle, kernel: self }
+    fn built(self, lifecycle: Arc<Lifecycle>, share: Share) -> Self::Built {
+        DistributedFunction { lifecycle, share, kernel: self }
+    }
+    fn sharing(&self) -> Option<&'static str> {
+        self.is_sharing().then(|| self.name())
     }
 }
 
 impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
     type Built = ColumnFunction<T, Y>;
-    fn built(self, lifecycle: Arc<Lifecycle>) -> Self::Built {
-        ColumnFunction { lifecycle, kernel: self }
+    fn built(self, lifecycle: Arc<Lifecycle>, share: Share) -> Self::Built {
+        ColumnFunction { lifecycle, share, kernel: self }
+    }
+    fn sharing(&self) -> Option<&'static str> {
+        self.is_sharing().then(|| self.name())
     }
 }
 
@@ -228,6 +271,7 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
 /// | dropping the last clone | freed when no [`Call`](crate::Call) is left | go on | - |
 pub struct DistributedFunction<A, R> {
     lifecycle: Arc<Lifecycle>,
+    share: Share,
     kernel: ListKernel<A, R>,
 }
 
@@ -274,13 +318,13 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
     /// # Ok::<(), distfun::Error>(())
     /// ```
     pub fn stream<I: IntoIterator<Item = A>>(&self, items: I) -> ResultStream<I::IntoIter, R> {
-        ResultStream::new(items.into_iter(), self.lifecycle.open(self.kernel.clone()))
+        ResultStream::new(items.into_iter(), self.lifecycle.open(self.kernel.clone(), &self.share))
     }
 
     fn start(&self, reuse: Vec<R>) -> Start<List<A>, Vec<R>> {
-        let Self { lifecycle, kernel } = self.clone();
+        let Self { lifecycle, share, kernel } = self.clone();
         Start::new(move |List(items)| {
-            lifecycle.call(kernel.name(), items.len(), false, |core| kernel.prepare(core, items, reuse))
+            lifecycle.call(kernel.name(), items.len(), false, &share, |core| kernel.prepare(core, items, reuse))
         })
     }
 
@@ -310,9 +354,9 @@ where
     /// # Ok::<(), distfun::Error>(())
     /// ```
     pub fn try_map<I: MapInput<A, M>, M>(&self, items: I) -> I::Handle<Vec<R>> {
-        let Self { lifecycle, kernel } = self.clone();
+        let Self { lifecycle, share, kernel } = self.clone();
         items.start(Start::new(move |List(items)| {
-            lifecycle.call(kernel.name(), items.len(), true, |core| kernel.prepare_try(core, items))
+            lifecycle.call(kernel.name(), items.len(), true, &share, |core| kernel.prepare_try(core, items))
         }))
     }
 }
@@ -321,6 +365,7 @@ where
 /// [`DistributedFunction`] does.
 pub struct ColumnFunction<T, Y> {
     lifecycle: Arc<Lifecycle>,
+    share: Share,
     kernel: ColumnKernel<T, Y>,
 }
 
@@ -365,10 +410,10 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
     }
 
     fn start(&self, reuse: Vec<Y::Elem>) -> Start<Columns<T>, Y> {
-        let Self { lifecycle, kernel } = self.clone();
+        let Self { lifecycle, share, kernel } = self.clone();
         Start::new(move |Columns(x)| {
             let columns = x.view().ncols();
-            lifecycle.call(kernel.name(), columns, false, |core| kernel.prepare(core, x, reuse))
+            lifecycle.call(kernel.name(), columns, false, &share, |core| kernel.prepare(core, x, reuse))
         })
     }
 
@@ -377,13 +422,13 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
 
 impl<A, R> Clone for DistributedFunction<A, R> {
     fn clone(&self) -> Self {
-        Self { lifecycle: self.lifecycle.clone(), kernel: self.kernel.clone() }
+        Self { lifecycle: self.lifecycle.clone(), share: self.share.clone(), kernel: self.kernel.clone() }
     }
 }
 
 impl<T, Y> Clone for ColumnFunction<T, Y> {
     fn clone(&self) -> Self {
-        Self { lifecycle: self.lifecycle.clone(), kernel: self.kernel.clone() }
+        Self { lifecycle: self.lifecycle.clone(), share: self.share.clone(), kernel: self.kernel.clone() }
     }
 }
 

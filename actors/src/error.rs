@@ -7,6 +7,7 @@ use distfun_core::{
     failure::{Ending, ItemFailure},
     ids::WorkerId,
     options::SettingsError,
+    shared_data::SharedDataError,
 };
 
 use crate::call::Output;
@@ -21,6 +22,9 @@ pub enum Error {
     /// A Manager could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Shared data could not be built or read.
+    #[error(transparent)]
+    SharedData(#[from] SharedDataError),
     /// A call did not end with all results. What it did finish stayed with the [`CallError`] this was made from.
     #[error(transparent)]
     Call(#[from] Box<CallFailure>),
@@ -42,6 +46,14 @@ pub enum BuildError {
     /// A setting, from the builder or the environment, can't hold.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The function takes `&SharedData`, and none was given.
+    #[error(
+        "{function} takes &SharedData; give it some with .shared_data(…), or SharedData::default() if it comes with with_shared"
+    )]
+    NeedsSharedData {
+        /// Name of the function.
+        function: &'static str,
+    },
 }
 
 /// A Manager could not be started. Nothing is left running.
@@ -223,6 +235,7 @@ impl fmt::Debug for Error {
             Self::Build(error) => fmt::Debug::fmt(error, f),
             Self::Start(error) => fmt::Debug::fmt(error, f),
             Self::Call(failure) => fmt::Debug::fmt(failure, f),
+            Self::SharedData(error) => fmt::Debug::fmt(error, f),
             Self::Item(failure) => write!(f, "{failure}"),
             Self::End(error) => write!(f, "{error}"),
             Self::Mailbox(error) => write!(f, "{self}: {error}"),

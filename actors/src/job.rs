@@ -22,6 +22,7 @@ use distfun_core::{
     function::{Context, Surroundings},
     ids::{CallId, WorkerId},
     options::Settings,
+    shared_data::SharedData,
 };
 
 pub(crate) use columns::{ColumnJob, ColumnLoop, Columns, Matrix};
@@ -114,6 +115,7 @@ pub(crate) struct JobCore {
     items: AtomicUsize,
     is_open: bool,
     pub(crate) seed: u64,
+    shared: SharedData,
     pub(crate) verbose: bool,
     pub(crate) started: Instant,
     priority: Priority,
@@ -161,6 +163,7 @@ impl JobCore {
             items: AtomicUsize::new(items),
             is_open: false,
             seed: settings.seed,
+            shared: SharedData::default(),
             verbose: settings.verbose,
             started: Instant::now(),
             priority: settings.priority,
@@ -187,6 +190,12 @@ impl JobCore {
         self
     }
 
+    /// The shared data its function gets; the call keeps it until its last item has returned.
+    pub(crate) fn sharing(mut self, shared: SharedData) -> Self {
+        self.shared = shared;
+        self
+    }
+
     pub(crate) fn items(&self) -> usize {
         self.items.load(Ordering::Relaxed)
     }
@@ -206,8 +215,8 @@ impl JobCore {
     }
 
     pub(crate) fn context(&self, worker: Option<WorkerId>) -> Context<'_> {
-        let (function, seed, stop) = (self.function, self.seed, &self.stop);
-        Context::new(Surroundings { function, seed, worker, stop, states: slot_states() })
+        let (function, seed, stop, shared) = (self.function, self.seed, &self.stop, self.shared.clone());
+        Context::new(Surroundings { function, seed, worker, stop, shared, states: slot_states() })
     }
 
     /// Whether items that have not started are wanted no more.

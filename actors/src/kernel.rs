@@ -22,6 +22,8 @@ use crate::{
 /// `fn(&A) -> R`. Clones are cheap.
 pub struct ListKernel<A, R> {
     name: &'static str,
+    /// It takes `&SharedData`.
+    is_sharing: bool,
     run: Arc<dyn ListLoop<A, R>>,
 }
 
@@ -29,6 +31,8 @@ pub struct ListKernel<A, R> {
 /// `fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`. Clones are cheap.
 pub struct ColumnKernel<T, Y> {
     name: &'static str,
+    /// It takes `&SharedData`.
+    is_sharing: bool,
     run: Arc<dyn ColumnLoop<T, Y>>,
 }
 
@@ -41,6 +45,10 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
     /// A job whose items come later.
     pub(crate) fn open(self, core: JobCore) -> Arc<ListJob<A, R>> {
         Arc::new(ListJob::new(core.opened(), self.run, ListInput::Owned(Vec::new()), Vec::new(), None))
+    }
+
+    pub(crate) fn is_sharing(&self) -> bool {
+        self.is_sharing
     }
 
     pub(crate) fn prepare(self, core: JobCore, input: ListInput<A>, reuse: Vec<R>) -> Prepared<Vec<R>> {
@@ -62,7 +70,7 @@ where
 impl<A: Send + 'static, R: Send + 'static> ListKernel<Vec<A>, Vec<R>> {
     /// The same function, given a whole chunk of items at once and returning as many results.
     pub(crate) fn over_lists(self) -> ListKernel<A, R> {
-        ListKernel { name: self.name, run: Arc::new(ChunkLoop(self.run)) }
+        ListKernel { name: self.name, is_sharing: self.is_sharing, run: Arc::new(ChunkLoop(self.run)) }
     }
 }
 
@@ -70,6 +78,10 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
     /// The function's name, as in failures and the log.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(crate) fn is_sharing(&self) -> bool {
+        self.is_sharing
     }
 
     pub(crate) fn prepare(self, core: JobCore, input: Matrix<T>, reuse: Vec<Y::Elem>) -> Prepared<Y> {
@@ -80,13 +92,13 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
 
 impl<A, R> Clone for ListKernel<A, R> {
     fn clone(&self) -> Self {
-        Self { name: self.name, run: self.run.clone() }
+        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone() }
     }
 }
 
 impl<T, Y> Clone for ColumnKernel<T, Y> {
     fn clone(&self) -> Self {
-        Self { name: self.name, run: self.run.clone() }
+        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone() }
     }
 }
 
@@ -106,7 +118,7 @@ impl<T, Y> fmt::Debug for ColumnKernel<T, Y> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be distributed",
     label = "its arguments or its result don't fit",
-    note = "it takes functions of one item (`fn(A) -> R` or `fn(&A) -> R`) and of columns (`fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`), each also with `&Context` last",
+    note = "it takes functions of one item (`fn(A) -> R` or `fn(&A) -> R`) and of columns (`fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`), each also with `&SharedData` or `&Context` last",
     note = "items and results own what they hold, are `Send`, and implement serde's `Serialize` and `Deserialize`; without serde, or to capture variables, use `distribute_local`, `distribute_local_ref` or `distribute_local_columns`",
     note = "wrap any other function in a closure with written types: `distribute!(|(a, b): (f64, f64)| f(a, b))`"
 )]
@@ -161,7 +173,7 @@ where
     F: ValueFunction<A, X>,
     X: 'static,
 {
-    ListKernel { name, run: Arc::new(ValueLoop(function, PhantomData::<fn(X)>)) }
+    ListKernel { name, is_sharing: F::SHARING, run: Arc::new(ValueLoop(function, PhantomData::<fn(X)>)) }
 }
 
 pub(crate) fn by_ref<F, A, X>(function: F, name: &'static str) -> ListKernel<A, F::Out>
@@ -169,7 +181,7 @@ where
     F: RefFunction<A, X>,
     X: 'static,
 {
-    ListKernel { name, run: Arc::new(RefLoop(function, PhantomData::<fn(X)>)) }
+    ListKernel { name, is_sharing: F::SHARING, run: Arc::new(RefLoop(function, PhantomData::<fn(X)>)) }
 }
 
 pub(crate) fn by_columns<F, T, X>(function: F, name: &'static str) -> ColumnKernel<T, F::Out>
@@ -177,7 +189,7 @@ where
     F: ColumnsFunction<T, X>,
     X: 'static,
 {
-    ColumnKernel { name, run: Arc::new(BlockLoop(function, PhantomData::<fn(X)>)) }
+    ColumnKernel { name, is_sharing: F::SHARING, run: Arc::new(BlockLoop(function, PhantomData::<fn(X)>)) }
 }
 
 /// Items of a lent list that are cloned together for a function by value.

@@ -58,6 +58,7 @@ pub mod prelude;
 #[allow(missing_docs, reason = "what the macros expand to")]
 mod probe;
 mod progress;
+mod share;
 mod stream;
 mod worker;
 
@@ -68,6 +69,7 @@ pub use distfun_core::{
     function::{Context, ContextRng, ItemRng, SlotState, names as function_names},
     ids::{CallId, Generation, WorkerId},
     options::SettingsError,
+    shared_data::{Element, ElementType, SharedData, SharedDataBuilder, SharedDataError, Storage},
 };
 pub use distribute::{
     ColumnFunction, DistributeBuilder, DistributedFunction, Kernel, distribute_local, distribute_local_columns,

@@ -18,6 +18,7 @@ use crate::{
     kernel::ListKernel,
     pool::{Pool, Session},
     progress,
+    share::{Share, Shares},
     stream::{Opened, Seat},
 };
 
@@ -27,6 +28,7 @@ pub struct Lifecycle {
     /// Run every call in the calling thread.
     sequential: bool,
     state: Mutex<State>,
+    pub(crate) shares: Shares,
 }
 
 enum State {
@@ -45,7 +47,7 @@ enum Place {
 
 impl Lifecycle {
     pub(crate) fn new(settings: Settings, sequential: bool) -> Self {
-        Self { settings, sequential, state: Mutex::new(State::New) }
+        Self { settings, sequential, state: Mutex::new(State::New), shares: Shares::default() }
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -58,10 +60,11 @@ impl Lifecycle {
         function: &'static str,
         items: usize,
         stops_at_failure: bool,
+        share: &Share,
         prepare: impl FnOnce(JobCore) -> Prepared<O>,
     ) -> Call<O> {
         let ends = self.settings.endaftercall;
-        let core = JobCore::new(function, items, &self.settings, stops_at_failure, ends);
+        let core = JobCore::new(function, items, &self.settings, stops_at_failure, ends).sharing(share.get());
         let Prepared { job, body } = prepare(core);
         match self.place(items == 0) {
             Place::Slots(session) => {
@@ -83,9 +86,13 @@ impl Lifecycle {
     }
 
     /// Starts a call whose items are pulled from an iterator.
-    pub(crate) fn open<A: Send + 'static, R: Send + 'static>(&self, kernel: ListKernel<A, R>) -> Opened<A, R> {
+    pub(crate) fn open<A: Send + 'static, R: Send + 'static>(
+        &self,
+        kernel: ListKernel<A, R>,
+        share: &Share,
+    ) -> Opened<A, R> {
         let ends = self.settings.endaftercall;
-        let core = JobCore::new(kernel.name(), 0, &self.settings, false, ends);
+        let core = JobCore::new(kernel.name(), 0, &self.settings, false, ends).sharing(share.get());
         let job = kernel.open(core);
         let seat = match self.place(false) {
             Place::Slots(session) => {
@@ -102,6 +109,9 @@ impl Lifecycle {
     }
 
     fn place(&self, is_empty: bool) -> Place {
+        if self.settings.endaftercall {
+            self.shares.release(); // the one call has its own by now
+        }
         let mut state = self.lock();
         match &*state {
             State::Ended(ending, _) => return Place::Nowhere(*ending),
@@ -144,6 +154,7 @@ impl Lifecycle {
         let running = pool.upgrade();
         let before = std::mem::replace(&mut *state, State::Ended(ending, pool));
         drop(state);
+        self.shares.release();
         let Some(pool) = running else { return Ok(()) };
         pool.stop(ending);
         drop(before);

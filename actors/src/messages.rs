@@ -10,6 +10,7 @@ use distfun_core::{
     engine::{EngineStatus, Priority},
     failure::Ending,
     ids::CallId,
+    shared_data::SharedData,
 };
 
 use crate::{
@@ -46,6 +47,7 @@ pub struct Distribute<O: Output> {
     stops_at_failure: bool,
     priority: Option<Priority>,
     seed: Option<u64>,
+    shared: SharedData,
     prepare: Box<dyn FnOnce(JobCore) -> Prepared<O> + Send>,
 }
 
@@ -57,7 +59,16 @@ impl<O: Output> Distribute<O> {
         prepare: impl FnOnce(JobCore) -> Prepared<O> + Send + 'static,
     ) -> Self {
         let prepare = Box::new(prepare);
-        Self { call: next_call_id(), function, items, stops_at_failure, priority: None, seed: None, prepare }
+        Self {
+            call: next_call_id(),
+            function,
+            items,
+            stops_at_failure,
+            priority: None,
+            seed: None,
+            shared: SharedData::default(),
+            prepare,
+        }
     }
 
     /// The id under which [`Status`] lists the call and [`Cancel`] ends it.
@@ -77,11 +88,19 @@ impl<O: Output> Distribute<O> {
         self
     }
 
+    /// The shared data its function gets. Default: none.
+    pub fn shared_data(mut self, shared: SharedData) -> Self {
+        self.shared = shared;
+        self
+    }
+
     pub(crate) fn start(self, pool: &Arc<Pool>) -> Started<O> {
         let mut settings = pool.settings.clone();
         settings.priority = self.priority.unwrap_or(settings.priority);
         settings.seed = self.seed.unwrap_or(settings.seed);
-        let core = JobCore::new(self.function, self.items, &settings, self.stops_at_failure, false).with_id(self.call);
+        let core = JobCore::new(self.function, self.items, &settings, self.stops_at_failure, false)
+            .with_id(self.call)
+            .sharing(self.shared);
         let Prepared { job, body } = (self.prepare)(core);
         Started { body, job, pool: pool.clone() }
     }

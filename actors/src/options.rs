@@ -68,6 +68,26 @@ pub(crate) use options;
 /// Writes the methods that end what is built, over a field `lifecycle`.
 macro_rules! endings {
     () => {
+        /// The same function, on the same slots, with other shared data; what ends one ends both. Nothing is built or
+        /// started anew, and calls that run keep the data they have.
+        ///
+        /// ```
+        /// use distfun::{SharedData, prelude::*};
+        ///
+        /// fn shift(x: i64, shared: &SharedData) -> i64 {
+        ///     x + shared.value::<i64>("by").copied().unwrap_or(0)
+        /// }
+        ///
+        /// let by = |n: i64| SharedData::builder().value("by", &n)?.build();
+        /// let shifted = distribute!(shift).shared_data(by(1)?).endaftercall(false).build()?;
+        /// assert_eq!(shifted.map([1, 2]).wait()?, [2, 3]);
+        /// assert_eq!(shifted.with_shared(by(10)?).map([1, 2]).wait()?, [11, 12]);
+        /// # Ok::<(), distfun::Error>(())
+        /// ```
+        pub fn with_shared(&self, shared: $crate::SharedData) -> Self {
+            Self { share: self.lifecycle.shares.add(shared), ..self.clone() }
+        }
+
         /// How many slots calls run on.
         pub fn slots(&self) -> usize {
             self.lifecycle.slots()

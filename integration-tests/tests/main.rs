@@ -8,6 +8,7 @@ mod examples;
 mod faces;
 mod laws;
 mod services;
+mod shared_data;
 mod slot_state;
 mod stream;
 mod supervision;

@@ -15,7 +15,7 @@ use rand_chacha::{
 };
 
 use super::{SlotState, SlotStates};
-use crate::ids::WorkerId;
+use crate::{ids::WorkerId, shared_data::SharedData};
 
 /// Random numbers of one item: ChaCha with 8 rounds, its key from the seed and its stream number the item's index, so
 /// that items have independent streams whoever computes them. It implements the traits of `rand` 0.10.
@@ -74,13 +74,14 @@ pub struct Surroundings<'a> {
     pub worker: Option<WorkerId>,
     /// Set when the call has ended.
     pub stop: &'a AtomicBool,
+    pub shared: SharedData,
     pub states: Rc<SlotStates>,
 }
 
 impl<'a> Surroundings<'a> {
     /// Outside of any call.
     pub fn of_test(stop: &'a AtomicBool) -> Self {
-        Self { function: "test", seed: 7, worker: None, stop, states: Rc::default() }
+        Self { function: "test", seed: 7, worker: None, stop, shared: SharedData::default(), states: Rc::default() }
     }
 }
 
@@ -165,6 +166,12 @@ impl<'a> Context<'a> {
     /// The worker that runs the function; none outside of one (a sequential or empty call).
     pub fn worker(&self) -> Option<WorkerId> {
         self.around.worker
+    }
+
+    /// The shared data of the call; empty if none was given. A function that needs nothing else of its context takes
+    /// `&SharedData` instead.
+    pub fn shared(&self) -> &SharedData {
+        &self.around.shared
     }
 
     /// What this function keeps on its slot between items: made by `make` when a slot needs it for the first time,

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::Context;
+use crate::shared_data::SharedData;
 
 /// Marks functions that take nothing beside their item.
 #[derive(Debug)]
@@ -17,7 +18,11 @@ pub struct Plain;
 #[derive(Debug)]
 pub struct Contextual;
 
-/// Marks functions of one item by value, `Fn(A) -> R`; `X` is [`Plain`] or [`Contextual`].
+/// Marks functions that also take `&SharedData`.
+#[derive(Debug)]
+pub struct Sharing;
+
+/// Marks functions of one item by value, `Fn(A) -> R`; `X` is [`Plain`], [`Contextual`] or [`Sharing`].
 #[derive(Debug)]
 pub struct ByValue<A, X>(PhantomData<fn(A, X)>);
 
@@ -32,7 +37,7 @@ pub struct ColumnsKind<T, X>(PhantomData<fn(T, X)>);
 /// A function of one item by value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no function of one item by value",
-    label = "expected `Fn(A) -> R` or `Fn(A, &Context) -> R`, `Send + Sync + 'static`",
+    label = "expected `Fn(A) -> R`, `Fn(A, &SharedData) -> R` or `Fn(A, &Context) -> R`, `Send + Sync + 'static`",
     note = "functions of `&A` go to `distribute_local_ref`, functions of `ArrayView2<T>` to `distribute_local_columns`"
 )]
 pub trait ValueFunction<A, X>: Send + Sync + 'static {
@@ -40,6 +45,8 @@ pub trait ValueFunction<A, X>: Send + Sync + 'static {
     type Out;
     /// Whether the context must be told which item runs.
     const CONTEXTUAL: bool;
+    /// Whether it asks for shared data.
+    const SHARING: bool;
     /// Calls it.
     fn call(&self, item: A, context: &Context<'_>) -> Self::Out;
 }
@@ -50,6 +57,7 @@ where
 {
     type Out = R;
     const CONTEXTUAL: bool = false;
+    const SHARING: bool = false;
     #[inline(always)]
     fn call(&self, item: A, _: &Context<'_>) -> R {
         self(item)
@@ -62,16 +70,30 @@ where
 {
     type Out = R;
     const CONTEXTUAL: bool = true;
+    const SHARING: bool = false;
     #[inline(always)]
     fn call(&self, item: A, context: &Context<'_>) -> R {
         self(item, context)
     }
 }
 
+impl<F, A, R> ValueFunction<A, Sharing> for F
+where
+    F: for<'a> Fn(A, &'a SharedData) -> R + Send + Sync + 'static,
+{
+    type Out = R;
+    const CONTEXTUAL: bool = false;
+    const SHARING: bool = true;
+    #[inline(always)]
+    fn call(&self, item: A, context: &Context<'_>) -> R {
+        self(item, context.shared())
+    }
+}
+
 /// A function of one item by reference.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no function of one item by reference",
-    label = "expected `Fn(&A) -> R` or `Fn(&A, &Context) -> R`, `Send + Sync + 'static`",
+    label = "expected `Fn(&A) -> R`, `Fn(&A, &SharedData) -> R` or `Fn(&A, &Context) -> R`, `Send + Sync + 'static`",
     note = "the result must not borrow from the item; return what it owns, a clone or an index"
 )]
 pub trait RefFunction<A, X>: Send + Sync + 'static {
@@ -79,6 +101,8 @@ pub trait RefFunction<A, X>: Send + Sync + 'static {
     type Out;
     /// Whether the context must be told which item runs.
     const CONTEXTUAL: bool;
+    /// Whether it asks for shared data.
+    const SHARING: bool;
     /// Calls it.
     fn call(&self, item: &A, context: &Context<'_>) -> Self::Out;
 }
@@ -89,6 +113,7 @@ where
 {
     type Out = R;
     const CONTEXTUAL: bool = false;
+    const SHARING: bool = false;
     #[inline(always)]
     fn call(&self, item: &A, _: &Context<'_>) -> R {
         self(item)
@@ -101,21 +126,37 @@ where
 {
     type Out = R;
     const CONTEXTUAL: bool = true;
+    const SHARING: bool = false;
     #[inline(always)]
     fn call(&self, item: &A, context: &Context<'_>) -> R {
         self(item, context)
     }
 }
 
+impl<F, A, R> RefFunction<A, Sharing> for F
+where
+    F: for<'a, 'b> Fn(&'a A, &'b SharedData) -> R + Send + Sync + 'static,
+{
+    type Out = R;
+    const CONTEXTUAL: bool = false;
+    const SHARING: bool = true;
+    #[inline(always)]
+    fn call(&self, item: &A, context: &Context<'_>) -> R {
+        self(item, context.shared())
+    }
+}
+
 /// A function of a D x n block of columns, one column per item.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no function of columns",
-    label = "expected `Fn(ArrayView2<T>) -> Y` or `Fn(ArrayView2<T>, &Context) -> Y`, `Send + Sync + 'static`",
+    label = "expected `Fn(ArrayView2<T>) -> Y`, `Fn(ArrayView2<T>, &SharedData) -> Y` or `Fn(ArrayView2<T>, &Context) -> Y`, `Send + Sync + 'static`",
     note = "`Y` is `Array1<R>`, one value per column, or `Array2<R>`, one column per column"
 )]
 pub trait ColumnsFunction<T, X>: Send + Sync + 'static {
     /// What it returns: `Array1<R>` with n values or `Array2<R>` of K x n.
     type Out: ColumnsOutput;
+    /// Whether it asks for shared data.
+    const SHARING: bool;
     /// Calls it.
     fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> Self::Out;
 }
@@ -126,6 +167,7 @@ where
     Y: ColumnsOutput,
 {
     type Out = Y;
+    const SHARING: bool = false;
     fn call(&self, block: ArrayView2<'_, T>, _: &Context<'_>) -> Y {
         self(block)
     }
@@ -137,8 +179,21 @@ where
     Y: ColumnsOutput,
 {
     type Out = Y;
+    const SHARING: bool = false;
     fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> Y {
         self(block, context)
+    }
+}
+
+impl<F, T, Y> ColumnsFunction<T, Sharing> for F
+where
+    F: for<'a, 'b> Fn(ArrayView2<'a, T>, &'b SharedData) -> Y + Send + Sync + 'static,
+    Y: ColumnsOutput,
+{
+    type Out = Y;
+    const SHARING: bool = true;
+    fn call(&self, block: ArrayView2<'_, T>, context: &Context<'_>) -> Y {
+        self(block, context.shared())
     }
 }
 

@@ -7,7 +7,7 @@ mod slot_state;
 
 pub use context::{Context, ContextRng, ItemRng, Surroundings};
 pub use kind::{
-    ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Contextual, Plain, RefFunction, ValueFunction,
+    ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Contextual, Plain, RefFunction, Sharing, ValueFunction,
 };
 pub use registry::{Entry, PayloadError, WireFunction, find, names, run};
 pub use slot_state::{SlotState, SlotStates};

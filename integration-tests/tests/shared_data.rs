@@ -1,0 +1,218 @@
+//! Shared data as functions see it: its forms, its replacement, and its end.
+
+use std::sync::{Mutex, PoisonError};
+
+use distfun::{
+    BuildError, Context, Distribute, Ending, FailureCause, Manager, SharedData, SharedDataError, distribute,
+    distribute_local, distribute_local_columns, distribute_local_ref, function,
+};
+use futures::executor::block_on;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, array};
+use serde::{Deserialize, Serialize};
+
+use crate::support::{Gate, within};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Config {
+    name: String,
+    gain: f64,
+}
+
+fn config() -> Config {
+    Config { name: "linear".into(), gain: 10.0 }
+}
+
+fn weights(scale: f64) -> SharedData {
+    let weights = array![1.0, 2.0, 3.0];
+    let builder = SharedData::builder().array("weights", &weights).unwrap();
+    let builder = builder.array_with("rows", (3, 2), |mut rows| rows.fill(scale)).unwrap();
+    builder.value("config", &config()).unwrap().build().unwrap()
+}
+
+fn by_value(x: f64, shared: &SharedData) -> Result<f64, SharedDataError> {
+    let weights: ArrayView1<f64> = shared.array("weights")?;
+    Ok(x * weights.sum() * shared.value::<Config>("config")?.gain)
+}
+
+fn by_reference(x: &f64, shared: &SharedData) -> f64 {
+    by_value(*x, shared).unwrap()
+}
+
+fn columns(x: ArrayView2<f64>, shared: &SharedData) -> Array1<f64> {
+    let rows: ArrayView2<f64> = shared.array("rows").unwrap();
+    (&x * &rows.column(0).insert_axis(Axis(1))).sum_axis(Axis(0))
+}
+
+fn lists(items: Vec<f64>, shared: &SharedData) -> Vec<f64> {
+    items.iter().map(|x| by_value(*x, shared).unwrap()).collect()
+}
+
+fn in_context(x: f64, context: &Context) -> f64 {
+    by_value(x, context.shared()).unwrap() + context.index() as f64
+}
+
+#[test]
+fn every_form_of_function_gets_it() {
+    let items = [1.0, 2.0, 5.0];
+    let expected: Vec<f64> = items.iter().map(|x| x * 60.0).collect();
+    let shared = weights(2.0);
+    let ok = distribute!(by_value).shared_data(shared.clone()).build().unwrap().try_map(items).wait().unwrap();
+    assert_eq!(ok, expected);
+    let refs = distribute!(by_reference).shared_data(shared.clone()).build().unwrap();
+    assert_eq!(refs.map(&items).wait().unwrap(), expected);
+    let whole = distribute!(lists).accept_lists().shared_data(shared.clone()).build().unwrap();
+    assert_eq!(whole.map(items).wait().unwrap(), expected);
+    let context = distribute!(in_context).shared_data(shared.clone()).build().unwrap().map(items).wait().unwrap();
+    assert_eq!(context, [60.0, 121.0, 302.0]);
+    let closure = distribute!(|x: f64, shared: &SharedData| by_reference(&x, shared));
+    assert_eq!(closure.shared_data(shared.clone()).build().unwrap().map(items).wait().unwrap(), expected);
+    let stream = distribute!(by_reference).shared_data(shared.clone()).build().unwrap().stream(items);
+    assert_eq!(stream.into_iter().map(Result::unwrap).collect::<Vec<_>>(), expected);
+    let sequential = distribute!(by_reference).shared_data(shared.clone()).sequential(true).build().unwrap();
+    assert_eq!(sequential.map(items).wait().unwrap(), expected);
+
+    let offset = 0.5;
+    let captured = distribute_local(move |x: f64, s: &SharedData| by_reference(&x, s) + offset);
+    assert_eq!(captured.shared_data(shared.clone()).build().unwrap().map([1.0]).wait().unwrap(), [60.5]);
+    let captured = distribute_local_ref(move |x: &f64, s: &SharedData| by_reference(x, s) + offset);
+    assert_eq!(captured.shared_data(shared.clone()).build().unwrap().map([1.0]).wait().unwrap(), [60.5]);
+
+    let x = Array2::from_shape_fn((3, 40), |(i, j)| (i * j) as f64);
+    let sums = distribute!(columns).shared_data(shared.clone()).build().unwrap();
+    assert_eq!(sums.columns(&x).wait().unwrap(), columns(x.view(), &shared));
+    let empty = distribute!(columns).shared_data(shared.clone()).build().unwrap();
+    assert_eq!(empty.columns(Array2::zeros((3, 0))).wait().unwrap().len(), 0);
+    let captured = distribute_local_columns(move |x: ArrayView2<f64>, s: &SharedData| columns(x, s) + offset);
+    let shifted = captured.shared_data(shared.clone()).build().unwrap().columns(x.clone()).wait().unwrap();
+    assert_eq!(shifted, columns(x.view(), &shared) + offset);
+
+    let manager = Manager::builder().slots(2).start().unwrap();
+    let message = Distribute::try_map(function!(by_value), items).shared_data(shared.clone());
+    assert_eq!(block_on(manager.send(message)).unwrap().unwrap(), expected);
+    let message = Distribute::columns(function!(columns), x.clone()).shared_data(shared.clone());
+    assert_eq!(block_on(manager.send(message)).unwrap().unwrap(), columns(x.view(), &shared));
+}
+
+#[test]
+fn a_function_that_needs_it_is_not_built_without() {
+    let error = distribute!(by_value).build().unwrap_err();
+    assert!(matches!(error, BuildError::NeedsSharedData { .. }));
+    assert!(error.to_string().contains("by_value takes &SharedData; give it some with .shared_data"), "{error}");
+    // Later is fine, if said.
+    let dfun = distribute!(by_reference).shared_data(SharedData::default()).endaftercall(false).build().unwrap();
+    assert_eq!(dfun.with_shared(weights(1.0)).map([1.0]).wait().unwrap(), [60.0]);
+    // A message has no build: its items say what is missing.
+    let manager = Manager::builder().slots(1).start().unwrap();
+    let error = block_on(manager.send(Distribute::try_map(function!(by_value), [1.0]))).unwrap().unwrap_err();
+    assert!(error.to_string().contains("weights"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_of_the_item_with_key_and_both_types() {
+    fn wrong(which: u32, shared: &SharedData) -> Result<f64, SharedDataError> {
+        match which {
+            0 => shared.array("wieghts").map(|w: ArrayView1<f64>| w[0]),
+            1 => shared.array("weights").map(|w: ArrayView1<f32>| w[0].into()),
+            2 => shared.array("weights").map(|w: ArrayView2<f64>| w[[0, 0]]),
+            3 => shared.array("config").map(|w: ArrayView1<f64>| w[0]),
+            4 => shared.value::<f64>("weights").copied(),
+            _ => shared.value::<f64>("config").copied(),
+        }
+    }
+    let dfun = distribute!(wrong).shared_data(weights(1.0)).build().unwrap();
+    let errors: Vec<_> = dfun.map(0..6).wait().unwrap().into_iter().map(|r| r.unwrap_err().to_string()).collect();
+    let told = [
+        &["wieghts", "weights"][..],
+        &["weights", "f64", "f32"],
+        &["weights", "3", "2"],
+        &["config", "Config"],
+        &["weights", "f64"],
+        &["config", "Config", "f64"],
+    ];
+    for (error, parts) in errors.iter().zip(told) {
+        parts.iter().for_each(|part| assert!(error.contains(part), "{part} in: {error}"));
+    }
+    // As the error of a call it names the item too.
+    let dfun = distribute!(wrong).shared_data(weights(1.0)).build().unwrap();
+    let error = dfun.try_map([1]).wait().unwrap_err();
+    assert!(matches!(error.failed()[0].cause, FailureCause::Returned(_)));
+    assert!(error.to_string().contains("item 0") && error.to_string().contains("f32"), "{error}");
+}
+
+#[test]
+fn replacing_it_changes_later_calls_only_and_starts_nothing_anew() {
+    static GATE: Gate = Gate::new();
+    fn slow(wait: bool, shared: &SharedData) -> f64 {
+        if wait {
+            GATE.pass();
+        }
+        shared.array::<f64, ndarray::Ix2>("rows").unwrap()[[0, 0]]
+    }
+    let first = distribute!(slow).shared_data(weights(1.0)).slots(2).endaftercall(false).build().unwrap();
+    let running = first.map([true]);
+    GATE.await_arrivals(1);
+    let second = first.with_shared(weights(2.0));
+    assert_eq!(second.map([false]).wait().unwrap(), [2.0]);
+    assert_eq!(first.map([false]).wait().unwrap(), [1.0]);
+    GATE.open();
+    assert_eq!(within(move || running.wait().unwrap()), [1.0]);
+    second.finished().unwrap();
+    assert_eq!(first.map([false]).wait().unwrap_err().ending(), Ending::Finished, "they are one");
+}
+
+/// The mappings of this process that hold shared data, as the operating system sees them.
+#[cfg(target_os = "linux")]
+fn mappings() -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("distfun")).map(str::to_owned).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn it_is_unmapped_when_the_function_has_ended() {
+    crate::support::alone(|| {
+        fn large() -> SharedData {
+            SharedData::builder().array_with("rows", (3, 1 << 20), |mut rows| rows.fill(1.0)).unwrap().build().unwrap()
+        }
+        assert_eq!(mappings(), [""; 0]);
+        let once = distribute!(columns).shared_data(large()).build().unwrap();
+        assert!(!mappings().is_empty());
+        assert_eq!(once.columns(Array2::ones((3, 9))).wait().unwrap(), Array1::from_elem(9, 3.0));
+        assert_eq!(mappings(), [""; 0], "endaftercall");
+        drop(once);
+        for end in [0, 1, 2] {
+            let dfun = distribute!(columns).shared_data(large()).endaftercall(false).build().unwrap();
+            let other = dfun.with_shared(large());
+            dfun.columns(Array2::ones((3, 9))).wait().unwrap();
+            other.columns(Array2::ones((3, 9))).wait().unwrap();
+            assert!(!mappings().is_empty());
+            match end {
+                0 => dfun.finished().unwrap(),
+                1 => drop(dfun.shutdown().unwrap()),
+                _ => drop((dfun, other)),
+            }
+            assert_eq!(mappings(), [""; 0], "{end}");
+        }
+        // The user's own handle stays good.
+        let mine = large();
+        let dfun = distribute!(columns).shared_data(mine.clone()).build().unwrap();
+        dfun.columns(Array2::ones((3, 9))).wait().unwrap();
+        let rows: ArrayView2<f64> = mine.array("rows").unwrap();
+        assert_eq!(rows.sum(), (3 << 20) as f64);
+    });
+}
+
+#[test]
+fn threads_share_one_copy() {
+    static SEEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    fn address(_: u32, shared: &SharedData) {
+        let rows: ArrayView2<f64> = shared.array("rows").unwrap();
+        SEEN.lock().unwrap_or_else(PoisonError::into_inner).push(rows.as_ptr().addr());
+    }
+    let dfun = distribute!(address).shared_data(weights(1.0)).slots(3).build().unwrap();
+    dfun.map(0..100).wait().unwrap();
+    let mut seen = SEEN.lock().unwrap().clone();
+    assert_eq!(seen.len(), 100);
+    seen.dedup();
+    assert_eq!(seen.len(), 1);
+}
