@@ -1,5 +1,6 @@
 //! The handles of a call: [`Call`] over input that the call owns, [`Scoped`] over input that it borrows.
 
+mod folded;
 mod output;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use distfun_core::{failure::Ending, ids::CallId};
 
+pub use folded::Folded;
 pub(crate) use output::CallBody;
 pub(crate) use output::TryBody;
 pub use output::{ColumnResult, Output};
@@ -123,6 +125,11 @@ impl<O: Output> Call<O> {
         }
     }
 
+    fn poll_end(&self, context: &mut Context<'_>) -> Poll<()> {
+        assert!(!self.taken, "a call was polled after it had returned its result");
+        self.body.core().poll_ended(context.waker())
+    }
+
     /// How far the call is.
     pub fn progress(&self) -> Progress {
         Progress::of(self.body.core())
@@ -154,8 +161,7 @@ impl<O: Output> Future for Call<O> {
     /// # Panics
     /// If polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(!self.taken, "a call was polled after it had returned its result");
-        match self.body.core().poll_ended(context.waker()) {
+        match self.poll_end(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 self.taken = true;
@@ -185,14 +191,25 @@ impl<O: Output> fmt::Debug for Call<O> {
 /// can't be awaited, and forgetting it is harmless. Own the input (`Array2`, `ArcArray2`, `Arc<Array2>`, a `Vec`) for a
 /// call that runs meanwhile, and that can be awaited, cancelled, limited in time and watched.
 #[must_use = "a call over borrowed input starts in `.wait()`"]
-pub struct Scoped<'a, O: Output, T = O> {
-    #[allow(clippy::type_complexity, reason = "the one place where it is written")]
-    run: Box<dyn FnOnce() -> Result<T, CallError<O>> + 'a>,
+pub struct Scoped<'a, O: Output, T = O>(Body<'a, O, T>);
+
+enum Body<'a, O: Output, T> {
+    /// Lends the input to a call for as long as the function given to it runs; then what to do with the call.
+    Lends(Lend<'a, O>, fn(Call<O>) -> Result<T, CallError<O>>),
+    Runs(Box<dyn FnOnce() -> Result<T, CallError<O>> + 'a>),
+}
+
+type Lend<'a, O> = Box<dyn FnOnce(&mut dyn FnMut(Call<O>)) + 'a>;
+
+impl<'a, O: Output> Scoped<'a, O> {
+    pub(crate) fn lending(lend: impl FnOnce(&mut dyn FnMut(Call<O>)) + 'a) -> Self {
+        Self(Body::Lends(Box::new(lend), Call::wait))
+    }
 }
 
 impl<'a, O: Output, T> Scoped<'a, O, T> {
     pub(crate) fn new(run: impl FnOnce() -> Result<T, CallError<O>> + 'a) -> Self {
-        Self { run: Box::new(run) }
+        Self(Body::Runs(Box::new(run)))
     }
 
     /// Runs the call and blocks until it has ended and the borrowed data is free.
@@ -200,8 +217,33 @@ impl<'a, O: Output, T> Scoped<'a, O, T> {
     /// # Errors
     /// When not every item has a result: how it ended, the failed items, and the results that are there.
     pub fn wait(self) -> Result<T, CallError<O>> {
-        (self.run)()
+        match self.0 {
+            Body::Lends(lend, end) => of_call(lend, end),
+            Body::Runs(run) => run(),
+        }
     }
+}
+
+impl<'a, R: Send + 'static> Scoped<'a, Vec<R>> {
+    /// Combines the results in pairs where they are made; see [`Call::fold_tree`].
+    pub fn fold_tree<F>(self, identity: R, combine: F) -> Scoped<'a, Vec<R>, R>
+    where
+        R: 'a,
+        F: Fn(R, R) -> R + Send + Sync + 'static,
+    {
+        let Body::Lends(lend, _) = self.0 else { unreachable!("a call into a buffer has no results to combine") };
+        Scoped::new(move || of_call(lend, |call| call.fold_tree(identity, combine).wait()))
+    }
+}
+
+/// What `end` makes of the call that `lend` gives it.
+pub(crate) fn of_call<O: Output, T>(
+    lend: impl FnOnce(&mut dyn FnMut(Call<O>)),
+    end: impl FnOnce(Call<O>) -> Result<T, CallError<O>>,
+) -> Result<T, CallError<O>> {
+    let (mut end, mut result) = (Some(end), None);
+    lend(&mut |call| result = end.take().map(|end| end(call)));
+    result.expect("an input starts one call")
 }
 
 impl<O: Output, T> fmt::Debug for Scoped<'_, O, T> {

@@ -10,7 +10,7 @@ use distfun_core::{
 };
 
 use crate::{
-    call::{ColumnResult, Scoped},
+    call::{Call, ColumnResult, Scoped, of_call},
     error::{BuildError, EndError},
     input::{Columns, ColumnsInput, List, MapInput, Start},
     kernel::{ColumnKernel, ListKernel, by_columns, by_ref, by_value},
@@ -298,7 +298,7 @@ impl<A: Send + 'static, R: Send + 'static> DistributedFunction<A, R> {
         let this = self.clone();
         Scoped::new(move || {
             let reuse = std::mem::take(results);
-            *results = items.run(this.start(reuse))?;
+            *results = of_call(|with| items.run(this.start(reuse), with), Call::wait)?;
             Ok(())
         })
     }
@@ -404,7 +404,7 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnFunction<T, Y> {
         Scoped::new(move || {
             let empty = Y::from_elements(Vec::new(), 1, 0, false);
             let reuse = std::mem::replace(y, empty).into_buffer();
-            *y = x.run(this.start(reuse))?;
+            *y = of_call(|with| x.run(this.start(reuse), with), Call::wait)?;
             Ok(())
         })
     }

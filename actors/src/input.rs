@@ -7,7 +7,6 @@ use ndarray::{ArcArray2, Array2, ArrayBase, ArrayView2, Data, Ix2};
 use crate::{
     call::{Call, Output, Scoped},
     compute::lend::{lend_matrix, lend_slice},
-    error::CallError,
     job::{ListInput, Matrix},
 };
 
@@ -36,8 +35,9 @@ pub trait MapInput<A, M>: Sized {
     type Handle<O: Output>;
     #[doc(hidden)]
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Self::Handle<O>;
+    /// Starts a call and gives it to `with`, once, which does not return before the call has ended.
     #[doc(hidden)]
-    fn run<O: Output>(self, start: Start<List<A>, O>) -> Result<O, CallError<O>>;
+    fn run<O: Output>(self, start: Start<List<A>, O>, with: &mut dyn FnMut(Call<O>));
 }
 
 /// Marks input that the call owns.
@@ -57,8 +57,8 @@ impl<A, I: IntoIterator<Item = A>> MapInput<A, Owned> for I {
         // A vector keeps its allocation here.
         start.0(List(ListInput::Owned(self.into_iter().collect())))
     }
-    fn run<O: Output>(self, start: Start<List<A>, O>) -> Result<O, CallError<O>> {
-        MapInput::<A, Owned>::start(self, start).wait()
+    fn run<O: Output>(self, start: Start<List<A>, O>, with: &mut dyn FnMut(Call<O>)) {
+        with(MapInput::<A, Owned>::start(self, start));
     }
 }
 
@@ -66,10 +66,10 @@ impl<A, I: IntoIterator<Item = A>> MapInput<A, Owned> for I {
 impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a [A] {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Scoped<'a, O> {
-        Scoped::new(move || MapInput::<A, Borrowed>::run(self, start))
+        Scoped::lending(move |with| MapInput::<A, Borrowed>::run(self, start, with))
     }
-    fn run<O: Output>(self, start: Start<List<A>, O>) -> Result<O, CallError<O>> {
-        lend_slice(self, |lent| start.0(List(ListInput::Lent(lent, <[A]>::to_vec))).wait())
+    fn run<O: Output>(self, start: Start<List<A>, O>, with: &mut dyn FnMut(Call<O>)) {
+        lend_slice(self, |lent| with(start.0(List(ListInput::Lent(lent, <[A]>::to_vec)))));
     }
 }
 
@@ -79,8 +79,8 @@ impl<'a, A: Clone + Sync> MapInput<A, Borrowed> for &'a Vec<A> {
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Scoped<'a, O> {
         MapInput::<A, Borrowed>::start(self.as_slice(), start)
     }
-    fn run<O: Output>(self, start: Start<List<A>, O>) -> Result<O, CallError<O>> {
-        MapInput::<A, Borrowed>::run(self.as_slice(), start)
+    fn run<O: Output>(self, start: Start<List<A>, O>, with: &mut dyn FnMut(Call<O>)) {
+        MapInput::<A, Borrowed>::run(self.as_slice(), start, with);
     }
 }
 
@@ -90,8 +90,8 @@ impl<'a, A: Clone + Sync, const N: usize> MapInput<A, Borrowed> for &'a [A; N] {
     fn start<O: Output>(self, start: Start<List<A>, O>) -> Scoped<'a, O> {
         MapInput::<A, Borrowed>::start(self.as_slice(), start)
     }
-    fn run<O: Output>(self, start: Start<List<A>, O>) -> Result<O, CallError<O>> {
-        MapInput::<A, Borrowed>::run(self.as_slice(), start)
+    fn run<O: Output>(self, start: Start<List<A>, O>, with: &mut dyn FnMut(Call<O>)) {
+        MapInput::<A, Borrowed>::run(self.as_slice(), start, with);
     }
 }
 
@@ -109,8 +109,9 @@ pub trait ColumnsInput<T>: Sized {
     type Handle<O: Output>;
     #[doc(hidden)]
     fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Self::Handle<O>;
+    /// As [`MapInput::run`].
     #[doc(hidden)]
-    fn run<O: Output>(self, start: Start<Columns<T>, O>) -> Result<O, CallError<O>>;
+    fn run<O: Output>(self, start: Start<Columns<T>, O>, with: &mut dyn FnMut(Call<O>));
 }
 
 /// The matrix of a column call, owned or lent.
@@ -155,8 +156,8 @@ macro_rules! owned_columns {
             fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Call<O> {
                 start.0(self.into_columns())
             }
-            fn run<O: Output>(self, start: Start<Columns<T>, O>) -> Result<O, CallError<O>> {
-                ColumnsInput::start(self, start).wait()
+            fn run<O: Output>(self, start: Start<Columns<T>, O>, with: &mut dyn FnMut(Call<O>)) {
+                with(ColumnsInput::start(self, start));
             }
         }
     )*};
@@ -167,10 +168,10 @@ owned_columns!(Array2<T>, ArcArray2<T>, Arc<Array2<T>>);
 impl<'a, T: Sync> ColumnsInput<T> for ArrayView2<'a, T> {
     type Handle<O: Output> = Scoped<'a, O>;
     fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Scoped<'a, O> {
-        Scoped::new(move || ColumnsInput::run(self, start))
+        Scoped::lending(move |with| ColumnsInput::run(self, start, with))
     }
-    fn run<O: Output>(self, start: Start<Columns<T>, O>) -> Result<O, CallError<O>> {
-        lend_matrix(self, |lent| start.0(Columns(Matrix::Lent(lent))).wait())
+    fn run<O: Output>(self, start: Start<Columns<T>, O>, with: &mut dyn FnMut(Call<O>)) {
+        lend_matrix(self, |lent| with(start.0(Columns(Matrix::Lent(lent)))));
     }
 }
 
@@ -180,7 +181,7 @@ impl<'a, T: Sync, S: Data<Elem = T>> ColumnsInput<T> for &'a ArrayBase<S, Ix2> {
     fn start<O: Output>(self, start: Start<Columns<T>, O>) -> Scoped<'a, O> {
         ColumnsInput::start(self.view(), start)
     }
-    fn run<O: Output>(self, start: Start<Columns<T>, O>) -> Result<O, CallError<O>> {
-        ColumnsInput::run(self.view(), start)
+    fn run<O: Output>(self, start: Start<Columns<T>, O>, with: &mut dyn FnMut(Call<O>)) {
+        ColumnsInput::run(self.view(), start, with);
     }
 }

@@ -62,7 +62,7 @@ mod share;
 mod stream;
 mod worker;
 
-pub use call::{Call, Canceller, ColumnResult, Output, Progress, Scoped};
+pub use call::{Call, Canceller, ColumnResult, Folded, Output, Progress, Scoped};
 pub use distfun_core::{
     engine::{Activity, CallStatus, EngineStatus as StatusReport, Priority, SlotStatus},
     failure::{Ending, FailureCause, ItemFailure},

@@ -6,6 +6,7 @@ mod bad_input;
 mod endings;
 mod examples;
 mod faces;
+mod fold;
 mod laws;
 mod services;
 mod shared_data;

@@ -10,7 +10,10 @@ use ndarray::{Array1, Array2};
 
 use crate::{
     error::{CallError, CallFailure},
-    job::{ColumnJob, Columns, Job, JobCore, ListJob, Outcome},
+    job::{
+        ColumnJob, Columns, Job, JobCore, ListJob, Outcome,
+        fold::{Combine, over_results},
+    },
 };
 
 /// A type that a call returns: `Vec<R>` of a list call, `Array1<R>` or `Array2<R>` of a column call.
@@ -20,21 +23,27 @@ pub trait Output: Sized + Send + 'static + sealed::Sealed {
     type Finished: Send;
     /// Every item's own result: `Vec<Result<R, ItemFailure>>`; of a K x N column call `Vec<Result<Array1<R>, _>>`.
     type Settled: Send;
+    /// What [`Call::fold_tree`](crate::Call::fold_tree) combines.
+    #[doc(hidden)]
+    type Leaf;
 }
 
 impl<R: Send + 'static> Output for Vec<R> {
     type Finished = Vec<(usize, R)>;
     type Settled = Vec<Result<R, ItemFailure>>;
+    type Leaf = R;
 }
 
 impl<R: Send + 'static> Output for Array1<R> {
     type Finished = Vec<(Range<usize>, Array1<R>)>;
     type Settled = Vec<Result<R, ItemFailure>>;
+    type Leaf = R;
 }
 
 impl<R: Send + 'static> Output for Array2<R> {
     type Finished = Vec<(Range<usize>, Array2<R>)>;
     type Settled = Vec<Result<Array1<R>, ItemFailure>>;
+    type Leaf = Array1<R>;
 }
 
 mod sealed {
@@ -49,6 +58,14 @@ pub(crate) trait CallBody<O: Output>: Send + Sync {
     fn core(&self) -> &JobCore;
     fn take(&self) -> Result<O, CallError<O>>;
     fn settle(&self) -> O::Settled;
+    /// Of list calls: combines the results from now on.
+    fn fold(&self, _: Arc<dyn Combine<O::Leaf>>) {
+        unreachable!("only lists are folded")
+    }
+    /// What they have come to, after the end; none of no items.
+    fn take_folded(&self) -> Result<Option<O::Leaf>, CallError<O>> {
+        unreachable!("only lists are folded")
+    }
 }
 
 fn error<O: Output>(
@@ -116,6 +133,32 @@ impl<A: Send + 'static, R: Send + 'static> CallBody<Vec<R>> for ListJob<A, R> {
         let Outcome { ending, failures } = core.take_outcome();
         settle(core, ending, indexed(self.take_indexed()), failures)
     }
+
+    fn fold(&self, combine: Arc<dyn Combine<R>>) {
+        ListJob::fold(self, combine);
+    }
+
+    fn take_folded(&self) -> Result<Option<R>, CallError<Vec<R>>> {
+        let core = Job::core(self);
+        folded(core, core.take_outcome(), || ListJob::take_folded(self))
+    }
+}
+
+/// Results that were combined are no results of items any more: an error only counts them.
+fn folded<R: Send + 'static, T>(
+    core: &JobCore,
+    Outcome { ending, failures }: Outcome,
+    take: impl FnOnce() -> Result<Option<T>, (usize, FailureCause)>,
+) -> Result<Option<T>, CallError<Vec<R>>> {
+    let (done, failed) = core.counts();
+    let finished = done.saturating_sub(failed);
+    if ending != Ending::Complete {
+        return Err(error(core, ending, failures, finished, Vec::new()));
+    }
+    take().map_err(|(index, cause)| {
+        let failed = vec![ItemFailure::new(index, None, 1, cause)];
+        error(core, Ending::ItemsFailed, failed, finished, Vec::new())
+    })
 }
 
 /// The caller's side of `try_map`: results without their `Ok`.
@@ -175,6 +218,20 @@ where
         let Outcome { ending, mut failures } = self.core().take_outcome();
         let finished = split(&self.0, indexed(self.0.take_indexed()), &mut failures);
         settle(self.core(), ending, finished, failures)
+    }
+
+    fn fold(&self, combine: Arc<dyn Combine<R>>) {
+        self.0.fold(Arc::new(over_results::<R, E>(combine)));
+    }
+
+    fn take_folded(&self) -> Result<Option<R>, CallError<Vec<R>>> {
+        let Outcome { ending, mut failures } = self.core().take_outcome();
+        if let Ending::FirstFailure(first) = ending {
+            drop(split(&self.0, indexed(self.0.take_indexed()), &mut failures));
+            failures.retain(|failure| failure.index == first);
+        }
+        // Only a call whose items all returned `Ok` is complete.
+        folded(self.core(), Outcome { ending, failures }, || Ok(self.0.take_folded()?.and_then(Result::ok)))
     }
 }
 

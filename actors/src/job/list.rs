@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,10 @@ use distfun_core::{
     ids::WorkerId,
 };
 
-use super::{Job, JobCore, Part, Progress, SharedJob, Shelf};
+use super::{
+    Job, JobCore, Part, Progress, SharedJob, Shelf,
+    fold::{Combine, Nodes},
+};
 use crate::compute::{
     catch::{catch, contain},
     lend::LentSlice,
@@ -82,6 +86,9 @@ pub(super) struct Results<R> {
     erring: Vec<(Range<usize>, Option<WorkerId>, u32)>,
     /// Of an open call: items that failed and were not taken yet.
     pub(super) failed: BTreeMap<usize, ItemFailure>,
+    /// Results are to be combined, and those that have been.
+    fold: Option<Arc<dyn Combine<R>>>,
+    nodes: Nodes<R>,
     /// The results have been taken; what comes now is late and dropped.
     is_taken: bool,
 }
@@ -117,6 +124,8 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
             filled: Shelf::default(),
             erring: Vec::new(),
             failed: BTreeMap::new(),
+            fold: None,
+            nodes: Nodes::default(),
             is_taken: false,
         });
         Self { core: Arc::new(core), function, source, results, is_error }
@@ -130,6 +139,50 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         results.blank.clear();
         drop(results);
         Items::assemble(filled.into_parts())
+    }
+
+    /// From now on results are combined where they are made.
+    pub(crate) fn fold(&self, combine: Arc<dyn Combine<R>>) {
+        self.results().fold = Some(combine);
+    }
+
+    /// The combined result of all items, none if there were no items.
+    ///
+    /// # Errors
+    /// The combining function panicked: at which item, and with what.
+    pub(crate) fn take_folded(&self) -> Result<Option<R>, (usize, FailureCause)> {
+        let mut results = self.results();
+        results.is_taken = true;
+        results.blank.clear();
+        let (filled, combine) = (std::mem::take(&mut results.filled), results.fold.clone());
+        drop(results);
+        let combine = combine.expect("results are taken folded after `fold`");
+        for part in filled.into_parts() {
+            self.combine(&*combine, part)?;
+        }
+        let nodes = std::mem::take(&mut self.results().nodes);
+        let mut at = 0;
+        let all = nodes.into_rest().inspect(|(start, _)| at = *start);
+        let folded = catch(|| all.map(|(_, value)| value).reduce(|right, left| combine.combine(left, right)));
+        folded.map_err(|cause| (at, cause))
+    }
+
+    /// Combines the results of `part` with one another and with those before.
+    fn combine(&self, combine: &dyn Combine<R>, part: Items<R>) -> Result<(), (usize, FailureCause)> {
+        let (first, results) = (part.range().start, part.into_vec());
+        let mut at = first;
+        let nodes = catch(|| combine.combine_run(first, results, &mut at)).map_err(|cause| (at, cause))?;
+        for (mut node, mut value) in nodes {
+            while let Some(pair) = {
+                let mut results = self.results();
+                results.nodes.meet(node, value)
+            } {
+                node = pair.parent;
+                let seam = pair.seam();
+                value = catch(|| combine.combine(pair.left, pair.right)).map_err(|cause| (seam, cause))?;
+            }
+        }
+        Ok(())
     }
 
     /// Under `try_map`: the worker and attempt that returned an `Err` for item `index`.
@@ -263,10 +316,18 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
         let filled = std::mem::take(&mut self.filled);
         let mut results = self.job.results();
         results.blank.put(rest);
+        // No code of the user's while the thread is dying, and an `Err` must stay where it can be found.
+        let fold = results.fold.clone().filter(|_| !thread::panicking() && self.progress.first_failure.is_none());
         // An item may have returned early because the call has ended: that is no result.
         if results.is_taken || self.job.core.is_stopped() {
             drop(results);
             contain(|| drop(filled));
+        } else if let Some(combine) = fold {
+            drop(results);
+            let outcome = filled.into_iter().try_for_each(|part| self.job.combine(&*combine, part));
+            if let Err((index, cause)) = outcome {
+                self.progress.failures.push(ItemFailure::new(index, self.worker, self.attempt, cause));
+            }
         } else {
             filled.into_iter().filter(|part| !part.range().is_empty()).for_each(|part| results.filled.put_joined(part));
             drop(results);

@@ -30,9 +30,9 @@ pub(super) struct Window<A> {
     batches: BTreeMap<usize, Batch>,
     ahead: usize,
     ahead_bytes: usize,
-    /// When the window last grew or was looked at, and how many items were pulled since.
+    /// When the window last grew or was looked at, and how many outcomes were taken since.
     looked_at: Instant,
-    pulled: usize,
+    taken: usize,
 }
 
 struct Batch {
@@ -60,7 +60,7 @@ impl<A> Window<A> {
             ahead: 0,
             ahead_bytes: 0,
             looked_at: Instant::now(),
-            pulled: 0,
+            taken: 0,
         }
     }
 
@@ -100,7 +100,6 @@ impl<A> Window<A> {
                 }
             }
         }
-        self.pulled += pulled.items.len();
         pulled
     }
 
@@ -120,6 +119,7 @@ impl<A> Window<A> {
         let left = [around.start..items.start, items.end..around.end];
         batch.missing.splice(at..=at, left.into_iter().filter(|range| !range.is_empty()));
         self.ahead -= items.len();
+        self.taken += items.len();
         if batch.missing.is_empty() {
             self.ahead_bytes -= batch.bytes;
             self.batches.remove(&first);
@@ -133,14 +133,14 @@ impl<A> Window<A> {
 
     /// A window that is used up quickly was too small.
     fn grow(&mut self) {
-        if self.pulled < self.size {
+        if self.taken < self.size {
             return;
         }
         if self.looked_at.elapsed() < QUICK {
             self.size = (2 * self.size).min(self.max_items);
         }
         self.looked_at = Instant::now();
-        self.pulled = 0;
+        self.taken = 0;
     }
 }
 
@@ -169,10 +169,13 @@ mod tests {
     #[test]
     fn no_more_than_the_window_is_ahead_and_quick_consumers_get_a_larger_one() {
         let mut window = Window::<u8>::new(2, 2);
-        let mut first = 0;
-        for size in [8, 16, 32, 64, 100, 100] {
-            window.limit_items(100);
-            assert_eq!(pull(&mut window, first), size);
+        window.limit_items(100);
+        let (mut first, mut size) = (0, 8);
+        while size < 100 {
+            let pulled = pull(&mut window, first);
+            // On a machine that is busy with other things a round may seem slow, and the window stays as it is.
+            assert!(pulled == size || pulled == (2 * size).min(100), "{pulled} after {size}");
+            size = pulled;
             assert_eq!(pull(&mut window, first + size), 0, "full");
             let middle = first + size / 2;
             window.took(&(middle..middle + 1));
@@ -181,6 +184,7 @@ mod tests {
             assert_eq!((window.ahead, window.ahead_bytes, window.first_missing()), (0, 0, None));
             first += size;
         }
+        assert_eq!(pull(&mut window, first), 100, "no larger than it may be");
     }
 
     #[test]
