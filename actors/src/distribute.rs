@@ -5,19 +5,19 @@ use std::{fmt, sync::Arc};
 use distfun_core::{
     failure::Ending,
     function::{ColumnsFunction, RefFunction, ValueFunction},
-    options::{Overrides, Settings},
+    options::Told,
     shared_data::SharedData,
 };
 
 use crate::{
     call::{Call, ColumnResult, Scoped, of_call},
+    config,
     error::{BuildError, EndError},
     input::{Columns, ColumnsInput, List, MapInput, Start},
     kernel::{ColumnKernel, ListKernel, by_columns, by_ref, by_value},
     lifecycle::Lifecycle,
     messages::ShutdownReport,
     options::{endings, options},
-    pool::cpus,
     share::Share,
     stream::ResultStream,
 };
@@ -140,12 +140,14 @@ where
 
 /// Options of a distributed function; `K` says which kind it is. Made by [`distribute!`](crate::distribute).
 ///
-/// What the builder says goes before the `DISTFUN_*` environment, and that before the defaults.
+/// What the builder says goes before [`flags`](Self::flags) of a command line, those before the `DISTFUN_*` environment,
+/// that before the settings file (`distfun.toml` in the current directory, or what `DISTFUN_CONFIG` names), and that
+/// before the defaults.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until .build()"]
 pub struct DistributeBuilder<K> {
     kernel: K,
-    told: Overrides,
+    told: Told,
     sequential: bool,
     shared: Option<SharedData>,
 }
@@ -153,10 +155,10 @@ pub struct DistributeBuilder<K> {
 impl<K> DistributeBuilder<K> {
     #[doc(hidden)]
     pub fn new(kernel: K) -> Self {
-        Self { kernel, told: Overrides::default(), sequential: false, shared: None }
+        Self { kernel, told: Told::default(), sequential: false, shared: None }
     }
 
-    options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority);
+    options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, flags, settings);
 
     /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
     /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress
@@ -191,13 +193,13 @@ impl<K> DistributeBuilder<K> {
     /// Checks the options. Starts nothing: the slots start with the first call.
     ///
     /// # Errors
-    /// [`BuildError::Settings`] names an option or environment variable that can't hold;
+    /// [`BuildError::Settings`] names an option, environment variable or place in the settings file that can't hold;
     /// [`BuildError::NeedsSharedData`]: the function takes `&SharedData` and has none.
     pub fn build(self) -> Result<K::Built, BuildError>
     where
         K: Kernel,
     {
-        let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
+        let settings = config::resolve(&self.told)?;
         let shared = match (self.shared, self.kernel.sharing()) {
             (Some(shared), _) => shared,
             (None, None) => SharedData::default(),

@@ -43,7 +43,7 @@ pub enum Error {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A setting, from the builder or the environment, can't hold.
+    /// A setting, from the builder, the environment or the settings file, can't hold.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The function takes `&SharedData`, and none was given.
@@ -60,7 +60,7 @@ pub enum BuildError {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting, from the builder or the environment, can't hold.
+    /// A setting, from the builder, the environment or the settings file, can't hold.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The operating system gave no thread; raise its limit on threads or memory, or end other programs.

@@ -42,6 +42,7 @@
 
 mod call;
 mod compute;
+mod config;
 mod distribute;
 mod error;
 #[cfg(feature = "fault-injection")]
@@ -68,7 +69,7 @@ pub use distfun_core::{
     failure::{Ending, FailureCause, ItemFailure},
     function::{Context, ContextRng, ItemRng, SlotState, names as function_names},
     ids::{CallId, Generation, WorkerId},
-    options::SettingsError,
+    options::{Held, Origin, Overrides, Place, Settings, SettingsError},
     shared_data::{Element, ElementType, SharedData, SharedDataBuilder, SharedDataError, Storage},
 };
 pub use distribute::{

@@ -76,7 +76,8 @@ impl<O: Output> Distribute<O> {
         self.call
     }
 
-    /// Share of the slots against other active calls. Default: normal.
+    /// Share of the slots against other active calls. Default: `DISTFUN_PRIORITY` or `priority` in the settings file of
+    /// the Manager, else normal.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self

@@ -1,65 +1,94 @@
 //! Methods that several public types share, each documented once.
 
-/// Writes builder methods for the named options, over a field `told: Overrides`.
+/// Writes builder methods for the named options, over a field `told: Told`.
 macro_rules! options {
     ($($option:ident),*) => { $( $crate::options::options!(@ $option); )* };
     (@ max_cpu) => {
         /// Uses at most `n` CPUs. Default: every CPU this process may use, by affinity and cgroup limit; more than
         /// that means all of them. `0` is refused while there is no other machine to compute on. Not together with
-        /// [`slots`](Self::slots). Environment: `DISTFUN_MAX_CPU`.
+        /// [`slots`](Self::slots). Environment: `DISTFUN_MAX_CPU`;
+        /// file: `max_cpu`.
         pub fn max_cpu(mut self, n: usize) -> Self {
-            self.told.max_cpu = Some(n);
+            self.told.builder.max_cpu = Some(n);
             self
         }
     };
     (@ slots) => {
         /// Uses exactly `n` slots, which may be more than there are CPUs: for functions that wait more than they
-        /// compute, and for tests. From 1 to 4096; each slot is a thread. Environment: `DISTFUN_SLOTS`.
+        /// compute, and for tests. From 1 to 4096; each slot is a thread. Environment: `DISTFUN_SLOTS`;
+        /// file: `slots`.
         pub fn slots(mut self, n: usize) -> Self {
-            self.told.slots = Some(n);
+            self.told.builder.slots = Some(n);
             self
         }
     };
     (@ endaftercall) => {
         /// Whether everything is freed after the first call (default: yes). Then a second call, even one made while
         /// the first runs, returns `Ending::EndedAfterCall`. With `false`, the slots stay warm until `finished`,
-        /// `shutdown` or drop. Environment: `DISTFUN_ENDAFTERCALL`.
+        /// `shutdown` or drop. Environment: `DISTFUN_ENDAFTERCALL`; file: `endaftercall`.
         pub fn endaftercall(mut self, yes: bool) -> Self {
-            self.told.endaftercall = Some(yes);
+            self.told.builder.endaftercall = Some(yes);
             self
         }
     };
     (@ verbose) => {
         /// Shows progress and a summary on stderr: a bar on a terminal, otherwise a line every five seconds. Default:
-        /// no. Environment: `DISTFUN_VERBOSE`.
+        /// no. Environment: `DISTFUN_VERBOSE`; file: `verbose`.
         pub fn verbose(mut self, yes: bool) -> Self {
-            self.told.verbose = Some(yes);
+            self.told.builder.verbose = Some(yes);
             self
         }
     };
     (@ seed) => {
         /// Seed of the random numbers a function gets from its [`Context`](crate::Context). They depend on it and on
         /// the item's index only, so equal seeds repeat a call exactly, whatever the slots. Default: 0. Environment:
-        /// `DISTFUN_SEED`.
+        /// `DISTFUN_SEED`; file: `seed`.
         pub fn seed(mut self, seed: u64) -> Self {
-            self.told.seed = Some(seed);
+            self.told.builder.seed = Some(seed);
             self
         }
     };
     (@ max_calls) => {
         /// How many calls may be active at once; one more returns `Ending::Busy`. Default: 10 000. Too low refuses
         /// work that a queue could hold; too high lets a flood of calls fill the memory. Environment:
-        /// `DISTFUN_MAX_CALLS`.
+        /// `DISTFUN_MAX_CALLS`; file: `max_calls`.
         pub fn max_calls(mut self, n: usize) -> Self {
-            self.told.max_calls = Some(n);
+            self.told.builder.max_calls = Some(n);
             self
         }
     };
     (@ priority) => {
-        /// Share of the slots against other active calls: `Low`, `Normal` (default) or `High`, four times as much per step.
+        /// Share of the slots against other active calls: `Low`, `Normal` (default) or `High`, four times as much per
+        /// step. Environment: `DISTFUN_PRIORITY`; file: `priority = "low"`, `"normal"` or `"high"`.
         pub fn priority(mut self, priority: $crate::Priority) -> Self {
-            self.told.priority = priority;
+            self.told.builder.priority = Some(priority);
             self
+        }
+    };
+    (@ flags) => {
+        /// What the program's command line said, for options of your own that set these. It goes before the environment
+        /// and the settings file; what the other methods here say goes before it.
+        ///
+        /// ```
+        /// use distfun::{Overrides, prelude::*};
+        ///
+        /// // With clap, for example, from `#[arg(long)] slots: Option<usize>`.
+        /// let flags = Overrides { slots: Some(2), ..Overrides::default() };
+        /// assert_eq!(distribute!(f64::sqrt).flags(flags).build()?.map([4.0]).wait()?, [2.0]);
+        /// # Ok::<(), distfun::Error>(())
+        /// ```
+        pub fn flags(mut self, flags: $crate::Overrides) -> Self {
+            self.told.flags = flags;
+            self
+        }
+    };
+    (@ settings) => {
+        /// The settings as they hold now, each with the source it is from. Starts nothing.
+        ///
+        /// # Errors
+        /// Names an option, environment variable or place in the settings file that can't hold.
+        pub fn settings(&self) -> Result<$crate::Settings, $crate::SettingsError> {
+            $crate::config::resolve(&self.told)
         }
     };
 }

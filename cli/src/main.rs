@@ -2,8 +2,8 @@
 
 use std::{process::ExitCode, thread, time::Instant};
 
-use clap::{Parser, Subcommand};
-use distfun::prelude::*;
+use clap::{Args, Parser, Subcommand};
+use distfun::{Overrides, Settings, prelude::*};
 
 /// Runs any function over the CPUs of this machine; this command looks after the machine.
 #[derive(Parser)]
@@ -15,17 +15,30 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows the CPUs that distfun may use here, and checks and times a distributed call.
-    Check {
-        /// Use exactly this many slots instead of one per CPU.
-        #[arg(long, value_name = "N")]
-        slots: Option<usize>,
-    },
+    /// Shows the settings that hold here and where each is from, and checks and times a distributed call.
+    Check(Flags),
+}
+
+/// Settings on the command line, which go before `DISTFUN_*` in the environment and distfun.toml.
+#[derive(Args)]
+struct Flags {
+    /// Use at most this many CPUs.
+    #[arg(long, value_name = "N")]
+    max_cpu: Option<usize>,
+    /// Use exactly this many slots instead of one per CPU.
+    #[arg(long, value_name = "N", conflicts_with = "max_cpu")]
+    slots: Option<usize>,
+}
+
+impl From<Flags> for Overrides {
+    fn from(Flags { max_cpu, slots }: Flags) -> Self {
+        Self { max_cpu, slots, ..Self::default() }
+    }
 }
 
 fn main() -> ExitCode {
-    let Command::Check { slots } = Arguments::parse().command;
-    match check(slots) {
+    let Command::Check(flags) = Arguments::parse().command;
+    match check(flags.into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("distfun: {error}");
@@ -39,7 +52,23 @@ fn work(seed: u64) -> u64 {
     (0..50_000u64).fold(seed, |x, i| x.wrapping_mul(6364136223846793005).wrapping_add(i) ^ (x >> 29))
 }
 
-fn check(slots: Option<usize>) -> Result<(), distfun::Error> {
+/// A table of every setting, its value, and where it is said.
+fn show(settings: &Settings) {
+    match &settings.file {
+        Some(path) => println!("settings file: {}", path.display()),
+        None => println!("settings file: none"),
+    }
+    println!("{:<14} {:<12} from", "setting", "value");
+    for held in settings.held() {
+        println!("{:<14} {:<12} {}", held.key, held.value, held.said);
+    }
+    println!();
+}
+
+fn check(flags: Overrides) -> Result<(), distfun::Error> {
+    let builder = distribute!(work).flags(flags);
+    show(&builder.settings().map_err(distfun::BuildError::from)?);
+
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     println!("CPUs this process may use (affinity, cgroup): {cpus}");
 
@@ -47,11 +76,7 @@ fn check(slots: Option<usize>) -> Result<(), distfun::Error> {
     let expected: Vec<u64> = (0..2000).map(work).collect();
     let plain = start.elapsed();
 
-    let mut builder = distribute!(work).endaftercall(false);
-    if let Some(slots) = slots {
-        builder = builder.slots(slots);
-    }
-    let distributed = builder.build()?;
+    let distributed = builder.endaftercall(false).build()?;
     let start = Instant::now();
     distributed.map([0]).wait()?;
     println!("first result after                          : {:.2} ms", 1e3 * start.elapsed().as_secs_f64());

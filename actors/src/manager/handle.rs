@@ -3,17 +3,18 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use actix::{Addr, ArbiterHandle, MailboxError, Message};
-use distfun_core::options::{Overrides, Settings};
+use distfun_core::options::Told;
 
 use super::Manager;
 use crate::{
     call::{Call, Output},
+    config,
     error::StartError,
     job::{JobCore, SharedJob},
     kernel::ListKernel,
     messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
     options::options,
-    pool::{Pool, Session, cpus},
+    pool::{Pool, Session},
     stream::{Opened, ResultStream, Seat},
 };
 
@@ -21,11 +22,11 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until .start()"]
 pub struct ManagerBuilder {
-    told: Overrides,
+    told: Told,
 }
 
 impl ManagerBuilder {
-    options!(max_cpu, slots, verbose, seed, max_calls);
+    options!(max_cpu, slots, verbose, seed, max_calls, flags, settings);
 
     /// Starts the Manager on a System thread of its own, and its Workers, and waits until it can be talked to (well
     /// under a millisecond).
@@ -34,7 +35,7 @@ impl ManagerBuilder {
     /// [`StartError::Settings`] names a setting that can't hold; [`StartError::Thread`] says why no thread could be
     /// started. Nothing is left running.
     pub fn start(self) -> Result<ManagerHandle, StartError> {
-        let settings = Settings::resolve(&self.told, std::env::vars_os(), cpus())?;
+        let settings = config::resolve(&self.told)?;
         let pool = Pool::start(settings, true)?;
         let session = Arc::new(Session(pool.clone()));
         let (address, arbiter) = pool.wait_for_manager().ok_or(StartError::Failed)?;

@@ -1,0 +1,33 @@
+//! Settings in `DISTFUN_*` environment variables.
+
+use std::ffi::OsString;
+
+use super::{
+    CONFIG_VARIABLE, Overrides, SettingsError,
+    table::{Raw, SETTINGS, hint},
+};
+
+/// The variable of a setting.
+pub(super) fn variable(key: &str) -> String {
+    format!("DISTFUN_{}", key.to_ascii_uppercase())
+}
+
+/// What `variables` say; those of other programs are passed over.
+pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Overrides, SettingsError> {
+    let mut said = Overrides::default();
+    for (name, value) in variables {
+        let name = name.to_string_lossy();
+        if !name.starts_with("DISTFUN_") || name == CONFIG_VARIABLE {
+            continue;
+        }
+        let Some(setting) = SETTINGS.iter().find(|setting| variable(setting.key) == name) else {
+            let known = SETTINGS.iter().map(|setting| setting.key).chain(["config"]);
+            return Err(SettingsError::Unknown { hint: hint(&name, known, variable), name: name.into() });
+        };
+        let value = value.to_string_lossy();
+        if let Err(expected) = setting.put(&mut said, Raw::Untyped(&value)) {
+            return Err(SettingsError::Malformed { name: name.into(), value: value.into(), expected });
+        }
+    }
+    Ok(said)
+}

@@ -1,0 +1,256 @@
+//! The settings of a distributed function or Manager, from five sources. The strongest that says something holds:
+//! the builder, the command line, the environment, the settings file, the default.
+
+mod environment;
+mod error;
+mod file;
+mod table;
+
+use std::{ffi::OsString, fmt, num::NonZeroUsize, path::Path, sync::Arc};
+
+pub use self::{
+    error::{Place, SettingsError},
+    file::ConfigFile,
+};
+use crate::engine::{Limits, Priority};
+
+/// Active calls a Manager accepts at once, unless told otherwise.
+pub const DEFAULT_MAX_CALLS: usize = 10_000;
+
+/// Largest number of slots: each is an operating system thread.
+pub const MAX_SLOTS: usize = 4096;
+
+/// The settings file, if [`CONFIG_VARIABLE`] names no other.
+pub const CONFIG_FILE: &str = "distfun.toml";
+
+/// The environment variable that names the settings file.
+pub const CONFIG_VARIABLE: &str = "DISTFUN_CONFIG";
+
+/// Largest settings file: thousands of times what all settings need, and quick to refuse.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What one source says; what it leaves out comes from a weaker one.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// At most this many CPUs.
+    pub max_cpu: Option<usize>,
+    /// Exactly this many slots.
+    pub slots: Option<usize>,
+    /// Free everything after the first call.
+    pub endaftercall: Option<bool>,
+    /// Show progress on stderr.
+    pub verbose: Option<bool>,
+    /// Seed of the random numbers that functions get.
+    pub seed: Option<u64>,
+    /// Active calls at once.
+    pub max_calls: Option<usize>,
+    /// Share against other calls.
+    pub priority: Option<Priority>,
+}
+
+/// What the program itself says.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// By methods of a builder.
+    pub builder: Overrides,
+    /// On its command line.
+    pub flags: Overrides,
+}
+
+/// A source of settings, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A method of the builder.
+    Builder,
+    /// The program's command line.
+    Flag,
+    /// A `DISTFUN_*` variable.
+    Environment,
+    /// The settings file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Builder => "builder",
+            Self::Flag => "command line",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// Settings that hold.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Slots of this machine.
+    pub slots: usize,
+    /// Whether each compute thread is bound to a CPU of its own: only when there is a slot for every CPU, since two
+    /// programs that each use some CPUs would otherwise bind to the same ones.
+    pub pinned: bool,
+    /// Free everything after the first call.
+    pub endaftercall: bool,
+    /// Show progress on stderr.
+    pub verbose: bool,
+    /// Seed of the random numbers that functions get.
+    pub seed: u64,
+    /// Active calls at once.
+    pub max_calls: usize,
+    /// Share against other calls.
+    pub priority: Priority,
+    /// The settings file, if there was one.
+    pub file: Option<Arc<Path>>,
+    origins: Origins,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Origins {
+    slots: Origin,
+    /// The setting that gave the number of slots.
+    limit: &'static str,
+    endaftercall: Origin,
+    verbose: Origin,
+    seed: Origin,
+    max_calls: Origin,
+    priority: Origin,
+}
+
+/// One setting as it holds, to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// Its name.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The source it is from.
+    pub origin: Origin,
+    /// Where exactly it is said: `DISTFUN_MAX_CPU`, or `max_cpu in /home/ann/distfun.toml`.
+    pub said: String,
+}
+
+impl Settings {
+    /// What the engine needs to know.
+    pub fn limits(&self) -> Limits {
+        Limits { slots: self.slots, max_calls: self.max_calls }
+    }
+
+    /// Every setting, with where it is from.
+    pub fn held(&self) -> Vec<Held> {
+        let of = &self.origins;
+        let held = |key, value, origin, by| Held { key, value, origin, said: self.said(origin, by) };
+        let plain = |key, value, origin| held(key, value, origin, key);
+        vec![
+            held("slots", self.slots.to_string(), of.slots, of.limit),
+            plain("endaftercall", self.endaftercall.to_string(), of.endaftercall),
+            plain("verbose", self.verbose.to_string(), of.verbose),
+            plain("seed", self.seed.to_string(), of.seed),
+            plain("max_calls", self.max_calls.to_string(), of.max_calls),
+            plain("priority", table::name(self.priority).into(), of.priority),
+        ]
+    }
+
+    fn said(&self, origin: Origin, key: &str) -> String {
+        match (origin, &self.file) {
+            (Origin::Builder, _) => format!(".{key}()"),
+            (Origin::Flag, _) => format!("--{}", key.replace('_', "-")),
+            (Origin::Environment, _) => environment::variable(key),
+            (Origin::File, Some(path)) => format!("{key} in {}", path.display()),
+            _ => origin.to_string(),
+        }
+    }
+
+    /// Resolves what is `told` over the `DISTFUN_*` variables in `environment`, those over the settings `file`, and
+    /// that over the defaults, on a machine where `cpus` CPUs may be used.
+    ///
+    /// `max_cpu` and `slots` both say how many slots there are: the strongest source that has one of them decides, so
+    /// that a variable can't contradict the program.
+    ///
+    /// # Errors
+    /// Every source must be right, even where a stronger one makes it of no account. The error names the option,
+    /// variable, or place in the file, its value, and what it must be.
+    pub fn resolve(
+        told: &Told,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        file: Option<&ConfigFile>,
+        cpus: NonZeroUsize,
+    ) -> Result<Self, SettingsError> {
+        let environment = environment::read(environment)?;
+        let in_file = file.map(ConfigFile::read).transpose()?.unwrap_or_default();
+        let sources = Sources([
+            (Origin::Builder, &told.builder),
+            (Origin::Flag, &told.flags),
+            (Origin::Environment, &environment),
+            (Origin::File, &in_file),
+        ]);
+        sources.check(file)?;
+        let cpus = cpus.get();
+        // A machine may have more CPUs than a Manager starts threads.
+        let all = cpus.min(MAX_SLOTS);
+        let ((limit, slots), slots_from) = sources.strongest(
+            |said| {
+                let max_cpu = said.max_cpu.map(|count| ("max_cpu", count.min(all)));
+                max_cpu.or(said.slots.map(|count| ("slots", count)))
+            },
+            ("slots", all),
+        );
+        let (endaftercall, endaftercall_from) = sources.strongest(|said| said.endaftercall, true);
+        let (verbose, verbose_from) = sources.strongest(|said| said.verbose, false);
+        let (seed, seed_from) = sources.strongest(|said| said.seed, 0);
+        let (max_calls, max_calls_from) = sources.strongest(|said| said.max_calls, DEFAULT_MAX_CALLS);
+        let (priority, priority_from) = sources.strongest(|said| said.priority, Priority::Normal);
+        let origins = Origins {
+            slots: slots_from,
+            limit,
+            endaftercall: endaftercall_from,
+            verbose: verbose_from,
+            seed: seed_from,
+            max_calls: max_calls_from,
+            priority: priority_from,
+        };
+        let file = file.map(|file| Arc::from(file.path.as_path()));
+        Ok(Self { slots, pinned: slots == cpus, endaftercall, verbose, seed, max_calls, priority, file, origins })
+    }
+}
+
+/// Who says what, strongest first.
+struct Sources<'a>([(Origin, &'a Overrides); 4]);
+
+impl Sources<'_> {
+    /// What the strongest source says that says anything.
+    fn strongest<T>(&self, of: impl Fn(&Overrides) -> Option<T>, default: T) -> (T, Origin) {
+        let found = self.0.iter().find_map(|(origin, said)| Some((of(said)?, *origin)));
+        found.unwrap_or((default, Origin::Default))
+    }
+
+    /// That no source contradicts itself, or says what environment and file could not.
+    fn check(&self, file: Option<&ConfigFile>) -> Result<(), SettingsError> {
+        for (origin, said) in &self.0 {
+            if let (Some(max_cpu), Some(slots)) = (said.max_cpu, said.slots) {
+                let by = match (origin, file) {
+                    (Origin::File, Some(file)) => file.path.display().to_string(),
+                    _ => format!("the {origin}"),
+                };
+                return Err(SettingsError::BothLimits { max_cpu, slots, by });
+            }
+            if said.slots.or(said.max_cpu) == Some(0) {
+                return Err(SettingsError::NoSlots);
+            }
+            if let Some(slots) = said.slots.filter(|&slots| slots > MAX_SLOTS) {
+                return Err(SettingsError::TooManySlots { slots });
+            }
+            if said.max_calls == Some(0) {
+                return Err(SettingsError::NoCalls);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The one table of settings that environment and file share: a new setting is one row.
+
+use std::ops::RangeInclusive;
+
+use super::{MAX_SLOTS, Overrides};
+use crate::engine::Priority;
+
+/// Every setting there is. The key `max_cpu` is the variable `DISTFUN_MAX_CPU`, the flag `--max-cpu` and the builder's
+/// `.max_cpu()`.
+pub(super) const SETTINGS: [Setting; 7] = [
+    Setting { key: "max_cpu", form: Form::Count(usize::MAX, |said| &mut said.max_cpu) },
+    Setting { key: "slots", form: Form::Count(MAX_SLOTS, |said| &mut said.slots) },
+    Setting { key: "endaftercall", form: Form::Flag(|said| &mut said.endaftercall) },
+    Setting { key: "verbose", form: Form::Flag(|said| &mut said.verbose) },
+    Setting { key: "seed", form: Form::Number(|said| &mut said.seed) },
+    Setting { key: "max_calls", form: Form::Count(usize::MAX, |said| &mut said.max_calls) },
+    Setting { key: "priority", form: Form::Share(|said| &mut said.priority) },
+];
+
+pub(super) struct Setting {
+    pub(super) key: &'static str,
+    form: Form,
+}
+
+/// What a setting may be, and where a source keeps what it says of it.
+enum Form {
+    /// A whole number from 1 to the one given.
+    Count(usize, fn(&mut Overrides) -> &mut Option<usize>),
+    /// Any whole number of 64 bits.
+    Number(fn(&mut Overrides) -> &mut Option<u64>),
+    Flag(fn(&mut Overrides) -> &mut Option<bool>),
+    Share(fn(&mut Overrides) -> &mut Option<Priority>),
+}
+
+/// A value as its source has it.
+#[derive(Clone, Copy)]
+pub(super) enum Raw<'a> {
+    /// From the environment, which has text only: a number, a flag or a word.
+    Untyped(&'a str),
+    Text(&'a str),
+    Integer {
+        digits: &'a str,
+        radix: u32,
+    },
+    Boolean(bool),
+    /// Of a type that no setting has.
+    Other,
+}
+
+impl Setting {
+    /// Has `said` say `value`, or returns what the value must be instead.
+    pub(super) fn put(&self, said: &mut Overrides, value: Raw<'_>) -> Result<(), String> {
+        match self.form {
+            Form::Count(most, at) => {
+                let count = whole(value, 1..=most as u64)?;
+                *at(said) = Some(usize::try_from(count).expect("no more than a usize"));
+            }
+            Form::Number(at) => *at(said) = Some(whole(value, 0..=u64::MAX)?),
+            Form::Flag(at) => *at(said) = Some(flag(value)?),
+            Form::Share(at) => *at(said) = Some(share(value)?),
+        }
+        Ok(())
+    }
+}
+
+fn whole(value: Raw<'_>, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let (least, most) = (range.start(), range.end());
+    let expected = match most {
+        &u64::MAX => format!("a whole number, {least} or more"),
+        most => format!("a whole number from {least} to {most}"),
+    };
+    let (digits, radix) = match value {
+        Raw::Untyped(text) => (text.trim(), 10),
+        Raw::Integer { digits, radix } => (digits, radix),
+        _ => return Err(expected),
+    };
+    match u64::from_str_radix(digits, radix) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        // It is a whole number, so it must be told how large it may be.
+        Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => {
+            Err(format!("a whole number from {least} to {most}"))
+        }
+        _ => Err(expected),
+    }
+}
+
+fn flag(value: Raw<'_>) -> Result<bool, String> {
+    match value {
+        Raw::Boolean(yes) => Ok(yes),
+        Raw::Untyped(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "on" => Ok(true),
+            "0" | "false" | "no" | "off" => Ok(false),
+            _ => Err("1 or 0, true or false".into()),
+        },
+        _ => Err("true or false".into()),
+    }
+}
+
+fn share(value: Raw<'_>) -> Result<Priority, String> {
+    let text = match value {
+        Raw::Untyped(text) | Raw::Text(text) => text.trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let known = [Priority::Low, Priority::Normal, Priority::High];
+    let found = known.into_iter().find(|&priority| name(priority) == text);
+    found.ok_or_else(|| "\"low\", \"normal\" or \"high\"".into())
+}
+
+/// A priority as environment and file write it.
+pub(super) fn name(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Low => "low",
+        Priority::Normal => "normal",
+        Priority::High => "high",
+    }
+}
+
+/// How alike two names must be for one to be a slip for the other: of 1, by the measure of Jaro and Winkler. So
+/// `maxcpu` and `prio` find their setting, and `port` finds none.
+const ALIKE: f64 = 0.85;
+
+/// What whoever wrote `unknown` may have meant: the closest of the `known` names, or all. `spell` writes them as the
+/// source does.
+pub(super) fn hint<'a>(
+    unknown: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+    spell: impl Fn(&str) -> String,
+) -> String {
+    let plain = unknown.to_lowercase().replace('-', "_");
+    let plain = plain.strip_prefix("distfun_").unwrap_or(&plain);
+    let likeness = |key: &str| strsim::jaro_winkler(key, plain);
+    match known.clone().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+        Some(key) if likeness(key) >= ALIKE => format!("did you mean {}?", spell(key)),
+        _ => format!("known are {}", known.map(spell).collect::<Vec<_>>().join(", ")),
+    }
+}

@@ -1,0 +1,227 @@
+use proptest::{option, prelude::*};
+
+use super::*;
+
+const CPUS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
+fn told(builder: Overrides) -> Told {
+    Told { builder, flags: Overrides::default() }
+}
+
+fn variables(said: &[(impl AsRef<str>, impl AsRef<str>)]) -> Vec<(OsString, OsString)> {
+    said.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect()
+}
+
+fn resolve(builder: Overrides, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    Settings::resolve(&told(builder), variables(environment), None, CPUS)
+}
+
+fn file(text: &str) -> ConfigFile {
+    ConfigFile { path: "/etc/distfun.toml".into(), bytes: text.into() }
+}
+
+#[test]
+fn defaults_use_every_cpu_once_and_end_after_the_call() {
+    let settings = resolve(Overrides::default(), &[("PATH", "/bin")]).unwrap();
+    assert_eq!((settings.slots, settings.pinned), (8, true));
+    assert_eq!((settings.endaftercall, settings.verbose, settings.seed), (true, false, 0));
+    assert!(settings.held().iter().all(|held| held.origin == Origin::Default && held.said == "default"));
+}
+
+#[test]
+fn the_builder_goes_before_the_environment() {
+    let environment = [("DISTFUN_SLOTS", "3"), ("DISTFUN_VERBOSE", "yes"), ("DISTFUN_SEED", "5")];
+    let settings = resolve(Overrides::default(), &environment).unwrap();
+    assert_eq!((settings.slots, settings.verbose, settings.seed), (3, true, 5));
+    let told = Overrides { max_cpu: Some(2), verbose: Some(false), ..Overrides::default() };
+    let settings = resolve(told, &environment).unwrap();
+    assert_eq!((settings.slots, settings.verbose, settings.seed, settings.pinned), (2, false, 5, false));
+}
+
+#[test]
+fn more_cpus_than_exist_means_all_but_slots_are_exact() {
+    assert_eq!(resolve(Overrides { max_cpu: Some(99), ..Overrides::default() }, &[]).unwrap().slots, 8);
+    assert_eq!(resolve(Overrides { slots: Some(99), ..Overrides::default() }, &[]).unwrap().slots, 99);
+}
+
+#[test]
+fn a_machine_with_more_cpus_than_there_may_be_slots_gets_as_many_as_may_be() {
+    let many = NonZeroUsize::new(MAX_SLOTS + 1).unwrap();
+    let settings = Settings::resolve(&Told::default(), [], None, many).unwrap();
+    assert_eq!((settings.slots, settings.pinned), (MAX_SLOTS, false));
+}
+
+#[test]
+fn what_cannot_hold_is_refused_with_the_remedy() {
+    let told = |max_cpu, slots| Overrides { max_cpu, slots, ..Overrides::default() };
+    let both = vec![("DISTFUN_MAX_CPU", "2"), ("DISTFUN_SLOTS", "3")];
+    for (told, environment, text) in [
+        (told(Some(0), None), vec![], "allow at least 1"),
+        (told(None, Some(0)), vec![], "allow at least 1"),
+        (told(Some(1), Some(1)), vec![], "both max_cpu (1) and slots (1) are given by the builder; keep max_cpu"),
+        (told(None, None), both, "both max_cpu (2) and slots (3) are given by the environment; keep max_cpu"),
+        (told(None, Some(1_000_000)), vec![], "more than the 4096 threads"),
+        (
+            told(None, None),
+            vec![("DISTFUN_MAX_CPU", "two")],
+            "DISTFUN_MAX_CPU=\"two\" is not a whole number, 1 or more",
+        ),
+        (told(None, None), vec![("DISTFUN_MAX_CPU", "-1")], "a whole number, 1 or more"),
+        (told(None, None), vec![("DISTFUN_SLOTS", "0")], "=\"0\" is not a whole number from 1 to 4096"),
+        (told(None, None), vec![("DISTFUN_SLOTS", "4097")], "=\"4097\" is not a whole number from 1 to 4096"),
+        (told(None, None), vec![("DISTFUN_SEED", "-1")], "0 or more"),
+        (told(None, None), vec![("DISTFUN_SEED", "18446744073709551616")], "from 0 to 18446744073709551615; correct"),
+        (told(None, None), vec![("DISTFUN_VERBOSE", "maybe")], "1 or 0, true or false"),
+        (told(None, None), vec![("DISTFUN_PRIORITY", "top")], "=\"top\" is not \"low\", \"normal\" or \"high\""),
+        (told(None, None), vec![("DISTFUN_MAXCPU", "2")], "did you mean DISTFUN_MAX_CPU?"),
+        (told(None, None), vec![("DISTFUN_max_cpu", "2")], "DISTFUN_max_cpu is not a setting of distfun; did you"),
+        (told(None, None), vec![("DISTFUN_CONFG", "x")], "did you mean DISTFUN_CONFIG?"),
+        (told(None, None), vec![("DISTFUN_COLOUR_OF_THE_BAR", "red")], "known are DISTFUN_MAX_CPU, "),
+        (Overrides { max_calls: Some(0), ..Overrides::default() }, vec![], "would refuse every call"),
+    ] {
+        let error = resolve(told, &environment).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn what_the_file_says_holds_and_a_second_limit_in_it_is_refused() {
+    let all = "slots = 3\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'";
+    let settings = Settings::resolve(&Told::default(), [], Some(&file(all)), CPUS).unwrap();
+    assert_eq!((settings.slots, settings.endaftercall, settings.verbose), (3, false, true));
+    assert_eq!((settings.seed, settings.max_calls, settings.priority), (7, 9, Priority::High));
+    assert_eq!(settings.file.as_deref(), Some(Path::new("/etc/distfun.toml")));
+    let said: Vec<_> = settings.held().into_iter().map(|held| (held.value, held.said)).collect();
+    let values = ["3", "false", "true", "7", "9", "high"];
+    let keys = ["slots", "endaftercall", "verbose", "seed", "max_calls", "priority"];
+    let expected = keys.map(|key| format!("{key} in /etc/distfun.toml"));
+    assert_eq!(said, values.map(str::to_owned).into_iter().zip(expected).collect::<Vec<_>>());
+
+    let error = Settings::resolve(&Told::default(), [], Some(&file("slots = 3\nmax_cpu = 2")), CPUS).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("both max_cpu (2) and slots (3) are given by /etc/distfun.toml; keep max_cpu"), "{text}");
+}
+
+#[test]
+fn a_source_must_be_right_even_where_a_stronger_one_decides() {
+    let builder = Overrides { slots: Some(1), ..Overrides::default() };
+    for (environment, text) in [
+        (vec![("DISTFUN_SLOTS", "two")], ""),
+        (vec![("DISTFUN_SLOTS", "2"), ("DISTFUN_MAX_CPU", "2")], ""),
+        (vec![], "slots = 'two'"),
+        (vec![], "slots = 2\nmax_cpu = 2"),
+    ] {
+        let settings = Settings::resolve(&told(builder.clone()), variables(&environment), Some(&file(text)), CPUS);
+        assert!(settings.is_err(), "{environment:?} {text:?}");
+    }
+}
+
+const SAMPLE: &str = include_str!("../../../docs/distfun.toml");
+
+#[test]
+fn the_sample_file_has_every_setting_and_its_default() {
+    let resolve = |text: &str| Settings::resolve(&Told::default(), [], Some(&file(text)), CPUS);
+    let defaults = Settings::resolve(&Told::default(), [], None, CPUS).unwrap().held();
+    let values = |held: Vec<Held>| held.into_iter().map(|held| (held.key, held.value)).collect::<Vec<_>>();
+    assert_eq!(values(resolve(SAMPLE).unwrap().held()), values(defaults.clone()), "all of it is commented out");
+
+    let lines: Vec<&str> = SAMPLE.lines().filter_map(|line| line.strip_prefix("# ")).collect();
+    let lines: Vec<&str> = lines.into_iter().filter(|line| line.contains(" = ")).collect();
+    let keys: Vec<&str> = lines.iter().map(|line| line.split(" = ").next().unwrap()).collect();
+    assert_eq!(keys, table::SETTINGS.each_ref().map(|setting| setting.key), "left, the sample; right, what there is");
+    for (line, key) in lines.into_iter().zip(keys) {
+        let settings = resolve(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(settings.held().iter().any(|held| held.origin == Origin::File), "{line}");
+        if !["max_cpu", "slots"].contains(&key) {
+            assert_eq!(values(settings.held()), values(defaults.clone()), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_the_variable_of_every_setting_and_an_example_of_a_file_that_holds() {
+    let readme = include_str!("../../../README.md");
+    for setting in &table::SETTINGS {
+        let (method, variable) = (format!("| `.{}(", setting.key), environment::variable(setting.key));
+        let row = readme.lines().find(|line| line.starts_with(&method)).unwrap_or_else(|| panic!("no {method}"));
+        assert!(row.contains(&format!("`{variable}`")), "{row}");
+    }
+    let example = readme.split("```toml\n# distfun.toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let settings = Settings::resolve(&Told::default(), [], Some(&file(example.expect("an example"))), CPUS).unwrap();
+    assert!(settings.held().iter().filter(|held| held.origin == Origin::File).count() >= 2);
+}
+
+/// What a source may say: at most one of the two limits.
+fn anything() -> impl Strategy<Value = Overrides> {
+    let limit = option::of((any::<bool>(), 1..20usize));
+    let flags = (option::of(any::<bool>()), option::of(any::<bool>()));
+    let numbers = (option::of(any::<u64>()), option::of(1..usize::MAX));
+    let priority = option::of(prop::sample::select(vec![Priority::Low, Priority::Normal, Priority::High]));
+    (limit, flags, numbers, priority).prop_map(|(limit, (endaftercall, verbose), (seed, max_calls), priority)| {
+        let of = |exact| limit.filter(|limit| limit.0 == exact).map(|limit| limit.1);
+        Overrides { max_cpu: of(false), slots: of(true), endaftercall, verbose, seed, max_calls, priority }
+    })
+}
+
+/// The same in words, each with its key.
+fn words(said: &Overrides) -> Vec<(&'static str, String)> {
+    let Overrides { max_cpu, slots, endaftercall, verbose, seed, max_calls, priority } = said;
+    let all = [
+        ("max_cpu", max_cpu.map(|count| count.to_string())),
+        ("slots", slots.map(|count| count.to_string())),
+        ("endaftercall", endaftercall.map(|yes| yes.to_string())),
+        ("verbose", verbose.map(|yes| yes.to_string())),
+        ("seed", seed.map(|seed| seed.to_string())),
+        ("max_calls", max_calls.map(|count| count.to_string())),
+        ("priority", priority.map(|priority| format!("{priority:?}").to_lowercase())),
+    ];
+    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+proptest! {
+    #[test]
+    fn of_any_sources_the_strongest_that_says_something_holds(
+        builder in anything(), flags in anything(), environment in anything(), in_file in anything(),
+    ) {
+        let in_variables: Vec<_> = words(&environment).into_iter()
+            .map(|(key, value)| (format!("DISTFUN_{}", key.to_uppercase()), value)).collect();
+        let text: String = words(&in_file).into_iter()
+            .map(|(key, value)| if key == "priority" { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
+            .collect();
+        let sources = [
+            (Origin::Builder, words(&builder)),
+            (Origin::Flag, words(&flags)),
+            (Origin::Environment, words(&environment)),
+            (Origin::File, words(&in_file)),
+        ];
+        let told = Told { builder, flags };
+        let settings = Settings::resolve(&told, variables(&in_variables), Some(&file(&text)), CPUS).unwrap();
+        let defaults =
+            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal")];
+        let held = settings.held();
+        prop_assert_eq!(held.len(), defaults.len());
+        for (held, (key, default)) in held.iter().zip(defaults) {
+            prop_assert_eq!(held.key, key);
+            let is_it = |name: &str| name == key || key == "slots" && name == "max_cpu";
+            let said = sources.iter().find_map(|(origin, words)| {
+                words.iter().find(|(name, _)| is_it(name)).map(|(name, value)| (*origin, *name, value.as_str()))
+            });
+            let (origin, name, value) = said.unwrap_or((Origin::Default, key, default));
+            let value = if name == "max_cpu" { value.parse::<usize>().unwrap().min(8).to_string() } else { value.into() };
+            prop_assert_eq!((&held.value, held.origin), (&value, origin));
+            let place = match origin {
+                Origin::Builder => format!(".{name}()"),
+                Origin::Flag => format!("--{}", name.replace('_', "-")),
+                Origin::Environment => format!("DISTFUN_{}", name.to_uppercase()),
+                Origin::File => format!("{name} in /etc/distfun.toml"),
+                Origin::Default => "default".into(),
+            };
+            prop_assert_eq!(&held.said, &place);
+        }
+        // What is shown is what holds.
+        let shown: Vec<String> = held.into_iter().map(|held| held.value).collect();
+        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, .. } = settings;
+        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?}").to_lowercase();
+        prop_assert_eq!(shown.join(" "), fields);
+    }
+}
