@@ -28,6 +28,12 @@
 //! - Services start a [`Manager`] and send it [`Distribute`], [`Status`], [`Cancel`], [`Finished`] and [`Shutdown`].
 //! - A function may take a [`Context`]: random numbers that repeat, its index, whether it is cancelled.
 //!
+//! # Settings
+//! What a builder leaves open comes from the strongest source that has it: the program's command line, if it hands that
+//! on by [`flags`](DistributeBuilder::flags); `DISTFUN_*` environment variables; the file `distfun.toml` in the current
+//! directory, or the one that `DISTFUN_CONFIG` names; the default. Each option names its variable and key.
+//! [`settings`](DistributeBuilder::settings) tells what holds and where it is from.
+//!
 //! # Panics and the log
 //! A panic inside a distributed function becomes a failure of its item, with text and place, and is not printed; to that
 //! end the first call sets a panic hook, which passes all other panics on to the hook that was there. The log goes

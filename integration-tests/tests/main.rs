@@ -9,6 +9,7 @@ mod faces;
 mod fold;
 mod laws;
 mod services;
+mod settings;
 mod shared_data;
 mod slot_state;
 mod stream;

@@ -33,18 +33,26 @@ pub(crate) fn alone(body: impl FnOnce()) {
 
 /// The same with environment variables.
 pub(crate) fn alone_with<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], body: F) {
-    run_alone(variables, body);
+    let prepare = |child: &mut Command| {
+        child.envs(variables.iter().copied());
+    };
+    alone_as(prepare, body);
+}
+
+/// The same with `prepare` done to the process before it starts; what `prepare` returns is kept until it has ended.
+pub(crate) fn alone_as<F: FnOnce(), T>(prepare: impl FnOnce(&mut Command) -> T, body: F) {
+    run_alone(prepare, body);
 }
 
 /// The same, and gives `check` what the process wrote to stderr.
 pub(crate) fn alone_heard(body: impl FnOnce(), check: impl FnOnce(&str)) {
-    if let Some(stderr) = run_alone(&[], body) {
+    if let Some(stderr) = run_alone(|_| (), body) {
         check(&stderr);
     }
 }
 
 /// Returns what `body` wrote to stderr, unless this is the process that runs it.
-fn run_alone<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], body: F) -> Option<String> {
+fn run_alone<F: FnOnce(), T>(prepare: impl FnOnce(&mut Command) -> T, body: F) -> Option<String> {
     if std::env::var_os(ALONE).is_some() {
         thread::spawn(|| {
             thread::sleep(LIMIT);
@@ -58,7 +66,7 @@ fn run_alone<F: FnOnce()>(variables: &[(&str, &std::ffi::OsStr)], body: F) -> Op
     let (_, name) = path.split_once("::").expect("crate::module::test");
     let mut child = Command::new(std::env::current_exe().expect("a path"));
     child.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "1");
-    child.envs(variables.iter().copied());
+    let _kept = prepare(&mut child);
     let output = child.output().expect("the test binary starts again");
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "in a process of its own: {}\n{stdout}\n{stderr}", output.status);

@@ -93,7 +93,7 @@ pub enum SettingsError {
         byte: u8,
     },
     /// The settings file is not TOML; this includes a key that is there twice.
-    #[error("{place}: {message}, in `{line}`")]
+    #[error("{place}: {message}, in `{line}`{remedy}")]
     NotToml {
         /// Where it stops being TOML.
         place: Place,
@@ -101,6 +101,8 @@ pub enum SettingsError {
         message: String,
         /// The line.
         line: String,
+        /// What the key of the line must be, if the value is what is wrong.
+        remedy: String,
     },
     /// The settings file has a key that is not known.
     #[error("{place}: {key} is not a setting of distfun; {hint}")]
@@ -138,7 +140,6 @@ pub struct Place {
 impl Place {
     /// The place in the file `path` behind the text `before`.
     pub(super) fn behind(before: &str, path: &Path) -> Self {
-        let before = before.strip_prefix('\u{feff}').unwrap_or(before);
         let line = before.rsplit('\n').next().unwrap_or("");
         Self { path: path.into(), line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
     }

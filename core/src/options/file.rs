@@ -9,7 +9,7 @@ use toml::{
 
 use super::{
     Overrides, Place, SettingsError,
-    table::{Raw, SETTINGS, hint},
+    table::{Raw, SETTINGS, Setting, hint},
 };
 
 /// A settings file, read by whoever knows files.
@@ -33,7 +33,7 @@ impl ConfigFile {
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut said = Overrides::default();
         for (key, value) in entries {
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key.get_ref()) else {
+            let Some(setting) = find(key.get_ref()) else {
                 let hint = if value.get_ref().is_table() {
                     "settings stand at the top of the file, in no table".into()
                 } else {
@@ -50,14 +50,26 @@ impl ConfigFile {
         Ok(said)
     }
 
+    /// The file as text, without the byte order mark that some editors put before it.
     fn text(&self) -> Result<&str, SettingsError> {
-        std::str::from_utf8(&self.bytes).map_err(|error| {
-            let offset = error.valid_up_to();
-            let before = String::from_utf8_lossy(&self.bytes[..offset]);
-            let place = Place::behind(&before, &self.path);
-            SettingsError::NotUtf8 { place, offset, byte: self.bytes[offset] }
-        })
+        match std::str::from_utf8(&self.bytes) {
+            Ok(text) => Ok(without_mark(text)),
+            Err(error) => {
+                let offset = error.valid_up_to();
+                let before = String::from_utf8_lossy(&self.bytes[..offset]);
+                let place = Place::behind(without_mark(&before), &self.path);
+                Err(SettingsError::NotUtf8 { place, offset, byte: self.bytes[offset] })
+            }
+        }
     }
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
 }
 
 fn raw<'a>(value: &'a DeValue<'_>) -> Raw<'a> {
@@ -81,11 +93,15 @@ fn written(key: &str, value: &Spanned<DeValue<'_>>, text: &str) -> String {
 fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> SettingsError {
     let at = error.span().map_or(0, |span| span.start);
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let line = text[start..].lines().next().unwrap_or("").trim_start_matches('\u{feff}').trim();
+    let line = text[start..].lines().next().unwrap_or("").trim();
+    // The parser can't know that `slots = two` was not meant to be a boolean.
+    let setting = text[start..at].split_once('=').and_then(|(key, _)| find(key.trim()));
+    let remedy = setting.map_or(String::new(), |setting| format!("; {} must be {}", setting.key, setting.expected()));
     SettingsError::NotToml {
         place: Place::behind(&text[..at], path),
         message: error.message().into(),
         line: shortened(line),
+        remedy,
     }
 }
 
@@ -127,11 +143,18 @@ mod tests {
         let not_toml = "string values must be quoted";
         for (text, expected) in [
             // Not TOML.
-            ("seed = 1\nslots =", format!("2:8: {not_toml}, expected literal string, in `slots =`")),
-            ("\u{feff}  slots = two\nseed = 1", "1:11: invalid boolean, expected `true`, in `slots = two`".into()),
+            (
+                "seed = 1\nslots =",
+                format!("2:8: {not_toml}, expected literal string, in `slots =`; slots must be a whole"),
+            ),
+            (
+                "\u{feff}  slots = two\nseed = 1",
+                "1:11: invalid boolean, expected `true`, in `slots = two`; slots must be a whole number".into(),
+            ),
             ("seed = 1\r\n\r\nslots 2\r\n", "3:7: key with no value, expected `=`, in `slots 2`".into()),
             ("slots = 1\n# more\nslots = 2", "3:1: duplicate key, in `slots = 2`".into()),
             ("slots = 1\rseed = 2", "1:11: carriage return must be followed by newline".into()),
+            ("priority = low", "1:12: string values must be quoted".into()),
             // Keys.
             ("seed = 1\n  max_cpus = 2", "2:3: max_cpus is not a setting of distfun; did you mean max_cpu?".into()),
             ("max-cpu = 2", "1:1: max-cpu is not a setting of distfun; did you mean max_cpu?".into()),
@@ -179,6 +202,8 @@ mod tests {
     fn a_file_of_another_encoding_is_named_with_the_byte_that_is_wrong() {
         let error = read(b"seed = 1\n# caf\xe9\nslots = 2".to_vec()).unwrap_err().to_string();
         assert_eq!(error, "/etc/distfun.toml:2:6: byte 14 of the file (0xe9) is not UTF-8; save it as UTF-8");
+        let error = read(b"\xef\xbb\xbfa\xff".to_vec()).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/distfun.toml:1:2: byte 4 of the file (0xff)"), "{error}");
         // As Windows writes "Unicode".
         let error = read(b"\xff\xfes\0".to_vec()).unwrap_err().to_string();
         assert_eq!(error, "/etc/distfun.toml:1:1: byte 0 of the file (0xff) is not UTF-8; save it as UTF-8");

@@ -7,7 +7,7 @@ use crate::engine::Priority;
 
 /// Every setting there is. The key `max_cpu` is the variable `DISTFUN_MAX_CPU`, the flag `--max-cpu` and the builder's
 /// `.max_cpu()`.
-pub(super) const SETTINGS: [Setting; 7] = [
+pub(super) static SETTINGS: [Setting; 7] = [
     Setting { key: "max_cpu", form: Form::Count(usize::MAX, |said| &mut said.max_cpu) },
     Setting { key: "slots", form: Form::Count(MAX_SLOTS, |said| &mut said.slots) },
     Setting { key: "endaftercall", form: Form::Flag(|said| &mut said.endaftercall) },
@@ -60,6 +60,11 @@ impl Setting {
             Form::Share(at) => *at(said) = Some(share(value)?),
         }
         Ok(())
+    }
+
+    /// What it must be in a file.
+    pub(super) fn expected(&self) -> String {
+        self.put(&mut Overrides::default(), Raw::Other).expect_err("no setting is of another type")
     }
 }
 
