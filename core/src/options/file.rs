@@ -204,6 +204,9 @@ mod tests {
         assert_eq!(error, "/etc/distfun.toml:2:6: byte 14 of the file (0xe9) is not UTF-8; save it as UTF-8");
         let error = read(b"\xef\xbb\xbfa\xff".to_vec()).unwrap_err().to_string();
         assert!(error.starts_with("/etc/distfun.toml:1:2: byte 4 of the file (0xff)"), "{error}");
+        // Columns are characters, offsets bytes.
+        let error = read(b"# \xc3\xa9\xff".to_vec()).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/distfun.toml:1:4: byte 4 of the file (0xff)"), "{error}");
         // As Windows writes "Unicode".
         let error = read(b"\xff\xfes\0".to_vec()).unwrap_err().to_string();
         assert_eq!(error, "/etc/distfun.toml:1:1: byte 0 of the file (0xff) is not UTF-8; save it as UTF-8");
