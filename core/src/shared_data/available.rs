@@ -103,3 +103,102 @@ fn folders(mount: &Mount, group: &str) -> Vec<PathBuf> {
     let inner = if inner.components().any(|part| part.as_os_str() == "..") { Path::new("") } else { inner };
     inner.ancestors().map(|folder| mount.point.join(folder)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const V2_MOUNT: &str = "24 1 0:22 / /sys rw shared:7 - sysfs sysfs rw\n\
+        33 24 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const V1_MOUNTS: &str = "40 32 0:33 / /sys/fs/cgroup/cpu,cpuacct rw shared:15 - cgroup cgroup rw,cpu,cpuacct\n\
+        41 32 0:34 / /sys/fs/cgroup/memory rw shared:16 - cgroup cgroup rw,memory\n\
+        42 32 0:35 / /sys/fs/cgroup/unified rw shared:17 - cgroup2 cgroup2 rw\n";
+
+    fn left(files: &[(&str, &str)]) -> Option<u64> {
+        let files: BTreeMap<&Path, &str> = files.iter().map(|(path, text)| (Path::new(*path), *text)).collect();
+        groups_bytes(&|path| files.get(path).map(|text| (*text).to_owned()))
+    }
+
+    #[test]
+    fn the_machine_tells_what_it_has() {
+        let text = "MemTotal:       24684092 kB\nMemFree:        1000 kB\nMemAvailable:   2048 kB\nBuffers: 1 kB\n";
+        assert_eq!(machine_bytes(text), Some(2 << 20));
+        assert_eq!(machine_bytes("MemTotal: 5 kB\n"), None);
+        assert_eq!(machine_bytes("MemAvailable:\n"), None);
+        assert_eq!(machine_bytes(""), None);
+    }
+
+    #[test]
+    fn the_tightest_group_above_counts() {
+        let files = [
+            ("/proc/self/cgroup", "0::/user.slice/job/step\n"),
+            ("/proc/self/mountinfo", V2_MOUNT),
+            ("/sys/fs/cgroup/user.slice/job/step/memory.max", "max\n"),
+            ("/sys/fs/cgroup/user.slice/job/step/memory.current", "70\n"),
+            ("/sys/fs/cgroup/user.slice/job/memory.max", "1000\n"),
+            ("/sys/fs/cgroup/user.slice/job/memory.current", "400\n"),
+            ("/sys/fs/cgroup/user.slice/memory.max", "5000\n"),
+            ("/sys/fs/cgroup/user.slice/memory.current", "4500\n"),
+        ];
+        assert_eq!(left(&files), Some(500));
+        assert_eq!(left(&files[..6]), Some(600));
+        assert_eq!(left(&files[..4]), None, "max is no limit");
+        assert_eq!(left(&files[..2]), None);
+        assert_eq!(left(&files[..1]), None);
+        assert_eq!(left(&[]), None);
+    }
+
+    #[test]
+    fn the_cache_of_files_counts_as_free() {
+        let files = [
+            ("/proc/self/cgroup", "0::/job\n"),
+            ("/proc/self/mountinfo", V2_MOUNT),
+            ("/sys/fs/cgroup/job/memory.max", "1000\n"),
+            ("/sys/fs/cgroup/job/memory.current", "900\n"),
+            ("/sys/fs/cgroup/job/memory.stat", "anon 100\nfile 800\nshmem 400\ninactive_file 300\nactive_file 100\n"),
+        ];
+        assert_eq!(left(&files), Some(500));
+        let mut over = files;
+        over[3].1 = "1400\n";
+        assert_eq!(left(&over), Some(0));
+    }
+
+    #[test]
+    fn both_versions_are_read_beside_one_another() {
+        let files = [
+            ("/proc/self/cgroup", "5:cpu,cpuacct:/other\n4:memory:/a/b\n0::/a\n"),
+            ("/proc/self/mountinfo", V1_MOUNTS),
+            ("/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "1000\n"),
+            ("/sys/fs/cgroup/memory/a/b/memory.usage_in_bytes", "300\n"),
+            ("/sys/fs/cgroup/memory/a/b/memory.stat", "active_file 1\ntotal_active_file 50\ntotal_inactive_file 50\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "9999999\n"),
+        ];
+        assert_eq!(left(&files), Some(800));
+        let with_v2 =
+            [("/sys/fs/cgroup/unified/a/memory.max", "200"), ("/sys/fs/cgroup/unified/a/memory.current", "150")];
+        assert_eq!(left(&[&files[..], &with_v2].concat()), Some(50));
+    }
+
+    #[test]
+    fn a_container_sees_its_part_of_the_tree() {
+        let mount = "33 24 0:28 /docker/abc /sys/fs/cgroup ro shared:9 - cgroup2 cgroup rw\n";
+        let at = |group: &'static str, folder: &'static str| {
+            let (max, current) = (format!("{folder}/memory.max"), format!("{folder}/memory.current"));
+            let files = [("/proc/self/cgroup", group), ("/proc/self/mountinfo", mount), (&max, "100"), (&current, "1")];
+            left(&files)
+        };
+        assert_eq!(at("0::/docker/abc/inner\n", "/sys/fs/cgroup/inner"), Some(99));
+        assert_eq!(at("0::/docker/abc\n", "/sys/fs/cgroup"), Some(99));
+        assert_eq!(at("0::/elsewhere\n", "/sys/fs/cgroup"), Some(99));
+        assert_eq!(at("0::/../..\n", "/sys/fs/cgroup"), Some(99));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_machine_has_some_memory() {
+        assert!(bytes().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}

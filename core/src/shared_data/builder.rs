@@ -1,6 +1,10 @@
 //! From what the user names to a sealed file.
 
-use std::{any::type_name, collections::BTreeMap, path::PathBuf};
+use std::{
+    any::type_name,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use ndarray::{Array, ArrayBase, ArrayViewMut, Data, Dimension, ShapeBuilder};
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,6 +13,7 @@ use super::{
     SharedData,
     element::{Element, ElementType},
     error::{Cause, SharedDataError},
+    foreign::{Elements, Foreign, Watch},
     layout::{self, Content, Order},
     map::{Filling, Map, elements_mut},
     storage::{PrivateFile, Storage, Wish},
@@ -23,6 +28,9 @@ type Fill<'a> = Box<dyn FnOnce(&mut [u8]) -> Result<(), SharedDataError> + 'a>;
 pub struct SharedDataBuilder<'a> {
     /// In the order they were given, which is the order in which they are filled.
     sections: Vec<Planned<'a>>,
+    /// What stays in its own file.
+    mapped: Vec<(String, Stored)>,
+    watched: Vec<Watch>,
     wish: Wish,
 }
 
@@ -137,6 +145,46 @@ impl<'a> SharedDataBuilder<'a> {
         self.add(key, content, len, Box::new(fill))
     }
 
+    /// Shares the array in a NumPy file (`np.save`) as it lies there, without a copy. Element types are NumPy's `bool`,
+    /// integers and floats of 1 to 8 bytes, and complex numbers of 8 and 16; both memory orders are kept. The header is
+    /// read now, the elements when they are used (booleans are looked through now). A file whose elements lie at odd
+    /// places is copied by `build`.
+    ///
+    /// **Leave the file alone while it is shared.** To replace it, write another file and rename it over this one: the
+    /// shared data keeps the old one. On filesystems that can clone files (btrfs, xfs with reflink) the file may even be
+    /// written to, since a clone is mapped that costs neither space nor time. On all others, writing into the file
+    /// changes elements while they are read, which no Rust program is prepared for, and cutting it (`np.save` to the
+    /// same path does that first) ends the process by a SIGBUS when a part that is gone is read. No program can prevent
+    /// that for a file of somebody else's; [`SharedData::check_unchanged`] at the start of every call makes an error of
+    /// what happened before it. Where the file is not yours to keep still, load it and share it with
+    /// [`array`](Self::array).
+    ///
+    /// # Errors
+    ///
+    /// The key has been given before, or the file can't be opened, is cut short, or holds something else than numbers
+    /// of this machine's byte order; the error says how to save it.
+    pub fn npy(mut self, key: impl Into<String>, path: impl AsRef<Path>) -> Result<Self, SharedDataError> {
+        let key = key.into();
+        let Foreign { content, elements, watch } = Foreign::open(&key, path.as_ref())?;
+        match elements {
+            Elements::Mapped(section) => {
+                self.check_new(&key)?;
+                self.mapped.push((key, Stored::new(content, section)));
+                self.watched.extend(watch);
+                Ok(self)
+            }
+            Elements::Unaligned(section) => {
+                let len = section.bytes().len();
+                let fill = move |place: &mut [u8]| {
+                    watch.map_or(Ok(()), |watch| watch.check())?;
+                    place.copy_from_slice(section.bytes());
+                    Ok(())
+                };
+                self.add(key, content, len, Box::new(fill))
+            }
+        }
+    }
+
     /// Keeps everything in memory, or in a file on a disk, whatever its size. See [`Storage`] for what is done
     /// otherwise.
     pub fn storage(mut self, storage: Storage) -> Self {
@@ -159,33 +207,49 @@ impl<'a> SharedDataBuilder<'a> {
     ///
     /// There is not enough memory or disk, or the operating system refuses something. Nothing is left behind.
     pub fn build(self) -> Result<SharedData, SharedDataError> {
-        let Self { sections, wish } = self;
-        if sections.is_empty() {
-            return Ok(SharedData::default());
-        }
-        let plan = layout::plan(sections.iter().map(|one| (one.key.as_str(), one.content.clone(), one.len)));
-        let plan = plan.ok_or(SharedDataError::TooLarge { needed: u64::MAX, available: isize::MAX as u64 })?;
-        let file = PrivateFile::create(plan.total, &wish)?;
-        let (storage, path) = (file.storage(), file.path().to_owned());
-        let refused = |cause| SharedDataError::io("map a file in", &path, cause);
-
-        let mut filling = Filling::map(file).map_err(refused)?;
-        let bytes = filling.bytes();
-        bytes[..plan.head.len()].copy_from_slice(&plan.head);
-        for (section, place) in sections.into_iter().zip(plan.sections) {
-            (section.fill)(&mut bytes[place])?;
-        }
-        let map = Map::sealed(&filling.into_file().seal()?).map_err(refused)?;
-        Ok(SharedData::new(read(&map)?, storage))
+        let Self { sections, mapped, watched, wish } = self;
+        let (mut all, storage) = if sections.is_empty() {
+            (BTreeMap::new(), wish.storage.unwrap_or(Storage::Memory))
+        } else {
+            write(sections, &wish)?
+        };
+        all.extend(mapped);
+        let shared = SharedData::new(all, watched, storage);
+        shared.check_unchanged()?;
+        Ok(shared)
     }
 
     fn add(mut self, key: String, content: Content, len: usize, fill: Fill<'a>) -> Result<Self, SharedDataError> {
-        if self.sections.iter().any(|other| other.key == key) {
-            return Err(SharedDataError::Twice { key });
-        }
+        self.check_new(&key)?;
         self.sections.push(Planned { key, content, len, fill });
         Ok(self)
     }
+
+    fn check_new(&self, key: &str) -> Result<(), SharedDataError> {
+        let mut keys = self.sections.iter().map(|one| &one.key).chain(self.mapped.iter().map(|(key, _)| key));
+        if keys.any(|other| other == key) {
+            return Err(SharedDataError::Twice { key: key.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+/// Makes a place for all sections, fills it and seals it.
+fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(BTreeMap<String, Stored>, Storage), SharedDataError> {
+    let plan = layout::plan(sections.iter().map(|one| (one.key.as_str(), one.content.clone(), one.len)));
+    let plan = plan.ok_or(SharedDataError::TooLarge { needed: u64::MAX, available: isize::MAX as u64 })?;
+    let file = PrivateFile::create(plan.total, wish)?;
+    let (storage, path) = (file.storage(), file.path().to_owned());
+    let refused = |cause| SharedDataError::io("map a file in", &path, cause);
+
+    let mut filling = Filling::map(file).map_err(refused)?;
+    let bytes = filling.bytes();
+    bytes[..plan.head.len()].copy_from_slice(&plan.head);
+    for (section, place) in sections.into_iter().zip(plan.sections) {
+        (section.fill)(&mut bytes[place])?;
+    }
+    let map = Map::sealed(&filling.into_file().seal()?).map_err(refused)?;
+    Ok((read(&map)?, storage))
 }
 
 /// Everything in a mapped file of shared data.

@@ -210,3 +210,185 @@ pub(super) fn array_bytes(element: ElementType, shape: impl Iterator<Item = Opti
     }
     Some(if is_empty { 0 } else { bytes })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn array(element: ElementType, shape: &[u64]) -> (Content, usize) {
+        let content = Content::Array { element, shape: shape.to_vec(), order: Order::C };
+        let bytes = array_bytes(element, shape.iter().map(|len| Some(*len as usize))).unwrap();
+        (content, bytes)
+    }
+
+    /// A whole file, its sections zero.
+    fn file(contents: &[(&str, Content, usize)]) -> Vec<u8> {
+        let plan = plan(contents.iter().cloned()).unwrap();
+        let mut bytes = plan.head;
+        bytes.resize(plan.total, 0);
+        bytes
+    }
+
+    fn example() -> Vec<u8> {
+        let (matrix, matrix_len) = array(ElementType::F64, &[2, 5]);
+        let (empty, empty_len) = array(ElementType::Bool, &[0]);
+        let value = Content::Value { type_name: "u8".to_owned() };
+        file(&[("matrix", matrix, matrix_len), ("empty", empty, empty_len), ("value", value, 1)])
+    }
+
+    /// With a change in the directory, and the header's lengths made to fit.
+    fn forged(change: impl FnOnce(&mut Vec<Entry>)) -> Vec<u8> {
+        let bytes = example();
+        let mut entries: Vec<Entry> = open(&bytes).unwrap().into_iter().map(|(entry, _)| entry).collect();
+        change(&mut entries);
+        let directory = postcard::to_stdvec(&entries).unwrap();
+        let mut forged = bytes[..HEADER].to_vec();
+        forged[16..24].copy_from_slice(&(directory.len() as u64).to_le_bytes());
+        forged.extend(directory);
+        forged.resize(align(forged.len()).unwrap() + 129, 0);
+        let total = forged.len() as u64;
+        forged[24..32].copy_from_slice(&total.to_le_bytes());
+        forged
+    }
+
+    #[test]
+    fn what_is_planned_is_what_is_opened() {
+        let bytes = example();
+        let found = open(&bytes).unwrap();
+        let keys: Vec<_> = found.iter().map(|(entry, _)| entry.key.as_str()).collect();
+        assert_eq!(keys, ["matrix", "empty", "value"]);
+        let places: Vec<_> = found.iter().map(|(_, place)| place.clone()).collect();
+        assert!(places.iter().all(|place| place.start % ALIGNMENT == 0));
+        assert_eq!(places.iter().map(Range::len).collect::<Vec<_>>(), [80, 0, 1]);
+        assert_eq!(places[2].end, bytes.len());
+        assert_eq!(places[2].start - places[0].start, 128);
+        assert!(open(&file(&[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_bytes_of_version_1_stay_what_they_are() {
+        let value = Content::Value { type_name: "u8".to_owned() };
+        let bytes = file(&[("a", array(ElementType::F32, &[1, 2]).0, 8), ("v", value, 1)]);
+        let directory = b"\x02\x01a\x00\x0a\x02\x01\x02\x00\x00\x08\x01v\x01\x02u8\x40\x01";
+        let mut expected = b"distfun\0\x01\0".to_vec();
+        expected.extend([
+            BYTE_ORDER,
+            0,
+            0,
+            0,
+            0,
+            0,
+            directory.len() as u8,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            129,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]);
+        expected.extend(directory);
+        expected.resize(129, 0);
+        expected[24] = 129;
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let bytes = example();
+        for len in 0..bytes.len() {
+            assert!(open(&bytes[..len]).is_err(), "{len}");
+        }
+        assert!(matches!(open(&[bytes, vec![0]].concat()), Err(LayoutError::Length { .. })));
+    }
+
+    #[test]
+    fn directories_that_lie_are_errors() {
+        assert!(open(&forged(|_| ())).is_ok());
+        let section = |key: &str| Err(LayoutError::Section(key.to_owned()));
+        let keys = |bytes: Vec<u8>| open(&bytes).map(|found| found.len());
+        assert_eq!(keys(forged(|entries| entries[0].offset = 8)), section("matrix"));
+        assert_eq!(keys(forged(|entries| entries[2].offset = 64)), section("value"));
+        assert_eq!(keys(forged(|entries| entries[2].len = 2)), section("value"));
+        assert_eq!(keys(forged(|entries| entries[2].len = u64::MAX)), section("value"));
+        assert_eq!(keys(forged(|entries| entries[2].offset = u64::MAX - 63)), section("value"));
+        assert_eq!(keys(forged(|entries| entries[0].len = 79)), Err(LayoutError::Shape("matrix".to_owned())));
+        let shape = |shape: &[u64]| {
+            let content = array(ElementType::F64, &[]).0;
+            let Content::Array { element, order, .. } = content else { unreachable!() };
+            let content = Content::Array { element, order, shape: shape.to_vec() };
+            keys(forged(|entries| entries[0].content = content))
+        };
+        assert_eq!(shape(&[10]), Ok(3));
+        for other in [&[11][..], &[u64::MAX, 10], &[1 << 62, 1 << 62], &[0, u64::MAX], &[]] {
+            assert_eq!(shape(other), Err(LayoutError::Shape("matrix".to_owned())), "{other:?}");
+        }
+        let twice = forged(|entries| entries[1].key = "matrix".to_owned());
+        assert_eq!(keys(twice), Err(LayoutError::Twice("matrix".to_owned())));
+    }
+
+    #[test]
+    fn headers_that_lie_are_errors() {
+        let with = |at: usize, byte: u8| {
+            let mut bytes = example();
+            bytes[at] = byte;
+            open(&bytes).map(|found| found.len())
+        };
+        assert_eq!(with(0, b'D'), Err(LayoutError::Magic));
+        assert_eq!(with(8, 2), Err(LayoutError::Version(2)));
+        assert_eq!(with(10, 1 - BYTE_ORDER), Err(LayoutError::ByteOrder));
+        assert_eq!(with(16, 255), Err(LayoutError::Directory));
+        assert_eq!(with(23, 255), Err(LayoutError::Directory));
+        assert!(matches!(with(24, 0), Err(LayoutError::Length { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_panics(junk: Vec<u8>) {
+            prop_assert!(open(&junk).is_err());
+            let mut bytes = example()[..16].to_vec();
+            bytes.extend((junk.len() as u64).to_le_bytes());
+            bytes.extend((junk.len() as u64 + 32).to_le_bytes());
+            bytes.extend(junk);
+            let _ = open(&bytes);
+        }
+
+        #[test]
+        fn changed_bytes_never_lead_outside(changes in prop::collection::vec((0usize..512, any::<u8>()), 1..8)) {
+            let mut bytes = example();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            if let Ok(found) = open(&bytes) {
+                for (_, place) in found {
+                    prop_assert!(place.start % ALIGNMENT == 0 && place.end <= bytes.len());
+                }
+            }
+        }
+
+        #[test]
+        fn any_sizes_are_placed_apart(lens in prop::collection::vec(0usize..300, 0..20)) {
+            let keys: Vec<String> = (0..lens.len()).map(|index| index.to_string()).collect();
+            let contents: Vec<_> = keys
+                .iter()
+                .zip(&lens)
+                .map(|(key, len)| (key.as_str(), Content::Value { type_name: "T".repeat(len % 7) }, *len))
+                .collect();
+            let bytes = file(&contents);
+            let found = open(&bytes).unwrap();
+            prop_assert_eq!(found.iter().map(|(_, place)| place.len()).collect::<Vec<_>>(), lens);
+            prop_assert!(found.windows(2).all(|pair| pair[0].1.end <= pair[1].1.start));
+        }
+    }
+}

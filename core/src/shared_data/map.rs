@@ -8,6 +8,8 @@
 
 use std::{fs::File, io, ops::Range, sync::Arc};
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use num_complex::Complex;
 
@@ -77,6 +79,9 @@ impl Filling {
         // SAFETY: a `PrivateFile` is known to nobody else, so nobody writes or truncates it, and all of its length is
         // allocated. It is given by value and comes back only when this mapping is gone, so there is no second one.
         let map = unsafe { MmapOptions::new().len(file.len()).map_mut(file.file()) }?;
+        // Where the system does not let files have huge pages it says no, which is no harm.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(Advice::HugePage);
         Ok(Self { map, file })
     }
 
@@ -97,7 +102,10 @@ pub(super) struct Map(Arc<Mmap>);
 impl Map {
     pub(super) fn sealed(file: &SealedFile) -> io::Result<Self> {
         // SAFETY: nobody writes or truncates a `SealedFile`, and all of its length is allocated.
-        unsafe { MmapOptions::new().len(file.len()).map(file.file()) }.map(|map| Self(Arc::new(map)))
+        let map = unsafe { MmapOptions::new().len(file.len()).map(file.file()) }?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(Advice::HugePage);
+        Ok(Self(Arc::new(map)))
     }
 
     /// Maps the first `len` bytes of a file that belongs to somebody else.

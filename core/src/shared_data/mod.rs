@@ -20,8 +20,10 @@ mod available;
 mod builder;
 mod element;
 mod error;
+mod foreign;
 mod layout;
 mod map;
+mod npy;
 mod storage;
 mod stored;
 #[cfg(test)]
@@ -37,7 +39,7 @@ use ndarray::{ArrayView, Dimension};
 use serde::de::DeserializeOwned;
 pub use storage::Storage;
 
-use self::stored::Stored;
+use self::{foreign::Watch, stored::Stored};
 
 /// Read-only arrays and values by name, stored once. A clone is another handle of the same data; when the last is gone
 /// the memory is given back.
@@ -46,12 +48,14 @@ pub struct SharedData(Arc<Inner>);
 
 struct Inner {
     all: BTreeMap<String, Stored>,
+    /// The mapped files that somebody else could change.
+    watched: Vec<Watch>,
     storage: Storage,
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { all: BTreeMap::new(), storage: Storage::Memory }
+        Self { all: BTreeMap::new(), watched: Vec::new(), storage: Storage::Memory }
     }
 }
 
@@ -61,8 +65,8 @@ impl SharedData {
         SharedDataBuilder::default()
     }
 
-    fn new(all: BTreeMap<String, Stored>, storage: Storage) -> Self {
-        Self(Arc::new(Inner { all, storage }))
+    fn new(all: BTreeMap<String, Stored>, watched: Vec<Watch>, storage: Storage) -> Self {
+        Self(Arc::new(Inner { all, watched, storage }))
     }
 
     /// The array under `key`, without a copy. This takes well under a microsecond, so a function may ask at every call.
@@ -113,6 +117,17 @@ impl SharedData {
     /// Where the arrays and values are kept, except those of NumPy files.
     pub fn storage(&self) -> Storage {
         self.0.storage
+    }
+
+    /// Whether every mapped [NumPy file](SharedDataBuilder::npy) is as it was when it was mapped, by its length and the
+    /// time of its last change. It asks the system once per such file (well under a microsecond each), and not at all
+    /// where there is none. Distributed functions ask this at the start of every call.
+    ///
+    /// # Errors
+    ///
+    /// Somebody has written to such a file, or cut it. What has been read from it since may be wrong.
+    pub fn check_unchanged(&self) -> Result<(), SharedDataError> {
+        self.0.watched.iter().try_for_each(Watch::check)
     }
 
     fn get(&self, key: &str) -> Result<&Stored, SharedDataError> {

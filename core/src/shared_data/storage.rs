@@ -58,7 +58,9 @@ impl PrivateFile {
             }
             Storage::Memory if platform::HAS_MEMORY_FILES => {
                 let path = PathBuf::from("memory");
-                let file = platform::memory_file().and_then(|file| allocate(&file, len).map(|()| file));
+                // Its pages are not allocated beforehand: no disk can be full here, and allocated one by one they would not
+                // be huge, nor made any faster.
+                let file = platform::memory_file().and_then(|file| file.set_len(needed).map(|()| file));
                 let file = file.map_err(|cause| SharedDataError::io("make a file in memory at", &path, cause))?;
                 Ok(Self { file, len, storage: Storage::Memory, path })
             }
@@ -151,7 +153,8 @@ fn write_zeros(mut file: &File, len: usize) -> io::Result<()> {
 }
 
 fn is_full(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 #[cfg(target_os = "linux")]
@@ -259,5 +262,73 @@ mod platform {
 
     pub(super) fn free_bytes(_dir: &Path) -> Option<u64> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(storage: Storage) -> Wish {
+        Wish { storage: Some(storage), dir: None }
+    }
+
+    #[test]
+    fn what_is_large_goes_to_a_file_unless_asked_otherwise() {
+        assert_eq!(choose(50, None, Some(100)), Storage::Memory);
+        assert_eq!(choose(51, None, Some(100)), Storage::File);
+        assert_eq!(choose(51, None, None), Storage::Memory);
+        assert_eq!(choose(51, Some(Storage::Memory), Some(100)), Storage::Memory);
+        assert_eq!(choose(1, Some(Storage::File), Some(100)), Storage::File);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_cannot_fit_is_refused_before_it_is_allocated() {
+        let needed = 1 << 60;
+        let Err(error) = PrivateFile::create(needed, &wish(Storage::Memory)) else { panic!("an exbibyte fits") };
+        assert!(matches!(error, SharedDataError::TooLarge { .. }), "{error}");
+        assert!(error.to_string().starts_with("shared data needs 1024.0 PiB of memory and "), "{error}");
+        let Err(error) = PrivateFile::create(needed, &Wish::default()) else { panic!("an exbibyte fits") };
+        assert!(matches!(error, SharedDataError::NoSpace { .. }), "{error}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sealed_files_cannot_be_written_any_more() {
+        use std::{
+            io::Write,
+            os::{fd::AsRawFd, unix::fs::MetadataExt},
+        };
+        for storage in [Storage::Memory, Storage::File] {
+            let sealed = PrivateFile::create(10_000, &wish(storage)).unwrap().seal().unwrap();
+            let mut file = sealed.file();
+            assert_eq!(file.metadata().unwrap().nlink(), 0, "it has no name");
+            assert!(file.write(b"x").is_err());
+            assert!(file.set_len(0).is_err());
+            assert!(file.set_len(1 << 20).is_err());
+            assert!(memmap2::MmapRaw::map_raw(file).is_err(), "it can't be mapped for writing");
+            assert!(memmap2::MmapOptions::new().map_raw_read_only(file).is_ok());
+            if storage == Storage::Memory {
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let other = File::options().write(true).open(path).unwrap();
+                assert!((&other).write(b"x").is_err(), "not by another descriptor either");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn files_are_allocated_in_full() {
+        use std::os::unix::fs::MetadataExt;
+        let file = PrivateFile::create(1 << 20, &wish(Storage::File)).unwrap();
+        assert!(file.file().metadata().unwrap().blocks() * 512 >= 1 << 20);
+    }
+
+    #[test]
+    fn zeros_are_written_where_a_filesystem_cannot_allocate() {
+        let file = tempfile::tempfile().unwrap();
+        write_zeros(&file, 3_000_001).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 3_000_001);
     }
 }

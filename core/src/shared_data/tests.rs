@@ -2,13 +2,15 @@
 
 use std::{
     fmt,
+    fs::{self, File},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
+    thread,
 };
 
 use ndarray::{
-    Array, Array0, Array2, ArrayView, ArrayView1, ArrayView2, ArrayViewD, ArrayViewMut, ArrayViewMut2, Axis, Dimension,
-    Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, IxDyn, ShapeBuilder, array, s,
+    Array, Array2, ArrayView, ArrayView0, ArrayView1, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut, ArrayViewMut1,
+    ArrayViewMut2, Dimension, IxDyn, ShapeBuilder, array, s,
 };
 use num_complex::Complex;
 use proptest::prelude::*;
@@ -54,16 +56,16 @@ fn sample<T: Sample, D: Dimension>(shape: impl ShapeBuilder<Dim = D>) -> Array<T
 }
 
 fn check_elements<T: Sample>() {
-    check::<T, _>(sample((3, 5)).view());
-    check::<T, _>(sample((3, 5).f()).view());
-    check::<T, _>(sample((7,)).view());
-    check::<T, _>(sample((0, 4)).view());
+    check(sample::<T, _>((3, 5)).view());
+    check(sample::<T, _>((3, 5).f()).view());
+    check(sample::<T, _>(7).view());
+    check(sample::<T, _>((0, 4)).view());
 }
 
 /// Shares the array in every way and reads it in every way.
 fn check<T: Sample, D: Dimension>(array: ArrayView<'_, T, D>) {
+    let is_f = !array.is_standard_layout() && array.t().is_standard_layout();
     for storage in STORAGES {
-        let is_f = !array.is_standard_layout() && array.t().is_standard_layout();
         let shared = SharedData::builder()
             .value("odd", &[1u8, 2, 3])
             .unwrap()
@@ -79,10 +81,427 @@ fn check<T: Sample, D: Dimension>(array: ArrayView<'_, T, D>) {
             let view: ArrayView<'_, T, D> = shared.array(key).unwrap();
             assert_eq!(view, array, "{key}");
             assert_eq!(view.as_ptr().addr() % layout::ALIGNMENT, 0);
+            assert!(if is_f { view.t().is_standard_layout() } else { view.is_standard_layout() });
             let dynamic: ArrayViewD<'_, T> = shared.array(key).unwrap();
             assert_eq!(dynamic, array.view().into_dyn());
-            assert_eq!(view.t().is_standard_layout(), is_f || array.t().is_standard_layout(), "column-major stays so");
-            assert!(view.is_standard_layout() || is_f);
         }
     }
+}
+
+#[test]
+fn every_number_of_axes_and_every_layout_comes_back() {
+    check(sample::<f64, _>(()).view());
+    check(sample::<f64, _>(5).view());
+    check(sample::<f64, _>((2, 3)).view());
+    check(sample::<f64, _>((2, 3, 4)).view());
+    check(sample::<f64, _>((2, 3, 4).f()).view());
+    check(sample::<f64, _>((2, 3, 2, 2)).view());
+    check(sample::<f64, _>((2, 1, 2, 2, 3).f()).view());
+    check(sample::<f64, _>((2, 1, 2, 2, 1, 3)).view());
+    check(sample::<f64, _>(IxDyn(&[2, 1, 2, 1, 2, 1, 2, 3])).view());
+    check(sample::<f64, _>(IxDyn(&[2, 2, 2, 3]).f()).view());
+    let wide = sample::<i32, _>((6, 8));
+    check(wide.slice(s![..;2, 1..;3]));
+    check(wide.slice(s![..;-1, ..]));
+    check(wide.slice(s![.., ..;-1]));
+    check(wide.t());
+    check(wide.t().slice(s![1..3, ..]));
+    check(wide.column(3));
+    check(wide.broadcast((3, 6, 8)).unwrap());
+    let mut turned = sample::<u16, _>((2, 3, 4));
+    turned.swap_axes(0, 1);
+    check(turned.view());
+}
+
+proptest! {
+    #[test]
+    fn any_view_comes_back(
+        (rows, columns) in (0usize..9, 0usize..9),
+        steps in (prop_oneof![-3isize..0, 1isize..4], prop_oneof![-3isize..0, 1isize..4]),
+        column_major: bool,
+        turned: bool,
+    ) {
+        let array: Array2<u16> = sample((rows, columns).set_f(column_major));
+        let mut view = array.slice(s![..;steps.0, ..;steps.1]);
+        if turned {
+            view.swap_axes(0, 1);
+        }
+        check(view);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Config {
+    name: String,
+    rates: Vec<f64>,
+    inner: Option<Box<Config>>,
+}
+
+fn config() -> Config {
+    let inner = Config { name: String::new(), rates: vec![], inner: None };
+    Config { name: "ün".to_owned(), rates: vec![0.5, f64::MIN], inner: Some(Box::new(inner)) }
+}
+
+#[test]
+fn values_come_back_decoded_once() {
+    let shared = SharedData::builder().value("config", &config()).unwrap().value("unit", &()).unwrap().build().unwrap();
+    let first: &Config = shared.value("config").unwrap();
+    assert_eq!(first, &config());
+    assert_eq!(shared.value::<()>("unit").unwrap(), &());
+    let again = shared.clone();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(std::ptr::eq(again.value::<Config>("config").unwrap(), first)));
+        }
+    });
+}
+
+#[test]
+fn many_threads_read_at_once() {
+    let array: Array2<f64> = sample((100, 100));
+    let shared = SharedData::builder().array("w", &array).unwrap().value("n", &7u32).unwrap().build().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let w: ArrayView2<'_, f64> = shared.array("w").unwrap();
+                    assert_eq!(w.sum(), array.sum());
+                    assert_eq!(shared.value::<u32>("n").unwrap(), &7);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_there_can_be_asked() {
+    let w: Array2<f64> = sample((2, 3));
+    let shared = SharedData::builder().value("z", &1u8).unwrap().array("w", &w).unwrap().build().unwrap();
+    assert_eq!(shared.keys().collect::<Vec<_>>(), ["w", "z"]);
+    assert_eq!((shared.len(), shared.is_empty(), shared.bytes()), (2, false, 49));
+    let text = format!("{shared:?}");
+    assert_eq!(text, r#"SharedData {"w": an array of f64 with shape [2, 3], 48 B, "z": a value of type u8, 1 B}"#);
+}
+
+#[test]
+fn nothing_at_all_can_be_shared() {
+    for shared in [SharedData::default(), SharedData::builder().build().unwrap()] {
+        assert_eq!((shared.len(), shared.is_empty(), shared.bytes(), shared.keys().count()), (0, true, 0, 0));
+        assert_eq!(format!("{shared:?}"), "SharedData {}");
+        let error = shared.array::<f64, ndarray::Ix1>("w").unwrap_err();
+        assert_eq!(error.to_string(), r#"there is no shared data "w": nothing is shared"#);
+        shared.check_unchanged().unwrap();
+    }
+    let shared = SharedData::builder().value("", &1u8).unwrap().build().unwrap();
+    assert_eq!(shared.value::<u8>("").unwrap(), &1, "an empty key is a key");
+}
+
+#[test]
+fn handles_cross_threads() {
+    fn holds<T: Send + Sync + Clone + Default + fmt::Debug + 'static>() {}
+    holds::<SharedData>();
+    fn is_error<T: std::error::Error + Send + Sync + Clone + Serialize + serde::de::DeserializeOwned + 'static>() {}
+    is_error::<SharedDataError>();
+}
+
+#[test]
+fn fills_run_in_the_order_given_over_zeros() {
+    let order = std::cell::RefCell::new(vec![]);
+    let builder = SharedData::builder()
+        .array_with("b", 3, |view: ArrayViewMut1<'_, f64>| {
+            assert_eq!(view, array![0.0, 0.0, 0.0]);
+            order.borrow_mut().push("b");
+        })
+        .unwrap()
+        .array_with("a", 2, |mut view: ArrayViewMut1<'_, bool>| {
+            view[1] = true;
+            order.borrow_mut().push("a");
+        })
+        .unwrap();
+    assert!(order.borrow().is_empty());
+    let shared = builder.build().unwrap();
+    assert_eq!(*order.borrow(), ["b", "a"]);
+    assert_eq!(shared.array::<bool, _>("a").unwrap(), array![false, true]);
+}
+
+#[test]
+fn errors_say_what_is_there_and_what_to_do() {
+    let w: Array2<f64> = sample((200, 3));
+    let shared =
+        SharedData::builder().array("weights", &w).unwrap().value("config", &config()).unwrap().build().unwrap();
+    let texts = [
+        shared.array::<f64, ndarray::Ix2>("wieghts").unwrap_err(),
+        shared.value::<Config>("other").unwrap_err(),
+        shared.array::<f32, ndarray::Ix2>("weights").unwrap_err(),
+        shared.array::<f64, ndarray::Ix1>("weights").unwrap_err(),
+        shared.array::<f64, ndarray::Ix1>("config").unwrap_err(),
+        shared.value::<Vec<f64>>("weights").unwrap_err(),
+        shared.value::<Vec<f64>>("config").unwrap_err(),
+    ]
+    .map(|error| {
+        assert_eq!(format!("{error:?}"), error.to_string());
+        error.to_string()
+    });
+    let expected = [
+        r#"there is no shared data "wieghts", did you mean "weights"?; there are "config", "weights""#,
+        r#"there is no shared data "other"; there are "config", "weights""#,
+        r#"shared data "weights" is an array of f64 with shape [200, 3] and was asked for as one of f32: ask for `ArrayView2<f64>`"#,
+        r#"shared data "weights" is an array of f64 with shape [200, 3] and was asked for with 1 axis: ask for `ArrayView2<f64>`"#,
+        r#"shared data "config" is a value of type distfun_core::shared_data::tests::Config and was asked for as an array: read it with `value("config")`"#,
+        r#"shared data "weights" is an array of f64 with shape [200, 3] and was asked for as a value: read it with `array("weights")`"#,
+        r#"shared data "config" is a value of type distfun_core::shared_data::tests::Config and was asked for as alloc::vec::Vec<f64>"#,
+    ];
+    for (text, expected) in texts.iter().zip(expected) {
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
+fn many_keys_are_counted_and_not_all_listed() {
+    let mut builder = SharedData::builder();
+    for index in 0..12 {
+        builder = builder.value(format!("key {index:02}"), &index).unwrap();
+    }
+    let text = builder.build().unwrap().value::<u8>("something else").unwrap_err().to_string();
+    assert!(text.ends_with(r#"; there are "key 00", "key 01", "key 02", "key 03", "key 04", "key 05", "key 06", "key 07", "key 08", "key 09" and 2 more"#), "{text}");
+}
+
+#[test]
+fn a_key_is_given_once() {
+    let w = array![1.0];
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/npy/f8.npy");
+    let builder = || SharedData::builder().array("w", &w).unwrap().npy("n", &file).unwrap();
+    for error in [
+        builder().array("w", &w).err(),
+        builder().value("w", &1).err(),
+        builder().npy("w", &file).err(),
+        builder().array_with("n", 3, |_: ArrayViewMut1<'_, u8>| ()).err(),
+        builder().npy("n", &file).err(),
+    ] {
+        assert!(matches!(&error, Some(SharedDataError::Twice { .. })), "{error:?}");
+    }
+    let text = builder().value("w", &1).err().unwrap().to_string();
+    assert_eq!(text, r#"shared data "w" is given twice: give each its own key"#);
+}
+
+#[test]
+fn values_that_cannot_come_back_are_refused_when_given() {
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u8),
+    }
+    #[derive(Serialize, Deserialize)]
+    struct Sparse {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first: Option<u8>,
+        second: u8,
+    }
+    let untagged = SharedData::builder().value("v", &Either::Number(1)).err().unwrap();
+    let sparse = SharedData::builder().value("v", &Sparse { first: None, second: 1 }).err().unwrap();
+    for error in [untagged, sparse] {
+        let text = error.to_string();
+        assert!(text.starts_with(r#"shared data "v" of type "#) && text.contains("can't be read back"), "{text}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}
+
+#[test]
+fn shapes_beyond_memory_are_errors() {
+    let huge = [(usize::MAX, 2), (usize::MAX / 8, 1), (0, usize::MAX)];
+    for shape in huge {
+        let error = SharedData::builder().array_with("w", shape, |_: ArrayViewMut2<'_, f64>| ()).err().unwrap();
+        assert!(error.to_string().ends_with("is larger than any memory"), "{error}");
+    }
+    let half = (isize::MAX as usize / 16, 1);
+    let builder = SharedData::builder().array_with("a", half, |_: ArrayViewMut2<'_, f64>| ()).unwrap();
+    let builder = builder.array_with("b", half, |_: ArrayViewMut2<'_, f64>| ()).unwrap();
+    assert!(builder.build().is_err());
+}
+
+/// A directory of its own for a test, removed with it.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).unwrap().count() == 0
+}
+
+#[test]
+fn nothing_is_ever_seen_in_the_directory() {
+    let dir = folder();
+    let seen = |_: ArrayViewMut1<'_, f64>| assert!(is_empty(dir.path()));
+    let builder = || SharedData::builder().storage(Storage::File).dir(dir.path());
+    let shared = builder().array_with("w", 1000, seen).unwrap().build().unwrap();
+    assert_eq!(shared.storage(), Storage::File);
+    assert!(is_empty(dir.path()));
+    drop(shared);
+    assert!(is_empty(dir.path()));
+
+    let panicking = |_: ArrayViewMut1<'_, f64>| panic!("in the fill");
+    let builder = builder().array_with("w", 1000, panicking).unwrap();
+    let payload = catch_unwind(AssertUnwindSafe(|| builder.build())).expect_err("the panic passes through");
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"in the fill"));
+    assert!(is_empty(dir.path()));
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let missing = folder().path().join("gone");
+    let error = SharedData::builder().value("v", &1).unwrap().storage(Storage::File).dir(&missing).build().unwrap_err();
+    assert!(error.to_string().ends_with(missing.to_str().unwrap()), "{error}");
+    assert!(format!("{error:?}").contains("No such file"), "{error:?}");
+}
+
+fn numpy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/npy").join(name)
+}
+
+fn grid<T>(element: impl Fn(u8) -> T) -> Array2<T> {
+    Array::from_shape_fn((2, 3), |(i, j)| element((3 * i + j) as u8))
+}
+
+#[test]
+fn files_of_numpy_are_what_numpy_shows() {
+    fn holds<T: Sample>(name: &str, element: impl Fn(u8) -> T) {
+        let shared = SharedData::builder().npy("w", numpy(name)).unwrap().build().unwrap();
+        assert_eq!(shared.array::<T, ndarray::Ix2>("w").unwrap(), grid(element), "{name}");
+        shared.check_unchanged().unwrap();
+    }
+    holds("u1.npy", |n| n);
+    holds("u2.npy", u16::from);
+    holds("u4.npy", u32::from);
+    holds("u8.npy", u64::from);
+    holds("u8.npy", usize::from);
+    holds("i1.npy", |n| n as i8);
+    holds("i2.npy", i16::from);
+    holds("i4.npy", i32::from);
+    holds("i8.npy", i64::from);
+    holds("f4.npy", f32::from);
+    holds("f8.npy", f64::from);
+    holds("c8.npy", |n| Complex::new(f32::from(n), 0.0));
+    holds("c16.npy", |n| Complex::new(f64::from(n), 0.0));
+    holds("bool.npy", |n| n % 2 == 1);
+    for name in ["fortran.npy", "version1.npy", "version2.npy", "version3.npy", "two.npy"] {
+        holds(name, f64::from);
+    }
+    let builder =
+        SharedData::builder().npy("f", numpy("fortran.npy")).unwrap().npy("3", numpy("fortran3.npy")).unwrap();
+    let builder = builder.npy("0", numpy("scalar.npy")).unwrap().npy("empty", numpy("empty.npy")).unwrap();
+    let shared = builder.build().unwrap();
+    assert!(shared.array::<f64, ndarray::Ix2>("f").unwrap().t().is_standard_layout());
+    let three: ArrayView3<'_, i32> = shared.array("3").unwrap();
+    assert_eq!(three, Array::from_shape_fn((2, 3, 4), |(i, j, k)| (12 * i + 4 * j + k) as i32));
+    let zero: ArrayView0<'_, f64> = shared.array("0").unwrap();
+    assert_eq!(zero.into_scalar(), &2.5);
+    assert_eq!(shared.array::<f64, ndarray::Ix2>("empty").unwrap().dim(), (0, 3));
+    assert_eq!(shared.bytes(), 6 * 8 + 24 * 4 + 8);
+}
+
+#[test]
+fn files_of_numpy_that_will_not_do_say_how_to_save_them() {
+    let cases = [
+        (
+            "bad_endian.npy",
+            "holds numbers in the other byte order ('>f8'); save it as `np.save(path, x.astype('<f8'))`",
+        ),
+        (
+            "bad_object.npy",
+            "holds Python objects ('|O'); if they are numbers, save it as `np.save(path, x.astype('<f8'))`",
+        ),
+        (
+            "bad_records.npy",
+            "holds records, with more than one element type; save each field by itself: `np.save(path, x['größe'])`",
+        ),
+        (
+            "bad_strings.npy",
+            "holds strings ('<U2'); share them as a value: `.value(key, &strings)` with a `Vec<String>`",
+        ),
+        ("bad_half.npy", "holds floats of half precision ('<f2'); save it as `np.save(path, x.astype('<f4'))`"),
+        ("bad_long.npy", "holds floats of extended precision ('<f16'); save it as `np.save(path, x.astype('<f8'))`"),
+        ("bad_dates.npy", "holds dates or times ('<M8[ns]'); save it as `np.save(path, x.astype('<i8'))`"),
+        (
+            "bad_archive.npz",
+            "is an archive of arrays (.npz); save each array by itself: `np.save(path, archive['name'])`",
+        ),
+        ("make.py", "is no NumPy file; make one with `np.save(path, x)`"),
+    ];
+    for (name, reason) in cases {
+        let path = numpy(name);
+        let error = SharedData::builder().npy("w", &path).err().expect(name);
+        assert_eq!(error.to_string(), format!("shared data \"w\": {} {reason}", path.display()));
+    }
+    let missing = SharedData::builder().npy("w", numpy("missing.npy")).err().unwrap();
+    assert!(missing.to_string().starts_with("could not open ") && missing.to_string().ends_with("missing.npy"));
+    let folder = SharedData::builder().npy("w", numpy("")).err().unwrap();
+    assert!(folder.to_string().ends_with("is no NumPy file; make one with `np.save(path, x)`"), "{folder}");
+}
+
+/// A file like NumPy's with two elements, which start at a multiple of 64 and `shift` bytes.
+fn handmade(dir: &Path, descr: &str, shift: usize, elements: &[u8]) -> PathBuf {
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}");
+    let len = (10 + text.len()).next_multiple_of(64) + shift - 10;
+    let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+    bytes.extend((len as u16).to_le_bytes());
+    bytes.extend(format!("{text:len$}").as_bytes());
+    bytes.extend(elements);
+    let path = dir.join("handmade.npy");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn elements_at_odd_places_are_copied() {
+    let dir = folder();
+    let elements: Vec<u8> = [1.5f64, -2.5].iter().flat_map(|x| x.to_ne_bytes()).collect();
+    for shift in 0..9 {
+        let path = handmade(dir.path(), "=f8", shift, &elements);
+        let shared = SharedData::builder().npy("w", path).unwrap().build().unwrap();
+        let view: ArrayView1<'_, f64> = shared.array("w").unwrap();
+        assert_eq!(view, array![1.5, -2.5]);
+        assert!(view.as_ptr().is_aligned());
+    }
+}
+
+#[test]
+fn booleans_from_outside_are_looked_at() {
+    let dir = folder();
+    let good = SharedData::builder().npy("w", handmade(dir.path(), "|b1", 0, &[1, 0])).unwrap().build().unwrap();
+    assert_eq!(good.array::<bool, _>("w").unwrap(), array![true, false]);
+    drop(good);
+    let error = SharedData::builder().npy("w", handmade(dir.path(), "|b1", 0, &[1, 2])).err().unwrap();
+    assert!(error.to_string().contains("holds booleans that are neither 0 nor 1"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_written_to_is_noticed_and_one_that_is_replaced_stays() {
+    let dir = folder();
+    let elements: Vec<u8> = [1i64, 2].iter().flat_map(|x| x.to_ne_bytes()).collect();
+    let path = handmade(dir.path(), "=i8", 0, &elements);
+    let is_clone = foreign::Foreign::open("w", &path).unwrap().watch.is_none();
+    let shared = SharedData::builder().npy("w", &path).unwrap().build().unwrap();
+    let read = || shared.array::<i64, ndarray::Ix1>("w").unwrap().to_vec();
+    shared.check_unchanged().unwrap();
+    assert_eq!(read(), [1, 2]);
+
+    let moved = dir.path().join("moved.npy");
+    fs::rename(&path, &moved).unwrap();
+    fs::write(&path, "another").unwrap();
+    shared.check_unchanged().unwrap();
+    assert_eq!(read(), [1, 2]);
+
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let file = File::options().append(true).open(&moved).unwrap();
+    std::io::Write::write_all(&mut &file, b"more").unwrap();
+    if is_clone {
+        fs::write(&moved, "").unwrap();
+        shared.check_unchanged().unwrap();
+        assert_eq!(read(), [1, 2]);
+        return;
+    }
+    let text = shared.check_unchanged().unwrap_err().to_string();
+    assert!(text.contains("was changed while it was in use") && text.contains("handmade.npy"), "{text}");
+    fs::write(&moved, "").unwrap();
+    assert!(shared.check_unchanged().is_err());
 }
