@@ -75,7 +75,7 @@ fn data_is_in_memory_once_while_it_is_built_and_read() {
         black_box(read(&shared));
         let reading = share_mib() - before;
         for share in [building, reading] {
-            assert!((SIZE..=SIZE * 1.02).contains(&share), "{storage:?}: {share} MiB for {SIZE}");
+            assert!((SIZE * 0.98..=SIZE * 1.02).contains(&share), "{storage:?}: {share} MiB for {SIZE}");
         }
         drop(shared);
         assert!(share_mib() - before < SIZE * 0.02, "all of it is given back");

@@ -15,7 +15,8 @@ use super::map::Plain;
 /// Anything else goes into shared data as a [value](super::SharedDataBuilder::value).
 #[diagnostic::on_unimplemented(
     message = "arrays of `{Self}` can't be shared data",
-    note = "numbers, `bool`, `Complex<f32>` and `Complex<f64>` can; share anything else with `SharedDataBuilder::value`"
+    label = "not a number, `bool`, `Complex<f32>` or `Complex<f64>`",
+    note = "share anything else that serde can write with `SharedDataBuilder::value`"
 )]
 pub trait Element: Plain {}
 

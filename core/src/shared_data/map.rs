@@ -124,21 +124,18 @@ impl Map {
 
     /// Makes a section of `range`, or says why not. Booleans are read through once.
     pub(super) fn section(&self, range: Range<usize>, element: ElementType) -> Option<Section> {
-        fn check<T: Plain>(bytes: &[u8]) -> bool {
-            holds::<T>(bytes)
-        }
         let bytes = self.0.get(range.clone())?;
         let is_sound = match element {
             ElementType::U8 | ElementType::I8 => true,
-            ElementType::Bool => check::<bool>(bytes),
-            ElementType::U16 | ElementType::I16 => check::<u16>(bytes),
-            ElementType::U32 | ElementType::I32 => check::<u32>(bytes),
-            ElementType::U64 | ElementType::I64 => check::<u64>(bytes),
-            ElementType::U128 | ElementType::I128 => check::<u128>(bytes),
-            ElementType::F32 => check::<f32>(bytes),
-            ElementType::F64 => check::<f64>(bytes),
-            ElementType::ComplexF32 => check::<Complex<f32>>(bytes),
-            ElementType::ComplexF64 => check::<Complex<f64>>(bytes),
+            ElementType::Bool => holds::<bool>(bytes),
+            ElementType::U16 | ElementType::I16 => holds::<u16>(bytes),
+            ElementType::U32 | ElementType::I32 => holds::<u32>(bytes),
+            ElementType::U64 | ElementType::I64 => holds::<u64>(bytes),
+            ElementType::U128 | ElementType::I128 => holds::<u128>(bytes),
+            ElementType::F32 => holds::<f32>(bytes),
+            ElementType::F64 => holds::<f64>(bytes),
+            ElementType::ComplexF32 => holds::<Complex<f32>>(bytes),
+            ElementType::ComplexF64 => holds::<Complex<f64>>(bytes),
         };
         is_sound.then(|| Section { map: self.clone(), range, element })
     }

@@ -21,7 +21,8 @@ pub enum Storage {
     /// out to make room for other programs, except to swap. Elsewhere than on Linux this is the same as `File`.
     Memory,
     /// A file that never had a name, in [`dir`](super::SharedDataBuilder::dir). The system writes its pages to disk in
-    /// the background and may drop them from memory, to be read again when they are used.
+    /// the background and may drop them from memory, to be read again when they are used. If the disk itself fails
+    /// then, the process ends with a SIGBUS, as with any mapped file.
     File,
 }
 
@@ -61,7 +62,7 @@ impl PrivateFile {
                 // Its pages are not allocated beforehand: no disk can be full here, and allocated one by one they would not
                 // be huge, nor made any faster.
                 let file = platform::memory_file().and_then(|file| file.set_len(needed).map(|()| file));
-                let file = file.map_err(|cause| SharedDataError::io("make a file in memory at", &path, cause))?;
+                let file = file.map_err(|cause| SharedDataError::io("make a file in", &path, cause))?;
                 Ok(Self { file, len, storage: Storage::Memory, path })
             }
             _ => {
