@@ -197,6 +197,13 @@ impl JobCore {
         self
     }
 
+    /// Why the call must not start: reading a mapped file that was cut short would kill the process.
+    pub(crate) fn refusal(&self) -> Option<Ending> {
+        let error = self.shared.check_unchanged().err()?;
+        tracing::error!(call = self.id.0, function = self.function, %error, "shared data has changed");
+        Some(Ending::SharedDataChanged)
+    }
+
     pub(crate) fn items(&self) -> usize {
         self.items.load(Ordering::Relaxed)
     }

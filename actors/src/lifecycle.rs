@@ -66,7 +66,7 @@ impl Lifecycle {
         let ends = self.settings.endaftercall;
         let core = JobCore::new(function, items, &self.settings, stops_at_failure, ends).sharing(share.get());
         let Prepared { job, body } = prepare(core);
-        match self.place(items == 0) {
+        match self.place(job.core(), items == 0) {
             Place::Slots(session) => {
                 session.0.submit(job);
                 Call::new(body, Some(session), ends)
@@ -94,7 +94,7 @@ impl Lifecycle {
         let ends = self.settings.endaftercall;
         let core = JobCore::new(kernel.name(), 0, &self.settings, false, ends).sharing(share.get());
         let job = kernel.open(core);
-        let seat = match self.place(false) {
+        let seat = match self.place(Job::core(&*job), false) {
             Place::Slots(session) => {
                 session.0.submit(SharedJob::new(job.clone()));
                 Seat::Slots { session, ends }
@@ -108,7 +108,10 @@ impl Lifecycle {
         Opened { job, seat, slots: self.slots() }
     }
 
-    fn place(&self, is_empty: bool) -> Place {
+    fn place(&self, core: &JobCore, is_empty: bool) -> Place {
+        if let Some(ending) = core.refusal() {
+            return Place::Nowhere(ending);
+        }
         if self.settings.endaftercall {
             self.shares.release(); // the one call has its own by now
         }

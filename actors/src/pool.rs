@@ -82,6 +82,9 @@ impl Pool {
     }
 
     pub(crate) fn submit(&self, job: SharedJob) {
+        if let Some(ending) = job.core().refusal() {
+            return job.core().finish(ending, Vec::new());
+        }
         let spec = job.core().spec(job.clone(), job.shape());
         if job.core().verbose {
             let mut early = lock(&self.early);

@@ -143,6 +143,8 @@ pub enum Ending {
     NoWorkers,
     /// `wait` was called on the Manager's own thread, which must never block. The call was cancelled.
     WaitOnManager,
+    /// A file that is mapped as shared data has changed since; the call did not start. The log says which.
+    SharedDataChanged,
 }
 
 impl fmt::Display for Ending {
@@ -167,6 +169,10 @@ impl fmt::Display for Ending {
             Self::NoWorkers => write!(
                 f,
                 "no worker is left: every compute thread failed to start or died again and again; see the log, then build anew"
+            ),
+            Self::SharedDataChanged => write!(
+                f,
+                "a file that is mapped as shared data has changed since, as the log says; build the shared data anew"
             ),
             Self::WaitOnManager => write!(
                 f,

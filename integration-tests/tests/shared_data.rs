@@ -216,3 +216,45 @@ fn threads_share_one_copy() {
     seen.dedup();
     assert_eq!(seen.len(), 1);
 }
+
+/// A NumPy file of `count` numbers, as `np.save` writes it.
+fn npy(path: &std::path::Path, count: usize) {
+    let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({count},), }}");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(118u16.to_le_bytes());
+    bytes.extend(format!("{header:<117}\n").bytes());
+    bytes.extend((0..count).flat_map(|index| (index as f64).to_le_bytes()));
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_numpy_file_that_changed_refuses_the_call_instead_of_killing_the_process() {
+    fn sum(_: u32, shared: &SharedData) -> f64 {
+        shared.array::<f64, ndarray::Ix1>("numbers").unwrap().sum()
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("numbers.npy");
+    npy(&path, 10_000);
+    let shared = SharedData::builder().npy("numbers", &path).unwrap().build().unwrap();
+    let dfun = distribute!(sum).shared_data(shared.clone()).slots(2).endaftercall(false).build().unwrap();
+    let expected = (10_000.0 * 9_999.0) / 2.0;
+    assert_eq!(dfun.map([0, 1, 2]).wait().unwrap(), [expected; 3]);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(200).unwrap();
+    let unharmed = shared.check_unchanged().is_ok();
+    if unharmed {
+        // The file system made a copy of its own: nothing that happens to the file matters.
+        assert_eq!(dfun.map([0]).wait().unwrap(), [expected]);
+        return;
+    }
+    let error = dfun.map([0, 1, 2]).wait().unwrap_err();
+    assert_eq!((error.ending(), error.finished().len()), (Ending::SharedDataChanged, 0));
+    let last = dfun.stream(0..3).into_iter().last().unwrap().unwrap_err();
+    assert!(matches!(last.cause, FailureCause::NotRun(Ending::SharedDataChanged)));
+    let manager = Manager::builder().slots(1).start().unwrap();
+    let message = Distribute::map(function!(sum), [0]).shared_data(shared);
+    assert_eq!(block_on(manager.send(message)).unwrap().unwrap_err().ending(), Ending::SharedDataChanged);
+    // The function itself is as good as new.
+    npy(&path, 10);
+    let anew = SharedData::builder().npy("numbers", &path).unwrap().build().unwrap();
+    assert_eq!(dfun.with_shared(anew).map([0]).wait().unwrap(), [45.0]);
+}
