@@ -2,6 +2,8 @@
 //! counts. Set-up and the dropping of results stay outside of it.
 #![allow(dead_code, reason = "criterion reads fewer fields")]
 
+mod data;
+
 use std::{
     cell::RefCell,
     hint::black_box,
@@ -347,5 +349,8 @@ pub(crate) fn all() -> Vec<Named> {
         ("tiny_call_idle", tiny_call_idle),
         ("message", message),
         ("cold_start", cold_start),
+        ("stream", data::stream),
+        ("strided_sums", data::strided_sums),
+        ("unchanged", data::unchanged),
     ]
 }
