@@ -28,9 +28,50 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("column_sums", &["2000"], &["100 x 2000 matrix", "fun(x.view())", "sums.columns(&x).wait()", "equal bit for bit"]),
     (
+        "embed_actix_web",
+        &[],
+        &[
+            "listening on http://127.0.0.1:",
+            "POST /lorenz [[1.0,1.000001,",
+            "\n    200 [[",
+            "\n    400 {\"error\":\"2 rows are not the three x, y and z",
+            "\n    400 {\"error\":\"Json",
+            "\nfinished\n",
+        ],
+    ),
+    (
+        "embed_axum",
+        &[],
+        &[
+            "listening on http://127.0.0.1:",
+            "POST /exponents [3.6,3.8,4.0]\n    200 [0.18423",
+            "POST /jobs [2.5,",
+            "\n    202 {",
+            "20 short requests meanwhile: median ",
+            "GET /status \n    200 {\"calls\":[{",
+            "\n    409 {\"error\":\"job",
+            "\n    200 {\"done\":",
+            "\n    200 [-0.693147",
+            "\n    400 {\"error\":\"the rate at index 1, 5, is not between 0 and 4",
+            "\n    400 {\"error\":\"Failed to parse the request body as JSON",
+            "\nfinished\n",
+        ],
+    ),
+    (
         "inverse",
         &[],
         &["[[0.600, -0.700],\n [-0.200, 0.400]]", "1 of 2 items failed", "the matrix is singular", "item 0 finished"],
+    ),
+    (
+        "model_fit",
+        &[],
+        &[
+            "1 s of voltage with 15 spikes",
+            "\n         1    1.",
+            "\nleak conductance          30.",
+            "every parameter is within 1 %",
+            "a generation took ",
+        ],
     ),
     (
         "monte_carlo_pi",
@@ -49,7 +90,15 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
 static PROGRAMS: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(|| {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "distfun-examples", "--bins", "--message-format=json"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--package",
+        "distfun-examples",
+        "--bins",
+        "--all-features",
+        "--message-format=json",
+    ]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
@@ -63,13 +112,18 @@ static PROGRAMS: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(|| {
     programs.collect()
 });
 
-fn run(program: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program);
+/// An example, built, and ready to start.
+pub(crate) fn example(name: &str) -> Command {
+    let mut command = Command::new(&PROGRAMS[name]);
     // The environment of whoever runs the tests must not change what the examples do.
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DISTFUN_")) {
         command.env_remove(name);
     }
-    command.args(arguments).output().expect("a program that was just built starts")
+    command
+}
+
+fn run(name: &str, arguments: &[&str]) -> Output {
+    example(name).args(arguments).output().expect("a program that was just built starts")
 }
 
 #[test]
@@ -79,7 +133,7 @@ fn every_example_shows_what_it_promises() {
     assert_eq!(found, known, "left, the examples that exist; right, those with a check in CHECKS, by name");
 
     for (name, arguments, texts) in CHECKS {
-        let output = run(&PROGRAMS[*name], arguments);
+        let output = run(name, arguments);
         let shown = String::from_utf8(output.stdout).expect("the examples print UTF-8");
         assert!(output.status.success(), "{name} failed: {shown}{}", String::from_utf8_lossy(&output.stderr));
         assert!(output.stderr.is_empty(), "{name} writes to stderr: {}", String::from_utf8_lossy(&output.stderr));
@@ -92,16 +146,36 @@ fn every_example_shows_what_it_promises() {
 
 #[test]
 fn the_table_of_the_first_example_fits_80_columns() {
-    let shown = String::from_utf8(run(&PROGRAMS["bootstrap"], &["200"]).stdout).expect("UTF-8");
+    let shown = String::from_utf8(run("bootstrap", &["200"]).stdout).expect("UTF-8");
     let widest = shown.lines().max_by_key(|line| line.chars().count()).expect("it prints lines");
     assert!(widest.chars().count() <= 80, "{widest}");
 }
 
 #[test]
+fn the_fit_is_the_same_on_any_number_of_slots() {
+    let fit_on = |slots: &str| {
+        let output = example("model_fit").env("DISTFUN_SLOTS", slots).output().expect("it starts");
+        let shown = String::from_utf8(output.stdout).expect("UTF-8");
+        let (digits, time) = shown.split_once("a generation took ").expect("the time is at the end");
+        assert!(time.contains(&format!("on {slots} slot")), "{time}");
+        digits.to_owned()
+    };
+    assert_eq!(fit_on("1"), fit_on("3"));
+}
+
+#[test]
 fn an_argument_that_makes_no_sense_is_an_error() {
-    for (name, argument) in [("bootstrap", "5"), ("bootstrap", "many"), ("column_sums", "-1"), ("monte_carlo_pi", "0")]
-    {
-        assert!(!run(&PROGRAMS[name], &[argument]).status.success(), "{name} {argument}");
+    for (name, argument) in [
+        ("bootstrap", "5"),
+        ("bootstrap", "many"),
+        ("column_sums", "-1"),
+        ("embed_actix_web", "--sreve"),
+        ("embed_axum", "--port=70000"),
+        ("embed_axum", "--max-calls=0"),
+        ("model_fit", "3"),
+        ("monte_carlo_pi", "0"),
+    ] {
+        assert!(!run(name, &[argument]).status.success(), "{name} {argument}");
     }
 }
 
@@ -110,7 +184,10 @@ fn the_readme_has_the_command_of_every_example() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/README.md");
     let readme = fs::read_to_string(readme).expect("examples/README.md");
     for name in PROGRAMS.keys() {
-        let command = format!("`cargo run --release -p distfun-examples --bin {name}`");
-        assert!(readme.contains(&command), "{command} is missing");
+        let is_there = readme.lines().any(|line| {
+            line.starts_with("| `cargo run --release -p distfun-examples ")
+                && line.contains(&format!(" --bin {name}` |"))
+        });
+        assert!(is_there, "the command of {name} is missing");
     }
 }

@@ -7,6 +7,7 @@ mod endings;
 mod examples;
 mod faces;
 mod fold;
+mod http;
 mod laws;
 mod services;
 mod settings;

@@ -124,7 +124,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .default_service(web::to(async || failure(StatusCode::NOT_FOUND, "there is only POST /lorenz".into())))
     });
     let server = server.h1_allow_half_closed(false).workers(2).shutdown_timeout(5);
-    let server = server.bind((Ipv4Addr::LOCALHOST, arguments.port))?;
+    let server = server.bind((Ipv4Addr::LOCALHOST, arguments.port));
+    let server = server.map_err(|error| format!("port {}: {error}", arguments.port))?;
     let address = format!("http://{}", server.addrs()[0]);
     println!("listening on {address}");
     let server = server.run(); // ends by Ctrl-C or SIGTERM

@@ -293,7 +293,8 @@ fn routes(service: Arc<Service>) -> Router {
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let manager = Manager::builder().max_calls(arguments.max_calls).start()?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await;
+    let listener = listener.map_err(|error| format!("port {}: {error}", arguments.port))?;
     let address = format!("http://{}", listener.local_addr()?);
     println!("listening on {address}");
 
