@@ -7,7 +7,6 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
-    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -56,15 +55,15 @@ impl Server {
         stream
     }
 
-    /// What the service answers to a body of `size` bytes. It may hang up before it has read all of them, and then a
-    /// well-behaved client only sees that; so this one doesn't mind.
-    fn answer_to_bytes(&self, path: &str, size: usize) -> String {
+    /// What the service answers to a body, which it may refuse before it has read all of it, and hang up. A client that
+    /// is still writing then would only see that; this one doesn't mind.
+    fn answer_to(&self, path: &str, content_type: &str, body: &[u8]) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(LIMIT)).expect("not zero");
-        let head = format!("POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n");
-        let head = format!("{head}content-length: {size}\r\nconnection: close\r\n\r\n[");
-        stream.write_all(head.as_bytes()).expect("sent");
-        let _ = stream.write_all(&vec![b' '; size - 1]);
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: {content_type}\r\n");
+        let head = format!("{head}content-length: {length}\r\nconnection: close\r\n\r\n");
+        let _ = stream.write_all(&[head.as_bytes(), body].concat());
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer); // a reset after the answer
         String::from_utf8_lossy(&answer).into_owned()
@@ -75,7 +74,6 @@ impl Server {
     fn stop(&mut self, signal: &str) -> String {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         assert_eq!(std::fs::read_to_string(children).unwrap_or_default(), "", "nothing could be orphaned");
-        let start = Instant::now();
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill is there");
         assert!(sent.success());
         let mut status = None;
@@ -86,7 +84,6 @@ impl Server {
         let mut said = String::new();
         self.stdout.read_to_string(&mut said).expect("UTF-8");
         assert_eq!(status.and_then(|status| status.code()), Some(0), "{said}");
-        assert!(start.elapsed().as_secs() < 4, "it was not stuck: {:?}", start.elapsed());
         assert!(TcpStream::connect(&self.address).is_err(), "nobody listens any more");
         said
     }
@@ -106,9 +103,10 @@ struct Client {
 }
 
 impl Client {
-    /// The status and what came with it.
+    /// The status and what came with it. Null sends no body: a service may hang up on one that it does not read.
     fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        self.ask_text(method, path, "application/json", &body.to_string())
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask_text(method, path, "application/json", &body)
     }
 
     fn ask_text(&self, method: &str, path: &str, content_type: &str, body: &str) -> (u16, Value) {

@@ -83,7 +83,7 @@ fn bad_input_is_refused_with_the_reason() {
     }
     assert_refused(client.ask_text("POST", "/lorenz", "application/json", "[["), 400, "EOF");
     assert_refused(client.ask("GET", "/status", &Value::Null), 404, "only POST /lorenz");
-    let answer = server.answer_to_bytes("/lorenz", 64 << 20);
+    let answer = server.answer_to("/lorenz", "application/json", &vec![b' '; 64 << 20]);
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("{\"error\":\""), "{answer}");
     assert_eq!(client.post("/lorenz", &json!([[0.0], [0.0], [0.0]])), json!([[0.0], [0.0], [0.0]]));
 }
@@ -93,8 +93,8 @@ fn bad_input_is_refused_with_the_reason() {
 fn a_request_that_runs_is_answered_before_the_service_ends() {
     let mut server = Server::start("embed_actix_web", 2, &["--max-calls", "1"]);
     let (client, watcher) = (server.client(), server.client());
-    let running = thread::spawn(move || rows(client.post("/lorenz", &points(500, 1.0))));
+    let running = thread::spawn(move || rows(client.post("/lorenz", &points(100, 1.0))));
     eventually(LIMIT, "it runs", || watcher.ask("POST", "/lorenz", &json!([[], [], []])).0 == 503);
     assert_eq!(server.stop("-TERM"), "finished\n");
-    assert_eq!(running.join().expect("an answer")[0].len(), 500);
+    assert_eq!(running.join().expect("an answer")[0].len(), 100);
 }
