@@ -6,10 +6,10 @@
 //! 3637-3642). Five of its parameters are to be found from one second of voltage under a fluctuating current. The
 //! recording is made by the model itself, so the right answer is known, and the program fails if it misses it.
 //!
-//! A candidate is a column of a D x N matrix, and its error takes about a simulated second: a function of the whole
-//! population that treats each column by itself is all that has to be written. `.endaftercall(false)` keeps the threads
-//! warm from one generation to the next, and `finished()` frees them. All random numbers are drawn here, in one seeded
-//! stream, so every digit but the times is the same on any number of CPUs.
+//! A candidate is a column of a D x N matrix, and judging it takes a simulated second. All there is to write is a
+//! function of a whole population that treats each column by itself; every generation is one call of it.
+//! `.endaftercall(false)` keeps the threads warm from one generation to the next, and `finished()` frees them. All random
+//! numbers are drawn here, in one seeded stream, so every digit but the times is the same on any number of CPUs.
 
 use std::{error::Error, sync::LazyLock, time::Instant};
 
