@@ -73,6 +73,9 @@ pub(crate) trait Job: Send + Sync {
 
     fn note_progress(&self, progress: &Progress) {
         let core = self.core();
+        if core.is_stopped() {
+            return; // what comes after the end is no result any more
+        }
         core.done.fetch_add(progress.reached - progress.start, Ordering::Relaxed);
         core.failed.fetch_add(progress.failures.len(), Ordering::Relaxed);
     }
@@ -152,6 +155,7 @@ pub(crate) struct Outcome {
 
 impl JobCore {
     pub(crate) fn new(
+        id: CallId,
         function: &'static str,
         items: usize,
         settings: &Settings,
@@ -159,7 +163,7 @@ impl JobCore {
         ends_pool: bool,
     ) -> Self {
         Self {
-            id: next_call_id(),
+            id,
             function,
             items: AtomicUsize::new(items),
             is_open: false,
@@ -178,11 +182,6 @@ impl JobCore {
             ended: Latch::new(),
             shown: Latch::new(),
         }
-    }
-
-    pub(crate) fn with_id(mut self, id: CallId) -> Self {
-        self.id = id;
-        self
     }
 
     /// More items may come.

@@ -14,7 +14,7 @@ use crate::{
     call::{Call, Output, Prepared},
     compute::thread::current_worker,
     error::EndError,
-    job::{Job, JobCore, SharedJob, run_inline},
+    job::{Job, JobCore, SharedJob, next_call_id, run_inline},
     kernel::ListKernel,
     pool::{Pool, Session},
     progress,
@@ -64,7 +64,8 @@ impl Lifecycle {
         prepare: impl FnOnce(JobCore) -> Prepared<O>,
     ) -> Call<O> {
         let ends = self.settings.endaftercall;
-        let core = JobCore::new(function, items, &self.settings, stops_at_failure, ends).sharing(share.get());
+        let core =
+            JobCore::new(next_call_id(), function, items, &self.settings, stops_at_failure, ends).sharing(share.get());
         let Prepared { job, body } = prepare(core);
         match self.place(job.core(), items == 0) {
             Place::Slots(session) => {
@@ -92,7 +93,7 @@ impl Lifecycle {
         share: &Share,
     ) -> Opened<A, R> {
         let ends = self.settings.endaftercall;
-        let core = JobCore::new(kernel.name(), 0, &self.settings, false, ends).sharing(share.get());
+        let core = JobCore::new(next_call_id(), kernel.name(), 0, &self.settings, false, ends).sharing(share.get());
         let job = kernel.open(core);
         let seat = match self.place(Job::core(&*job), false) {
             Place::Slots(session) => {

@@ -99,8 +99,7 @@ impl<O: Output> Distribute<O> {
         let mut settings = pool.settings.clone();
         settings.priority = self.priority.unwrap_or(settings.priority);
         settings.seed = self.seed.unwrap_or(settings.seed);
-        let core = JobCore::new(self.function, self.items, &settings, self.stops_at_failure, false)
-            .with_id(self.call)
+        let core = JobCore::new(self.call, self.function, self.items, &settings, self.stops_at_failure, false)
             .sharing(self.shared);
         let Prepared { job, body } = (self.prepare)(core);
         Started { body, job, pool: pool.clone() }

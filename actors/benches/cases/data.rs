@@ -45,8 +45,8 @@ fn strided_sum(x: ArrayView2<f64>, first: usize) -> f64 {
 /// 100 sums, each over every hundredth row, that together read a gigabyte once: against bare threads over the same view.
 pub(crate) fn strided_sums() -> Case {
     let shared = gigabyte();
-    let sum = |first: usize, shared: &SharedData| strided_sum(shared.array("x").expect("as built"), first);
-    let distributed = warm(distribute!(sum).shared_data(shared.clone()));
+    let sum = distribute!(|first: usize, shared: &SharedData| strided_sum(shared.array("x").expect("as built"), first));
+    let distributed = warm(sum.shared_data(shared.clone()));
     Case {
         name: "100 strided sums of 1 GiB shared, against bare threads",
         owe: 1.05,

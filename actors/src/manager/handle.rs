@@ -10,7 +10,7 @@ use crate::{
     call::{Call, Output},
     config,
     error::StartError,
-    job::{JobCore, SharedJob},
+    job::{JobCore, SharedJob, next_call_id},
     kernel::ListKernel,
     messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
     options::options,
@@ -99,7 +99,7 @@ impl ManagerHandle {
     {
         let session = self.owner.session.clone();
         let settings = &session.0.settings;
-        let job = function.clone().open(JobCore::new(function.name(), 0, settings, false, false));
+        let job = function.clone().open(JobCore::new(next_call_id(), function.name(), 0, settings, false, false));
         let slots = settings.slots;
         session.0.submit(SharedJob::new(job.clone()));
         ResultStream::new(items.into_iter(), Opened { job, seat: Seat::Slots { session, ends: false }, slots })

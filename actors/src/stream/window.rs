@@ -25,7 +25,7 @@ pub(super) struct Window<A> {
     max_bytes: usize,
     /// Of an item and its result, without what they hold on the heap.
     shallow_bytes: usize,
-    weigh: Option<Box<dyn Fn(&A) -> usize + Send>>,
+    weigh: Option<Weigh<A>>,
     /// Items pulled whose outcome was not taken yet, by where their batch begins.
     batches: BTreeMap<usize, Batch>,
     ahead: usize,
@@ -34,6 +34,8 @@ pub(super) struct Window<A> {
     looked_at: Instant,
     taken: usize,
 }
+
+type Weigh<A> = Box<dyn Fn(&A) -> usize + Send>;
 
 struct Batch {
     missing: Vec<Range<usize>>,

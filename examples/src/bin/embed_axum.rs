@@ -108,12 +108,7 @@ impl Job {
         if let Self::Running(call) = self
             && let Poll::Ready(result) = Pin::new(&mut *call).poll(&mut Context::from_waker(Waker::noop()))
         {
-            let mut progress = call.progress();
-            if let Err(error) = &result {
-                // What ran when the call was cancelled may be counted, but its results are dropped.
-                progress.done = error.finished_count + error.failed.len();
-            }
-            *self = Self::Ended(progress, result);
+            *self = Self::Ended(call.progress(), result);
         }
     }
 

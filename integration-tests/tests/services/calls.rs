@@ -124,3 +124,23 @@ fn a_call_is_not_waited_for_on_its_managers_own_thread() {
     assert_eq!(waited, Err(Ending::WaitOnManager));
     assert_eq!(awaited.unwrap(), [0]);
 }
+
+#[test]
+fn progress_stands_still_once_the_call_has_ended() {
+    static GATE: Gate = Gate::new();
+    fn waits(x: u32) -> u32 {
+        GATE.pass();
+        x
+    }
+    let manager = manager(1);
+    let call = manager.call(Distribute::map(function!(waits), 0..5));
+    GATE.await_arrivals(1);
+    call.canceller().cancel();
+    let at_the_end = call.progress();
+    assert_eq!((at_the_end.done, at_the_end.is_ended), (0, true));
+    GATE.open();
+    // The slot is free again when what it ran has returned, and been dropped.
+    block_on(manager.send(Distribute::map(function!(f64::sqrt), [4.0]))).unwrap().unwrap();
+    assert_eq!(call.progress(), at_the_end);
+    assert!(call.wait().unwrap_err().finished().is_empty());
+}
