@@ -17,7 +17,7 @@ use super::{
     layout::{self, Content, Order},
     map::{Filling, Map, elements_mut},
     storage::{PrivateFile, Storage, Wish},
-    stored::Stored,
+    stored::{Stored, decode},
 };
 
 type Fill<'a> = Box<dyn FnOnce(&mut [u8]) -> Result<(), SharedDataError> + 'a>;
@@ -123,19 +123,14 @@ impl<'a> SharedDataBuilder<'a> {
         V: Serialize + DeserializeOwned,
     {
         let key = key.into();
-        let failed = |key: String, doing: &str, cause: String| SharedDataError::Value {
-            key,
+        let failed = |doing: &str, cause| SharedDataError::Value {
+            key: key.clone(),
             type_name: type_name::<V>().to_owned(),
             doing: doing.to_owned(),
-            cause: Cause(cause),
+            cause,
         };
-        let bytes = match postcard::to_stdvec(value) {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(failed(key, "written", error.to_string())),
-        };
-        if let Err(cause) = super::stored::decode::<V>(&bytes) {
-            return Err(failed(key, "read back", cause.0));
-        }
+        let bytes = postcard::to_stdvec(value).map_err(|error| failed("written", Cause(error.to_string())))?;
+        decode::<V>(&bytes).map_err(|cause| failed("read back", cause))?;
         let content = Content::Value { type_name: type_name::<V>().to_owned() };
         let len = bytes.len();
         let fill = move |place: &mut [u8]| {
@@ -165,10 +160,10 @@ impl<'a> SharedDataBuilder<'a> {
     /// of this machine's byte order; the error says how to save it.
     pub fn npy(mut self, key: impl Into<String>, path: impl AsRef<Path>) -> Result<Self, SharedDataError> {
         let key = key.into();
+        self.check_new(&key)?;
         let Foreign { content, elements, watch } = Foreign::open(&key, path.as_ref())?;
         match elements {
             Elements::Mapped(section) => {
-                self.check_new(&key)?;
                 self.mapped.push((key, Stored::new(content, section)));
                 self.watched.extend(watch);
                 Ok(self)

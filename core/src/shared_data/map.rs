@@ -1,7 +1,7 @@
 //! An island of `unsafe`: files mapped into memory, and their bytes seen as elements.
 //!
-//! Two facts carry it. A [`PrivateFile`] and a [`SealedFile`] are known to nobody else, are allocated in full, and once
-//! sealed are written by nobody; the types that [`storage`](super::storage) makes promise that. And a [`Section`] has
+//! Two facts carry it. A [`PrivateFile`] and a [`SealedFile`] are known to nobody else, have all of their length, and
+//! once sealed are written by nobody; [`storage`](super::storage), which alone makes them, promises that. And a [`Section`] has
 //! been looked at once, when it was made: it lies inside its mapping, is aligned for its elements, and holds no bytes
 //! that are not elements.
 #![allow(unsafe_code)]
@@ -76,8 +76,8 @@ pub(super) struct Filling {
 
 impl Filling {
     pub(super) fn map(file: PrivateFile) -> io::Result<Self> {
-        // SAFETY: a `PrivateFile` is known to nobody else, so nobody writes or truncates it, and all of its length is
-        // allocated. It is given by value and comes back only when this mapping is gone, so there is no second one.
+        // SAFETY: a `PrivateFile` is known to nobody else, so nobody writes or truncates it. It has all of its length,
+        // allocated on disk or in memory, so no access can fail. It is given by value and comes back only when this mapping is gone, so there is no second one.
         let map = unsafe { MmapOptions::new().len(file.len()).map_mut(file.file()) }?;
         // Where the system does not let files have huge pages it says no, which is no harm.
         #[cfg(target_os = "linux")]
@@ -101,7 +101,7 @@ pub(super) struct Map(Arc<Mmap>);
 
 impl Map {
     pub(super) fn sealed(file: &SealedFile) -> io::Result<Self> {
-        // SAFETY: nobody writes or truncates a `SealedFile`, and all of its length is allocated.
+        // SAFETY: nobody writes or truncates a `SealedFile`, and it has all of its length.
         let map = unsafe { MmapOptions::new().len(file.len()).map(file.file()) }?;
         #[cfg(target_os = "linux")]
         let _ = map.advise(Advice::HugePage);
@@ -122,7 +122,7 @@ impl Map {
         &self.0
     }
 
-    /// Makes a section of `range`, or says why not. Booleans are read through once.
+    /// A section of elements; none if they can't be read from there. Booleans are read through once.
     pub(super) fn section(&self, range: Range<usize>, element: ElementType) -> Option<Section> {
         let bytes = self.0.get(range.clone())?;
         let is_sound = match element {

@@ -1,5 +1,5 @@
-//! Where shared data is kept: a private file, in memory or on disk, allocated in full before anything is mapped, and
-//! sealed before anything reads it.
+//! Where shared data is kept: a private file, in memory or on a disk where all of it is allocated before it is mapped,
+//! and sealed before anything reads it.
 
 use std::{
     fs::File,
@@ -26,7 +26,8 @@ pub enum Storage {
     File,
 }
 
-/// A file of a fixed length that nobody else knows, with all of its length allocated.
+/// A file of a fixed length that nobody else knows. On a disk all of it is allocated, so that reaching for any part of
+/// it can't fail for want of space.
 pub(super) struct PrivateFile {
     file: File,
     len: usize,
@@ -50,38 +51,42 @@ pub(super) struct Wish {
 impl PrivateFile {
     pub(super) fn create(len: usize, wish: &Wish) -> Result<Self, SharedDataError> {
         let needed = len as u64;
-        let available = available::bytes();
         platform::check_limit(needed)?;
-        let fits = available.is_none_or(|available| needed <= available);
-        match choose(needed, wish.storage, available) {
-            Storage::Memory if platform::HAS_MEMORY_FILES && !fits => {
-                Err(SharedDataError::TooLarge { needed, available: available.unwrap_or(0) })
+        let available = available::bytes();
+        let check_fits = || match available {
+            Some(available) if needed > available => Err(SharedDataError::TooLarge { needed, available }),
+            _ => Ok(()),
+        };
+        if choose(needed, wish.storage, available) == Storage::Memory && platform::HAS_MEMORY_FILES {
+            check_fits()?;
+            return Self::in_memory(len);
+        }
+        let dir = wish.dir.clone().unwrap_or_else(default_dir);
+        if platform::is_memory(&dir) {
+            check_fits()?;
+        }
+        Self::on_disk(len, dir)
+    }
+
+    /// Its pages are not allocated beforehand: there is no disk that could be full, and allocated one by one they would
+    /// never be huge.
+    fn in_memory(len: usize) -> Result<Self, SharedDataError> {
+        let path = PathBuf::from("memory");
+        let file = platform::memory_file().and_then(|file| file.set_len(len as u64).map(|()| file));
+        let file = file.map_err(|cause| SharedDataError::io("make a file in", &path, cause))?;
+        Ok(Self { file, len, storage: Storage::Memory, path })
+    }
+
+    fn on_disk(len: usize, dir: PathBuf) -> Result<Self, SharedDataError> {
+        let file = tempfile::tempfile_in(&dir).map_err(|cause| SharedDataError::io("make a file in", &dir, cause))?;
+        match allocate(&file, len) {
+            Ok(()) => Ok(Self { file, len, storage: Storage::File, path: dir }),
+            Err(cause) if is_full(&cause) => {
+                // What was allocated so far would count as taken.
+                drop(file);
+                Err(SharedDataError::NoSpace { free: platform::free_bytes(&dir), dir, needed: len as u64 })
             }
-            Storage::Memory if platform::HAS_MEMORY_FILES => {
-                let path = PathBuf::from("memory");
-                // Its pages are not allocated beforehand: no disk can be full here, and allocated one by one they would not
-                // be huge, nor made any faster.
-                let file = platform::memory_file().and_then(|file| file.set_len(needed).map(|()| file));
-                let file = file.map_err(|cause| SharedDataError::io("make a file in", &path, cause))?;
-                Ok(Self { file, len, storage: Storage::Memory, path })
-            }
-            _ => {
-                let dir = wish.dir.clone().unwrap_or_else(default_dir);
-                if platform::is_memory(&dir) && !fits {
-                    return Err(SharedDataError::TooLarge { needed, available: available.unwrap_or(0) });
-                }
-                let file =
-                    tempfile::tempfile_in(&dir).map_err(|cause| SharedDataError::io("make a file in", &dir, cause))?;
-                match allocate(&file, len) {
-                    Ok(()) => Ok(Self { file, len, storage: Storage::File, path: dir }),
-                    Err(cause) if is_full(&cause) => {
-                        // What was allocated so far would count as taken.
-                        drop(file);
-                        Err(SharedDataError::NoSpace { free: platform::free_bytes(&dir), dir, needed })
-                    }
-                    Err(cause) => Err(SharedDataError::io("allocate a file in", &dir, cause)),
-                }
-            }
+            Err(cause) => Err(SharedDataError::io("allocate a file in", &dir, cause)),
         }
     }
 
@@ -126,16 +131,18 @@ fn choose(needed: u64, asked: Option<Storage>, available: Option<u64>) -> Storag
     asked.unwrap_or(if is_large { Storage::File } else { Storage::Memory })
 }
 
-/// The directory for temporary files, unless that is memory in disguise and nobody asked for it: then the one for large
-/// temporary files.
 fn default_dir() -> PathBuf {
-    let dir = std::env::temp_dir();
+    pick_dir(std::env::temp_dir(), std::env::var_os("TMPDIR").is_some(), &platform::is_memory)
+}
+
+/// The directory for temporary files, unless that is memory in disguise and nobody asked for it: then the one for large
+/// temporary files, if that is on a disk.
+fn pick_dir(temporary: PathBuf, is_asked_for: bool, is_memory: &dyn Fn(&Path) -> bool) -> PathBuf {
     let large = Path::new("/var/tmp");
-    let is_asked_for = std::env::var_os("TMPDIR").is_some();
-    if !is_asked_for && platform::is_memory(&dir) && large.is_dir() && !platform::is_memory(large) {
+    if !is_asked_for && is_memory(&temporary) && large.is_dir() && !is_memory(large) {
         return large.to_owned();
     }
-    dir
+    temporary
 }
 
 /// Gives the file its length and the space for it, so that a full disk is an error here and no SIGBUS later.
@@ -281,6 +288,19 @@ mod tests {
         assert_eq!(choose(51, None, None), Storage::Memory);
         assert_eq!(choose(51, Some(Storage::Memory), Some(100)), Storage::Memory);
         assert_eq!(choose(1, Some(Storage::File), Some(100)), Storage::File);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn files_avoid_a_temporary_directory_in_memory_unless_it_was_asked_for() {
+        let pick = |is_asked_for, memory: &[&str]| {
+            pick_dir("/tmp".into(), is_asked_for, &|dir| memory.iter().any(|one| dir == Path::new(one)))
+        };
+        assert_eq!(pick(false, &[]), Path::new("/tmp"));
+        assert_eq!(pick(false, &["/tmp"]), Path::new("/var/tmp"));
+        assert_eq!(pick(true, &["/tmp"]), Path::new("/tmp"));
+        assert_eq!(pick(false, &["/tmp", "/var/tmp"]), Path::new("/tmp"));
+        assert!(platform::is_memory(Path::new("/dev/shm")) && !platform::is_memory(Path::new("/proc")));
     }
 
     #[test]
