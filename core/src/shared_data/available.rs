@@ -47,7 +47,7 @@ impl Version {
             Self::V2 => ("memory.max", "memory.current", "inactive_file", "active_file"),
         };
         // No limit is "max" in the one, which is no number, and the largest number of pages in the other.
-        let limit = read(&folder.join(limit))?.trim().parse::<u64>().ok().filter(|limit| *limit < 1 << 60)?;
+        let limit = read(&folder.join(limit))?.trim().parse::<u64>().ok()?;
         let usage = read(&folder.join(usage))?.trim().parse::<u64>().ok()?;
         let stat = read(&folder.join("memory.stat")).unwrap_or_default();
         let cache = [inactive, active].iter().filter_map(|name| field(&stat, name)).sum();
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_container_sees_its_part_of_the_tree() {
         let mount = "33 24 0:28 /docker/abc /sys/fs/cgroup ro shared:9 - cgroup2 cgroup rw\n";
-        let at = |group: &'static str, folder: &'static str| {
+        let at = |group: &str, folder: &str| {
             let (max, current) = (format!("{folder}/memory.max"), format!("{folder}/memory.current"));
             let files = [("/proc/self/cgroup", group), ("/proc/self/mountinfo", mount), (&max, "100"), (&current, "1")];
             left(&files)
@@ -193,7 +193,19 @@ mod tests {
         assert_eq!(at("0::/docker/abc/inner\n", "/sys/fs/cgroup/inner"), Some(99));
         assert_eq!(at("0::/docker/abc\n", "/sys/fs/cgroup"), Some(99));
         assert_eq!(at("0::/elsewhere\n", "/sys/fs/cgroup"), Some(99));
-        assert_eq!(at("0::/../..\n", "/sys/fs/cgroup"), Some(99));
+    }
+
+    #[test]
+    fn a_group_outside_of_the_namespace_is_not_followed() {
+        let files = [
+            ("/proc/self/cgroup", "0::/../outside\n"),
+            ("/proc/self/mountinfo", V2_MOUNT),
+            ("/sys/fs/cgroup/../outside/memory.max", "5"),
+            ("/sys/fs/cgroup/../outside/memory.current", "1"),
+            ("/sys/fs/cgroup/memory.max", "100"),
+            ("/sys/fs/cgroup/memory.current", "1"),
+        ];
+        assert_eq!(left(&files), Some(99));
     }
 
     #[test]

@@ -56,8 +56,7 @@ impl<'a> SharedDataBuilder<'a> {
         S::Elem: Element,
         D: Dimension,
     {
-        let is_column_major = !array.is_standard_layout() && array.t().is_standard_layout();
-        let shape = array.raw_dim().set_f(is_column_major);
+        let shape = array.raw_dim().set_f(array.t().is_standard_layout());
         self.array_with(key, shape, |mut place: ArrayViewMut<'_, S::Elem, D>| place.assign(array))
     }
 

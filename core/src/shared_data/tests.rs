@@ -296,9 +296,17 @@ fn values_that_cannot_come_back_are_refused_when_given() {
         first: Option<u8>,
         second: u8,
     }
+    #[derive(Serialize, Deserialize)]
+    struct HalfRead {
+        first: u8,
+        #[serde(skip_deserializing)]
+        second: u8,
+    }
+    let half_read = SharedData::builder().value("v", &HalfRead { first: 1, second: 2 }).err().unwrap();
+    assert!(format!("{half_read:?}").ends_with("1 of 2 bytes are left over"), "{half_read:?}");
     let untagged = SharedData::builder().value("v", &Either::Number(1)).err().unwrap();
     let sparse = SharedData::builder().value("v", &Sparse { first: None, second: 1 }).err().unwrap();
-    for error in [untagged, sparse] {
+    for error in [untagged, sparse, half_read] {
         let text = error.to_string();
         assert!(text.starts_with(r#"shared data "v" of type "#) && text.contains("can't be read back"), "{text}");
         assert!(std::error::Error::source(&error).is_some());
