@@ -236,3 +236,32 @@ fn figures() {
         println!("a small one, {storage:?}: {:.0} us from builder to drop", time * 10.0);
     }
 }
+
+#[test]
+fn programs_that_are_started_meanwhile_are_no_harm() {
+    use std::{
+        os::unix::{fs::MetadataExt, process::CommandExt},
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    if child().is_none() {
+        return in_child("programs_that_are_started_meanwhile_are_no_harm", "", &env::temp_dir());
+    }
+    let uid = fs::metadata("/proc/self").expect("this process").uid();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // Asking for a user makes std fork, so that the child has all mappings until it becomes `true`.
+                let _ = Command::new("true").uid(uid).status();
+            }
+        });
+        for _ in 0..300 {
+            let built = filled(1, Some(Storage::Memory), || ()).build();
+            is_over.store(built.is_err(), Ordering::Relaxed);
+            built.unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}

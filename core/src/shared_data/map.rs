@@ -79,9 +79,10 @@ impl Filling {
         // SAFETY: a `PrivateFile` is known to nobody else, so nobody writes or truncates it. It has all of its length,
         // allocated on disk or in memory, so no access can fail. It is given by value and comes back only when this mapping is gone, so there is no second one.
         let map = unsafe { MmapOptions::new().len(file.len()).map_mut(file.file()) }?;
-        // Where the system does not let files have huge pages it says no, which is no harm.
+        // A process that is forked meanwhile would hold a writable mapping as well, and keep the file from being sealed.
+        // Huge pages are for speed; where files can't have them the system says no, which is no harm.
         #[cfg(target_os = "linux")]
-        let _ = map.advise(Advice::HugePage);
+        let _ = map.advise(Advice::DontFork).and_then(|()| map.advise(Advice::HugePage));
         Ok(Self { map, file })
     }
 

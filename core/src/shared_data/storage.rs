@@ -172,6 +172,7 @@ mod platform {
         io,
         os::fd::{AsFd, AsRawFd},
         path::Path,
+        time::Duration,
     };
 
     use rustix::{
@@ -183,6 +184,8 @@ mod platform {
     use super::{SharedDataError, Storage};
 
     pub(super) const HAS_MEMORY_FILES: bool = true;
+    /// Milliseconds for which sealing is tried.
+    const MAX_WAITS: u32 = 200;
 
     /// Growing a file beyond the limit on sizes of files would end the process by a signal.
     pub(super) fn check_limit(needed: u64) -> Result<(), SharedDataError> {
@@ -220,8 +223,14 @@ mod platform {
     pub(super) fn seal(file: File, storage: Storage) -> io::Result<File> {
         if storage == Storage::Memory {
             let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-            rustix::fs::fcntl_add_seals(&file, seals)?;
-            return Ok(file);
+            // A process that was forked before the mapping was kept from forks holds it until it runs another program.
+            for _ in 0..MAX_WAITS {
+                match rustix::fs::fcntl_add_seals(&file, seals) {
+                    Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),
+                    other => return Ok(other.map(|()| file)?),
+                }
+            }
+            return Err(Errno::BUSY.into());
         }
         // The file has no name, so what is opened here for reading is its last descriptor. Where there is no /proc, the
         // one for writing stays, and nobody uses it.
