@@ -127,6 +127,8 @@ impl Ledger {
         self.done += reached - running.range.start - failures.len();
         self.failed += failures.len();
         self.failures.extend(failures);
+        // A suspect that has its outcome after all is none any more.
+        self.deaths.retain(|item, _| !(running.range.start..reached).contains(item));
         self.give_back(reached..running.range.end);
         Some(running)
     }
@@ -281,6 +283,21 @@ mod tests {
         ledger.settle(W, 10, vec![]);
         assert!(ledger.is_settled());
         assert_eq!(ledger.into_failures()[0].index, 4);
+    }
+
+    /// A long call whose threads die now and then kept an entry for each death until its end.
+    #[test]
+    fn what_was_held_against_an_item_is_forgotten_when_it_ends_well() {
+        let mut ledger = Ledger::new(1000);
+        for item in 0..500 {
+            let chunk = ledger.front();
+            ledger.give(W, chunk.clone());
+            let death = Death { reached: item, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
+            ledger.bury(W, death);
+            assert_eq!(ledger.give(W, chunk), 2);
+            ledger.settle(W, item + 1, vec![]);
+            assert!(ledger.deaths.is_empty(), "{:?}", ledger.deaths);
+        }
     }
 
     #[test]
