@@ -205,12 +205,16 @@ impl<H: Clone> Engine<H> {
         if self.stopped.is_none_or(|before| rank(before) < rank(ending)) {
             self.stopped = Some(ending);
         }
+        self.end_all(ending, commands);
+        self.release_all(commands);
+    }
+
+    fn end_all(&mut self, ending: Ending, commands: &mut Commands<H>) {
         let mut ids: Vec<CallId> = self.calls.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
             self.end(id, ending, commands);
         }
-        self.release_all(commands);
     }
 
     fn release_all(&mut self, commands: &mut Commands<H>) {
@@ -306,11 +310,7 @@ impl<H: Clone> Engine<H> {
             self.after_progress(call, commands);
         }
         if self.all_parked() {
-            let mut ids: Vec<CallId> = self.calls.keys().copied().collect();
-            ids.sort_unstable();
-            for id in ids {
-                self.end(id, Ending::NoWorkers, commands);
-            }
+            self.end_all(Ending::NoWorkers, commands);
         }
     }
 
@@ -362,7 +362,9 @@ impl<H: Clone> Engine<H> {
         let last = call.ends_engine;
         commands.push(Command::Finish { handle: call.handle, ending, failures: call.ledger.into_failures() });
         if last {
-            self.stopped.get_or_insert(Ending::EndedAfterCall);
+            // Calls beside it can't go on without slots.
+            let ending = *self.stopped.get_or_insert(Ending::EndedAfterCall);
+            self.end_all(ending, commands);
             self.release_all(commands);
         }
     }

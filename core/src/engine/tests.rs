@@ -229,6 +229,16 @@ fn the_engine_ends_with_a_call_that_says_so() {
     assert!(matches!(refused[0], Command::Finish { ending: Ending::EndedAfterCall, .. }));
 }
 
+/// The call that ends the engine takes the slots with it: calls beside it were left without a slot, and never ended.
+#[test]
+fn calls_beside_the_one_that_ends_the_engine_end_with_it() {
+    let mut engine = engine(1);
+    let commands = engine.step(Time::ZERO, Event::Submit(CallSpec { ends_engine: true, ..call(1, 1) }));
+    engine.step(Time::ZERO, Event::Submit(call(2, 5)));
+    assert_eq!(run(&mut engine, commands.into_vec()), [(2, Ending::EndedAfterCall), (1, Ending::Complete)]);
+    assert!(engine.status(Time::ZERO).calls.is_empty());
+}
+
 #[test]
 fn a_stronger_ending_replaces_a_weaker_one_but_not_the_other_way() {
     let mut engine = engine(1);
