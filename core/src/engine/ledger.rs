@@ -196,6 +196,11 @@ impl Ledger {
         self.failures
     }
 
+    /// How many things it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        self.returned.len() + self.running.len() + self.failures.len() + self.deaths.len()
+    }
+
     fn give_back(&mut self, range: Range<usize>) {
         let range = range.start..range.end.min(self.limit);
         if range.is_empty() {

@@ -422,6 +422,13 @@ impl<H: Clone> Engine<H> {
         calls.sort_unstable_by_key(|call| call.id);
         EngineStatus { slots: slots.collect(), calls, stopped: self.stopped }
     }
+
+    /// How many things the engine remembers, for checks that it forgets what is over.
+    pub fn footprint(&self) -> usize {
+        let of_slots: usize = self.slots.iter().map(|slot| slot.history.footprint()).sum();
+        let of_calls: usize = self.calls.values().map(|call| 1 + call.ledger.footprint()).sum();
+        self.idle.len() + self.queue.len() + self.costs.len() + of_slots + of_calls
+    }
 }
 
 #[cfg(test)]

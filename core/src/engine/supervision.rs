@@ -38,6 +38,11 @@ impl History {
         self.deaths.clear();
     }
 
+    /// How many deaths it remembers.
+    pub(super) fn footprint(&self) -> usize {
+        self.deaths.len()
+    }
+
     pub(super) fn died(&mut self, now: Time, jitter: &mut ChaCha8Rng) -> Verdict {
         while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW) {
             self.deaths.pop_front();

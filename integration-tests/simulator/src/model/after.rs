@@ -1,0 +1,107 @@
+//! What must hold after a step, whatever it was.
+
+use distfun_core::{
+    engine::{Activity, Engine, MAX_RESTARTS, Time},
+    ids::{CallId, WorkerId},
+};
+
+use super::{Model, SlotState};
+use crate::law::{Law, Verdict, check};
+
+impl Model {
+    pub(crate) fn after(&mut self, now: Time, engine: &Engine<CallId>) -> Verdict {
+        let due = &self.due;
+        check(due.is_empty(), Law::Ending, || format!("these calls should have ended in this step: {due:?}"))?;
+        let unreleased = &self.to_release;
+        check(unreleased.is_empty(), Law::Stop, || format!("these slots should have been released: {unreleased:?}"))?;
+        for (id, slot) in (0u32..).map(WorkerId).zip(&self.slots) {
+            let law = if slot.must_park() { Law::Parking } else { Law::Restart };
+            let is_answered = !matches!(slot.state, SlotState::Dead | SlotState::Overdue);
+            check(is_answered, law, || format!("nothing is said about slot {id}, {slot:?}"))?;
+        }
+        self.work_is_conserved()?;
+        self.wake_ups()?;
+        for (&id, call) in &self.calls {
+            self.shares.waits(id, call.waiting > 0);
+        }
+        self.shares.verdict(self.slots.len())?;
+        self.status(now, engine)?;
+        self.memory(engine)
+    }
+
+    fn work_is_conserved(&mut self) -> Verdict {
+        let idle = self.slots.iter().position(|slot| slot.state == SlotState::Idle);
+        let waiting = self.calls.values_mut().find(|call| call.waiting > 0);
+        match (idle, waiting) {
+            (Some(slot), Some(call)) => check(false, Law::WorkConservation, || {
+                let item = call.lowest_waiting();
+                format!("slot {slot} is idle while item {item:?} of call {} waits", call.spec.id)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn wake_ups(&self) -> Verdict {
+        let abandon_at = self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Busy { abandon_at, .. } => abandon_at,
+            _ => None,
+        });
+        let Some(first) = abandon_at.min() else { return Ok(()) };
+        check(self.wakes.iter().any(|&wake| wake <= first), Law::WakeUp, || {
+            format!("a thread may have to be abandoned at {first:?}, but wake-ups are at {:?}", self.wakes)
+        })
+    }
+
+    fn status(&self, now: Time, engine: &Engine<CallId>) -> Verdict {
+        let status = engine.status(now);
+        check(status.stopped == self.stopped, Law::Status, || {
+            format!("stopped by {:?} instead of {:?}", status.stopped, self.stopped)
+        })?;
+        for (slot, model) in status.slots.iter().zip(&self.slots) {
+            let is_same = match (&slot.activity, &model.state) {
+                (Activity::Starting, SlotState::Starting)
+                | (Activity::Idle, SlotState::Idle)
+                | (Activity::GaveUp, SlotState::Parked)
+                | (Activity::Released, SlotState::Released) => true,
+                (Activity::Busy { call, items, .. }, SlotState::Busy { call: ours, range, .. }) => {
+                    call == ours && items == range
+                }
+                _ => false,
+            };
+            check(is_same && slot.generation == model.generation, Law::Status, || {
+                format!("{slot:?} instead of {model:?}")
+            })?;
+        }
+        check(status.calls.len() == self.calls.len(), Law::Status, || format!("active calls: {:?}", status.calls))?;
+        for (call, (id, model)) in status.calls.iter().zip(&self.calls) {
+            let outcomes = model.done + model.failed.len();
+            let first = match call.ending {
+                Some(distfun_core::failure::Ending::FirstFailure(index)) => Some(index),
+                _ => None,
+            };
+            let is_same = call.id == *id
+                && call.function == model.spec.function
+                && call.items == model.spec.items
+                && (call.done, call.failed) == (outcomes, model.failed.len())
+                && first == model.first_failure;
+            check(is_same, Law::Status, || {
+                let failed = model.failed.len();
+                format!("{call:?}, where {outcomes} have an outcome, {failed} failed, {:?} first", model.first_failure)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What the engine may remember: its slots' recent deaths, a cost per function, and of each active call the chunks
+    /// in flight, what came back of them, its suspects and its failures.
+    fn memory(&self, engine: &Engine<CallId>) -> Verdict {
+        let slots = self.slots.len();
+        let of_slots = slots * (1 + MAX_RESTARTS) + self.functions.len();
+        let of_calls = self.calls.values().map(|call| {
+            2 + call.running() + (slots + 1).min(call.waiting) + 2 * call.suspects.len() + call.failed.len()
+        });
+        let most = of_slots + of_calls.sum::<usize>();
+        let entries = engine.footprint();
+        check(entries <= most, Law::Memory, || format!("the engine keeps {entries} entries; {most} explain themselves"))
+    }
+}

@@ -1,0 +1,172 @@
+//! The model's own ledger of one call: a state for every item, kept the plain way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use distfun_core::{
+    engine::{CallSpec, ChunkDone, Death, MAX_DEATHS, Shape},
+    failure::{Ending, FailureCause, ItemFailure},
+    ids::{CallId, WorkerId},
+};
+
+/// Where an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Item {
+    Waiting,
+    Running(WorkerId),
+    Done,
+    Failed,
+}
+
+/// One active call.
+#[derive(Debug)]
+pub(crate) struct CallModel {
+    pub(crate) spec: CallSpec<CallId>,
+    pub(crate) items: Vec<Item>,
+    /// Items from here on are not wanted any more.
+    pub(crate) limit: usize,
+    /// No wanted item before this one waits.
+    lowest: usize,
+    pub(crate) waiting: usize,
+    running: Vec<(WorkerId, Range<usize>)>,
+    pub(crate) done: usize,
+    /// How often threads died at items that have no outcome yet.
+    pub(crate) suspects: BTreeMap<usize, u32>,
+    pub(crate) failed: BTreeSet<usize>,
+    /// Items that failed with their thread.
+    pub(crate) died: BTreeSet<usize>,
+    pub(crate) first_failure: Option<usize>,
+    /// Lengths of the blocks that were given out for the first time.
+    blocks: Option<Range<usize>>,
+    /// Items from here on were never given out.
+    fresh: usize,
+}
+
+impl CallModel {
+    pub(crate) fn new(spec: CallSpec<CallId>) -> Self {
+        Self {
+            items: vec![Item::Waiting; spec.items],
+            limit: spec.items,
+            lowest: 0,
+            waiting: spec.items,
+            running: Vec::new(),
+            done: 0,
+            suspects: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            died: BTreeSet::new(),
+            first_failure: None,
+            blocks: None,
+            fresh: 0,
+            spec,
+        }
+    }
+
+    /// The first item that waits.
+    pub(crate) fn lowest_waiting(&mut self) -> Option<usize> {
+        let left = &self.items[self.lowest..self.limit.max(self.lowest)];
+        let found = left.iter().position(|&item| item == Item::Waiting).map(|at| self.lowest + at);
+        self.lowest = found.unwrap_or(self.limit.max(self.lowest));
+        found
+    }
+
+    pub(crate) fn give(&mut self, worker: WorkerId, range: Range<usize>) {
+        self.items[range.clone()].fill(Item::Running(worker));
+        self.waiting -= range.len();
+        self.fresh = self.fresh.max(range.end);
+        self.running.push((worker, range));
+    }
+
+    /// Takes note of a new block; false if it is longer or shorter than the others by more than one item.
+    pub(crate) fn is_even(&mut self, range: &Range<usize>) -> bool {
+        if matches!(self.spec.shape, Shape::Items) || range.start < self.fresh {
+            return true;
+        }
+        let length = range.len();
+        let seen = self.blocks.get_or_insert(length..length);
+        *seen = seen.start.min(length)..seen.end.max(length);
+        seen.end - seen.start <= 1
+    }
+
+    /// The chunk of `worker` has ended, well.
+    pub(crate) fn report(&mut self, worker: WorkerId, done: &ChunkDone) {
+        self.settle(worker, done.reached, &done.failures);
+        if let Some(index) = done.first_failure {
+            self.fails_at(index);
+        }
+    }
+
+    /// The thread of `worker` died inside its chunk.
+    pub(crate) fn bury(&mut self, worker: WorkerId, death: Option<&Death>) {
+        let Some(range) = self.running.iter().find(|(id, _)| *id == worker).map(|(_, range)| range.clone()) else {
+            return;
+        };
+        let reached = death.map_or(range.start, |death| death.reached);
+        let blamed = death.map_or(Some(true), |death| death.blamed_is_kept);
+        self.settle(worker, reached, death.map_or(&[], |death| &death.failures));
+        if let Some(kept) = blamed
+            && range.contains(&reached)
+        {
+            let deaths = self.suspects.entry(reached).or_insert(0);
+            *deaths += 1;
+            if !kept || *deaths >= MAX_DEATHS {
+                self.suspects.remove(&reached);
+                if self.items[reached] == Item::Waiting && reached < self.limit {
+                    self.waiting -= 1;
+                }
+                self.items[reached] = Item::Failed;
+                self.failed.insert(reached);
+                self.died.insert(reached);
+            }
+        }
+        if self.spec.stops_at_failure
+            && let Some(index) = self.failed.first().copied().into_iter().chain(death.and_then(|d| d.first_failure)).min()
+        {
+            self.fails_at(index);
+        }
+    }
+
+    fn settle(&mut self, worker: WorkerId, reached: usize, failures: &[ItemFailure]) {
+        let Some(at) = self.running.iter().position(|(id, _)| *id == worker) else { return };
+        let (_, range) = self.running.swap_remove(at);
+        self.items[range.start..reached].fill(Item::Done);
+        self.done += reached - range.start - failures.len();
+        for failure in failures {
+            self.items[failure.index] = Item::Failed;
+            self.failed.insert(failure.index);
+            if matches!(failure.cause, FailureCause::WorkerDied { .. }) {
+                self.died.insert(failure.index);
+            }
+        }
+        while let Some((&item, _)) = self.suspects.range(range.start..reached).next() {
+            self.suspects.remove(&item);
+        }
+        self.items[reached..range.end].fill(Item::Waiting);
+        self.waiting += range.end.min(self.limit).saturating_sub(reached);
+        self.lowest = self.lowest.min(reached);
+    }
+
+    fn fails_at(&mut self, index: usize) {
+        self.first_failure = Some(self.first_failure.map_or(index, |before| before.min(index)));
+        if index < self.limit {
+            let beyond = &self.items[index..self.limit];
+            self.waiting -= beyond.iter().filter(|&&item| item == Item::Waiting).count();
+            self.limit = index;
+        }
+    }
+
+    /// How the call must end now, if it must.
+    pub(crate) fn settled(&self) -> Option<Ending> {
+        let is_settled = self.waiting == 0 && self.running.iter().all(|(_, range)| range.start >= self.limit);
+        is_settled.then(|| match self.first_failure {
+            Some(index) => Ending::FirstFailure(index),
+            None if !self.failed.is_empty() => Ending::ItemsFailed,
+            None => Ending::Complete,
+        })
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+}

@@ -1,0 +1,166 @@
+//! Whether what the engine asks for is allowed.
+
+use distfun_core::{
+    engine::{Chunk, Command, Time},
+    failure::{Ending, FailureCause, ItemFailure},
+    ids::{CallId, Generation, WorkerId},
+};
+
+use super::{Item, Model, SlotState};
+use crate::{
+    law::{Law, Verdict, Violation, check},
+    scenario::Truth,
+};
+
+impl Model {
+    pub(crate) fn command(&mut self, now: Time, command: &Command<CallId>) -> Verdict {
+        match command {
+            Command::Assign(slot, generation, chunk) => self.assign(*slot, *generation, chunk),
+            Command::Finish { handle, ending, failures } => self.finish(*handle, *ending, failures),
+            Command::Start(slot, generation, after) => {
+                let lost = &mut self.slots[slot.0 as usize];
+                let next = Generation(lost.generation.0 + 1);
+                let text = || format!("slot {slot}, {lost:?}, is started as {generation:?} after {after:?}");
+                check(*generation == next, Law::Restart, text)?;
+                match lost.state {
+                    SlotState::Dead if lost.must_park() => check(false, Law::Parking, text)?,
+                    SlotState::Dead => check(lost.is_fair_wait(*after), Law::Restart, text)?,
+                    SlotState::Overdue => {
+                        check(after.is_zero(), Law::Restart, text)?;
+                        self.seen.note("a thread abandoned");
+                    }
+                    _ => check(false, Law::Restart, text)?,
+                }
+                lost.generation = *generation;
+                lost.state = SlotState::Starting;
+                Ok(())
+            }
+            Command::Release(slot) => {
+                check(self.to_release.remove(slot), Law::Stop, || format!("slot {slot} is released for no reason"))?;
+                self.slots[slot.0 as usize].state = SlotState::Released;
+                Ok(())
+            }
+            Command::GaveUp(slot) => {
+                let lost = &mut self.slots[slot.0 as usize];
+                check(lost.state == SlotState::Dead && lost.must_park(), Law::Parking, || {
+                    format!("slot {slot} is given up after {} deaths: {lost:?}", lost.deaths())
+                })?;
+                lost.state = SlotState::Parked;
+                self.seen.note("a slot given up");
+                if self.all_parked() {
+                    self.seen.note("all slots given up");
+                    self.all_end(Ending::NoWorkers);
+                }
+                Ok(())
+            }
+            Command::WakeAt(at) => {
+                check(*at > now, Law::WakeUp, || format!("a wake-up at {at:?} is asked for at {now:?}"))?;
+                self.wakes.push(*at);
+                Ok(())
+            }
+        }
+    }
+
+    fn assign(&mut self, id: WorkerId, generation: Generation, chunk: &Chunk<CallId>) -> Verdict {
+        let range = chunk.range.clone();
+        let what = || format!("slot {id}, {generation:?}, is given {chunk:?}");
+        check(self.stopped.is_none(), Law::Stop, || format!("{} after the end", what()))?;
+        let slot = &mut self.slots[id.0 as usize];
+        let is_free = slot.state == SlotState::Idle && slot.generation == generation;
+        check(is_free, Law::OneChunkPerSlot, || format!("{} while {slot:?}", what()))?;
+        let is_over = self.ended.contains_key(&chunk.handle) || self.due.contains_key(&chunk.handle);
+        check(!is_over, Law::OneFinish, || format!("{} of a call that has ended", what()))?;
+        let Some(call) = self.calls.get_mut(&chunk.handle) else {
+            return check(false, Law::ChunkBounds, || format!("{} of no call", what()));
+        };
+        check(!range.is_empty() && range.end <= call.limit, Law::ChunkBounds, || {
+            format!("{}; the call wants items up to {} of {}", what(), call.limit, call.spec.items)
+        })?;
+        for (index, item) in range.clone().zip(&call.items[range.clone()]) {
+            let law = match item {
+                Item::Waiting => continue,
+                Item::Running(_) => Law::OneSlotPerItem,
+                Item::Done | Item::Failed => Law::OneOutcome,
+            };
+            return check(false, law, || format!("{}, but item {index} is {item:?}", what()));
+        }
+        let lowest = call.lowest_waiting();
+        check(lowest == Some(range.start), Law::Order, || format!("{} while item {lowest:?} waits", what()))?;
+        let deaths = call.suspects.get(&range.start).copied().unwrap_or(0);
+        check(chunk.attempt == deaths + 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
+        check(deaths < 2 || range.len() == 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
+        let follower = call.suspects.range(range.start + 1..range.end.max(range.start + 1)).next();
+        check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
+        check(call.is_even(&range), Law::EvenBlocks, what)?;
+        check(!chunk.is_quick || range.len() == call.spec.items, Law::Quick, what)?;
+        if deaths > 0 {
+            self.seen.note("an item tried again");
+        }
+        call.give(id, range.clone());
+        slot.state = SlotState::Busy { call: chunk.handle, range, abandon_at: None };
+        Ok(())
+    }
+
+    fn finish(&mut self, id: CallId, ending: Ending, failures: &[ItemFailure]) -> Verdict {
+        let what = || format!("call {id} ends with {ending:?}");
+        check(!self.ended.contains_key(&id), Law::OneFinish, || format!("{} a second time", what()))?;
+        let expected = self.due.remove(&id);
+        let Some(call) = self.calls.remove(&id) else {
+            self.ended.insert(id, ending);
+            return check(expected == Some(ending), Law::Refusal, || format!("{} instead of {expected:?}", what()));
+        };
+        let is_first = matches!(ending, Ending::FirstFailure(_)) && matches!(expected, Some(Ending::FirstFailure(_)));
+        let law = if is_first { Law::FirstFailure } else { Law::Ending };
+        check(expected == Some(ending), law, || format!("{} instead of {expected:?}", what()))?;
+        self.ended.insert(id, ending);
+        self.shares.close(id);
+        let indices: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
+        check(call.failed.iter().eq(&indices), Law::Failures, || {
+            format!("{} and failures {indices:?} instead of {:?}", what(), call.failed)
+        })?;
+        let is_natural = matches!(ending, Ending::Complete | Ending::ItemsFailed | Ending::FirstFailure(_));
+        let plan = &self.plans[id.0 as usize];
+        for failure in failures {
+            let is_right = match failure.cause {
+                FailureCause::WorkerDied { .. } => call.died.contains(&failure.index),
+                _ => plan.truth(failure.index) == Truth::Panics,
+            };
+            check(is_right, Law::Failures, || format!("{} and {failure}", what()))?;
+        }
+        if is_natural {
+            self.seen.note("a call ended by itself");
+            oracle(plan, &call, ending)?;
+        }
+        if call.spec.ends_engine {
+            self.seen.note("a call ended the engine");
+            let with_it = *self.stopped.get_or_insert(Ending::EndedAfterCall);
+            self.due.extend(self.calls.keys().map(|&call| (call, with_it)));
+            self.all_release();
+        }
+        Ok(())
+    }
+}
+
+/// A call that ended by itself has, item by item, what a plain loop gets, but for items that died with their thread.
+fn oracle(plan: &crate::scenario::CallPlan, call: &super::CallModel, ending: Ending) -> Verdict {
+    let fails = |index: usize| plan.truth(index) != Truth::Fine || call.died.contains(&index);
+    let wanted = match ending {
+        Ending::FirstFailure(first) => {
+            let sequential = (0..call.spec.items).find(|&index| fails(index));
+            check(sequential == Some(first), Law::FirstFailure, || {
+                format!("{} ends with {ending:?}; a loop fails first at {sequential:?}", call.spec.id)
+            })?;
+            first
+        }
+        _ => call.spec.items,
+    };
+    for index in 0..wanted {
+        let right = if fails(index) { Item::Failed } else { Item::Done };
+        if call.items[index] != right {
+            let (id, item) = (call.spec.id, call.items[index]);
+            let text = format!("call {id} ends with {ending:?}, item {index} is {item:?} and should be {right:?}");
+            return Err(Violation { law: Law::Oracle, text });
+        }
+    }
+    Ok(())
+}

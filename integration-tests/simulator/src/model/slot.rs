@@ -1,0 +1,67 @@
+//! The model of one slot.
+
+use std::{collections::VecDeque, ops::Range, time::Duration};
+
+use distfun_core::{
+    engine::{MAX_RESTARTS, Time, WINDOW},
+    ids::{CallId, Generation},
+};
+
+/// The longest wait before the second, third and fourth restart.
+const BACKOFF: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    Starting,
+    Idle,
+    Busy { call: CallId, range: Range<usize>, abandon_at: Option<Time> },
+    /// Its thread died in this step: the engine must say what follows.
+    Dead,
+    /// Its thread has overstayed: the engine must replace it in this step.
+    Overdue,
+    Parked,
+    Released,
+}
+
+#[derive(Debug)]
+pub(crate) struct SlotModel {
+    pub(crate) generation: Generation,
+    pub(crate) state: SlotState,
+    deaths: VecDeque<Time>,
+}
+
+impl SlotModel {
+    pub(crate) fn new() -> Self {
+        Self { generation: Generation(0), state: SlotState::Starting, deaths: VecDeque::new() }
+    }
+
+    pub(crate) fn made_progress(&mut self) {
+        self.deaths.clear();
+    }
+
+    pub(crate) fn died(&mut self, now: Time) {
+        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW) {
+            self.deaths.pop_front();
+        }
+        self.deaths.push_back(now);
+        self.state = SlotState::Dead;
+    }
+
+    /// How many deaths count.
+    pub(crate) fn deaths(&self) -> usize {
+        self.deaths.len()
+    }
+
+    pub(crate) fn must_park(&self) -> bool {
+        self.deaths.len() >= MAX_RESTARTS
+    }
+
+    /// Whether `after` is a wait that the last death may be followed by. A random wait of exactly nothing has one
+    /// chance in four thousand million.
+    pub(crate) fn is_fair_wait(&self, after: Duration) -> bool {
+        match self.deaths.len() {
+            0 | 1 => after == Duration::ZERO,
+            more => after > Duration::ZERO && BACKOFF.get(more - 2).is_some_and(|&most| after <= most),
+        }
+    }
+}

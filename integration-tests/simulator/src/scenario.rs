@@ -1,0 +1,315 @@
+//! What a seed stands for: slots, calls, what users do and when, and which faults there are.
+//!
+//! Each fault is off in half of the seeds, so that it is also seen without the others, which may hide what it does
+//! (swarm testing: Groce et al., ISSTA 2012).
+
+use std::time::Duration;
+
+use distfun_core::{
+    engine::{CallSpec, Priority, Shape, Time},
+    failure::Ending,
+    ids::CallId,
+};
+
+use crate::dice::{Dice, fixed};
+
+/// What the functions of a simulation are called.
+const FUNCTIONS: [&str; 4] = ["inv", "score", "sum", "fit"];
+
+/// No call has more virtual work than this, so that a seed takes milliseconds.
+const MOST_WORK: f64 = 1.5;
+
+/// What kind of story it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Everything at once.
+    Storm,
+    /// No faults: several calls that always have waiting items, to see their shares.
+    Shares,
+    /// No faults and nobody cancels: every call ends like a plain loop.
+    Calm,
+}
+
+/// Everything that a seed decides in advance.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The seed.
+    pub seed: u64,
+    /// What kind of story.
+    pub kind: Kind,
+    /// Slots of the engine.
+    pub slots: usize,
+    /// Calls that may be active at once.
+    pub max_calls: usize,
+    /// The calls, by id.
+    pub calls: Vec<CallPlan>,
+    /// What users do, and when.
+    pub acts: Vec<(Time, Act)>,
+    /// Faults until `calm_from`.
+    pub faults: Faults,
+    /// From here on nothing bad happens any more, and nobody interferes.
+    pub calm_from: Time,
+}
+
+/// What users do.
+#[derive(Debug, Clone, Copy)]
+pub enum Act {
+    /// Submit the call of this number.
+    Submit(usize),
+    /// Cancel it, or give up waiting for it.
+    Cancel(usize, Ending),
+    /// `finished` or `shutdown`.
+    Stop(Ending),
+}
+
+/// One call, and what its items are like.
+#[derive(Debug, Clone)]
+pub struct CallPlan {
+    /// What is submitted.
+    pub spec: CallSpec<CallId>,
+    /// The function borrows its items: they outlive the thread.
+    pub keeps_items: bool,
+    seed: u64,
+    /// Seconds per item.
+    cost: f64,
+    skew: Skew,
+    panics: f64,
+    errors: f64,
+    killers: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Skew {
+    Even,
+    Random,
+    /// One in fifty takes fifty times as long.
+    Tail,
+    FirstIsSlow,
+}
+
+/// What a plain loop gets from one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// A value.
+    Fine,
+    /// A panic.
+    Panics,
+    /// Under `try_map`: an `Err`.
+    Errs,
+}
+
+impl CallPlan {
+    /// What the plain loop gets from item `index`.
+    pub fn truth(&self, index: usize) -> Truth {
+        let at = fixed(self.seed, index as u64);
+        if at < self.panics {
+            Truth::Panics
+        } else if self.spec.stops_at_failure && at > 1.0 - self.errors {
+            Truth::Errs
+        } else {
+            Truth::Fine
+        }
+    }
+
+    /// What item `index` takes to compute.
+    pub fn cost(&self, index: usize) -> Duration {
+        let at = fixed(self.seed ^ 1, index as u64);
+        let factor = match self.skew {
+            Skew::Even => 1.0,
+            Skew::Random => 2.0 * at,
+            Skew::Tail if at < 0.02 => 50.0,
+            Skew::FirstIsSlow if index == 0 => 50.0,
+            Skew::Tail | Skew::FirstIsSlow => 1.0,
+        };
+        Duration::from_nanos((self.cost * factor * 1e9) as u64 + 1)
+    }
+
+    /// Whether item `index` kills the thread that runs it, as long as there are faults.
+    pub fn is_killer(&self, index: usize) -> bool {
+        self.killers > 0.0 && fixed(self.seed ^ 2, index as u64) < self.killers
+    }
+
+    /// What all items take, one after another.
+    pub fn work(&self) -> Duration {
+        (0..self.spec.items).map(|index| self.cost(index)).sum()
+    }
+}
+
+/// How often what goes wrong. All are probabilities.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// A thread dies in a chunk, and says how far it was.
+    pub death: f64,
+    /// A thread dies in a chunk or idle, and says nothing.
+    pub blind_death: f64,
+    /// A thread can't be started.
+    pub no_start: f64,
+    /// An item does not return.
+    pub hang: f64,
+    /// The thread that carries out a step's commands is put aside in between.
+    pub stall: f64,
+    /// A thread is put aside between reading the clock and stepping the engine.
+    pub late_step: f64,
+    /// Something that was said before is said again.
+    pub stray: f64,
+    /// A chunk seems to take no time.
+    pub coarse_clock: f64,
+    /// A started thread takes long to come up.
+    pub slow_start: f64,
+}
+
+impl Faults {
+    fn random(dice: &mut Dice) -> Self {
+        let mut one = |low: f64, high: f64| if dice.chance(0.5) { dice.magnitude(low, high) } else { 0.0 };
+        Self {
+            death: one(0.002, 0.9),
+            blind_death: one(0.001, 0.2),
+            no_start: one(0.01, 0.9),
+            hang: one(0.0005, 0.05),
+            stall: one(0.01, 0.5),
+            late_step: one(0.01, 0.5),
+            stray: one(0.01, 0.5),
+            coarse_clock: one(0.01, 0.5),
+            slow_start: one(0.01, 0.5),
+        }
+    }
+}
+
+impl Scenario {
+    /// What `seed` stands for; `slots` overrides how many there are.
+    pub fn new(seed: u64, slots: Option<usize>) -> Self {
+        let mut dice = Dice::new(seed);
+        let kind = dice.pick(&[Kind::Storm, Kind::Storm, Kind::Storm, Kind::Storm, Kind::Calm, Kind::Shares]);
+        let random_slots = if dice.chance(0.1) { dice.within(8..34) } else { dice.within(1..7) };
+        let slots = slots.unwrap_or(random_slots);
+        let mut scenario = Self {
+            seed,
+            kind,
+            slots,
+            max_calls: 64,
+            calls: Vec::new(),
+            acts: Vec::new(),
+            faults: Faults::default(),
+            calm_from: Time::ZERO,
+        };
+        match kind {
+            Kind::Storm => scenario.storm(&mut dice),
+            Kind::Calm => scenario.calm(&mut dice),
+            Kind::Shares => scenario.shares(&mut dice),
+        }
+        scenario
+    }
+
+    fn calm(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.within(1..6) {
+            let call = random_call(dice, self.calls.len());
+            let when = dice.time(Duration::from_millis(30));
+            self.add(call, when);
+        }
+    }
+
+    /// Two to four calls that all have work for longer than the story lasts.
+    fn shares(&mut self, dice: &mut Dice) {
+        let lasts = 0.15 + 0.25 * dice.fraction();
+        self.slots = self.slots.min(4);
+        for number in 0..dice.within(2..5) {
+            let mut call = random_call(dice, number);
+            call.cost = dice.magnitude(40e-6, 8e-3);
+            call.skew = dice.pick(&[Skew::Even, Skew::Random]);
+            call.spec.function = FUNCTIONS[number];
+            call.spec.items = (1.3 * lasts * self.slots as f64 / call.cost) as usize + 10;
+            call.spec.stops_at_failure = false;
+            call.spec.ends_engine = false;
+            call.killers = 0.0;
+            let when = if dice.chance(0.7) { Time::ZERO } else { dice.time(Duration::from_secs_f64(lasts / 3.0)) };
+            self.add(call, when);
+            self.acts.push((Duration::from_secs_f64(lasts), Act::Cancel(number, Ending::Cancelled)));
+        }
+        self.calm_from = Duration::from_secs_f64(lasts);
+    }
+
+    fn storm(&mut self, dice: &mut Dice) {
+        self.max_calls = dice.within(1..7);
+        self.faults = Faults::random(dice);
+        let span = Duration::from_secs_f64(dice.magnitude(0.02, 1.0));
+        self.calm_from = span;
+        if dice.chance(0.05) {
+            self.calm_from += Duration::from_secs(11); // longer than the window of the deaths that count
+        }
+        for number in 0..dice.within(1..13) {
+            let mut call = random_call(dice, number);
+            call.spec.ends_engine = dice.chance(0.02);
+            if dice.chance(0.3) {
+                call.killers = dice.magnitude(1.0 / (call.spec.items + 1) as f64, 0.3).min(0.3);
+            }
+            let when = dice.time(span);
+            self.add(call, when);
+            for _ in 0..dice.pick(&[0, 0, 0, 1, 1, 2]) {
+                let ending = dice.pick(&[Ending::Cancelled, Ending::TimedOut, Ending::TimedOut]);
+                let later = when + dice.time(span);
+                self.acts.push((later, Act::Cancel(number, ending)));
+            }
+        }
+        if self.faults.hang > 0.0 {
+            // Who hangs must be given up by somebody; the others hang until the faults end.
+            for number in 0..self.calls.len() {
+                if dice.chance(0.6) {
+                    self.acts.push((dice.time(2 * span), Act::Cancel(number, Ending::TimedOut)));
+                }
+            }
+        }
+        if dice.chance(0.2) {
+            for _ in 0..dice.within(1..4) {
+                let ending = dice.pick(&[Ending::Finished, Ending::ShutDown]);
+                self.acts.push((dice.time(2 * span), Act::Stop(ending)));
+            }
+        }
+        self.acts.retain(|&(when, _)| when <= self.calm_from);
+    }
+
+    fn add(&mut self, call: CallPlan, when: Time) {
+        self.acts.push((when, Act::Submit(self.calls.len())));
+        self.calls.push(call);
+    }
+}
+
+fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
+    let cost = dice.magnitude(50e-9, 20e-3);
+    let items = match dice.within(0..10) {
+        0 => dice.within(0..2),
+        1..=4 => dice.within(1..20),
+        5..=8 => dice.magnitude(10.0, 2000.0) as usize,
+        _ => dice.magnitude(1000.0, 30_000.0) as usize,
+    };
+    let stream_cost = if dice.chance(0.5) { Some(dice.magnitude(1e-9, 1e-4)) } else { None };
+    let stops_at_failure = dice.chance(0.25);
+    let rare = 1.0 / (items + 1) as f64;
+    CallPlan {
+        spec: CallSpec {
+            id: CallId(number as u64),
+            handle: CallId(number as u64),
+            function: dice.pick(&FUNCTIONS),
+            items: items.min((MOST_WORK / cost) as usize),
+            shape: if dice.chance(0.7) { Shape::Items } else { Shape::Blocks { stream_cost } },
+            priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::Normal, Priority::High]),
+            stops_at_failure,
+            ends_engine: false,
+        },
+        keeps_items: dice.chance(0.5),
+        seed: dice.number(),
+        cost,
+        skew: dice.pick(&[Skew::Even, Skew::Random, Skew::Tail, Skew::FirstIsSlow]),
+        panics: if dice.chance(0.4) { dice.magnitude(rare, 1.0) } else { 0.0 },
+        errors: if dice.chance(0.6) { dice.magnitude(rare, 0.5) } else { 0.0 },
+        killers: 0.0,
+    }
+}
+
+/// A plain call of ten items, to see whether the engine still serves.
+pub fn plain_call(number: usize) -> CallPlan {
+    let mut call = random_call(&mut Dice::new(0), number);
+    call.spec.items = 10;
+    call.spec.stops_at_failure = false;
+    (call.cost, call.skew, call.panics, call.errors, call.killers) = (1e-4, Skew::Even, 0.0, 0.0, 0.0);
+    call
+}

@@ -1,0 +1,377 @@
+//! The world around the engine, in virtual time: threads, ports, timers, users, and what goes wrong with them.
+//!
+//! Everything that takes time is a [`Happening`] on one agenda. A remote machine would be one more kind of it: a message
+//! on its way, delayed, lost or cut off by [`Faults`], between the engine and lives of slots that sit elsewhere.
+
+mod carry;
+mod life;
+mod run;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    time::Duration,
+};
+
+use distfun_core::{
+    engine::{ABANDON_AFTER, Chunk, ChunkDone, Engine, Event, Limits, Time},
+    failure::Ending,
+    ids::{CallId, Generation, WorkerId},
+};
+
+use crate::{
+    dice::Dice,
+    law::{Law, Verdict, at, check},
+    model::{Model, Seen, SlotState},
+    scenario::{Act, CallPlan, Faults, Scenario, plain_call},
+    trace::Trace,
+};
+use carry::{Batch, LifeId, Next};
+use life::{Life, Thread};
+use run::Run;
+
+/// Something that takes place at a moment of its own.
+#[derive(Debug)]
+enum Happening {
+    /// A user does something.
+    Act(Act),
+    /// A thread was put aside between reading the clock, then, and stepping the engine.
+    Step(Time, Event<CallId>, Option<(LifeId, Next)>),
+    /// The rest of a step's commands.
+    Carry(Batch),
+    /// A Worker is asked for a new thread.
+    Restart(LifeId, Duration),
+    /// Its timer has run out.
+    Spawn(LifeId),
+    /// The thread is there.
+    Up(LifeId),
+    /// A thread looks into its door.
+    Look(LifeId),
+    /// A chunk ends, if it is still the plan of that number.
+    Ran(LifeId, u64),
+    /// An idle thread dies.
+    IdleDeath(LifeId),
+    /// A wake-up that was asked for, or a stray one.
+    Tick,
+    /// The Workers stop waiting to restart.
+    Leave,
+    /// Something that was said before is said again.
+    Stray(LifeId, Option<ChunkDone>),
+    /// The faults end.
+    Calm,
+}
+
+/// Ordered by time, then by when it was planned.
+struct Planned(Time, u64, Happening);
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+
+impl Eq for Planned {}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// One simulation.
+pub(crate) struct World<'a> {
+    now: Time,
+    agenda: BinaryHeap<Reverse<Planned>>,
+    planned: u64,
+    pub(crate) steps: u64,
+    engine: Engine<CallId>,
+    pub(crate) model: Model,
+    dice: Dice,
+    calls: Vec<CallPlan>,
+    faults: Faults,
+    lives: BTreeMap<LifeId, Life>,
+    /// The life that each slot's port belongs to.
+    current: Vec<Generation>,
+    /// Calls whose threads are told to stop.
+    stop_signs: BTreeSet<CallId>,
+    /// Workers start no threads any more.
+    has_left: bool,
+    trace: &'a mut Trace,
+    pub(crate) seen: Seen,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(scenario: &Scenario, trace: &'a mut Trace) -> Self {
+        let limits = Limits { slots: scenario.slots, max_calls: scenario.max_calls };
+        let slots = (0..scenario.slots as u32).map(WorkerId);
+        let mut world = Self {
+            now: Time::ZERO,
+            agenda: BinaryHeap::new(),
+            planned: 0,
+            steps: 0,
+            engine: Engine::new(limits),
+            model: Model::new(scenario.calls.clone(), scenario.slots, scenario.max_calls),
+            dice: Dice::new(!scenario.seed),
+            calls: scenario.calls.clone(),
+            faults: scenario.faults.clone(),
+            lives: slots.clone().map(|slot| ((slot, Generation(0)), Life::new())).collect(),
+            current: vec![Generation(0); scenario.slots],
+            stop_signs: BTreeSet::new(),
+            has_left: false,
+            trace,
+            seen: Seen::default(),
+        };
+        world.plan(scenario.calm_from, Happening::Calm);
+        for slot in slots {
+            let pause = world.dice.time(Duration::from_micros(200));
+            world.plan(pause, Happening::Spawn((slot, Generation(0))));
+        }
+        for &(when, act) in &scenario.acts {
+            world.plan(when, Happening::Act(act));
+        }
+        world
+    }
+
+    /// The whole story: with faults, then without, then a plain call, then the end.
+    pub(crate) fn run(&mut self) -> Verdict {
+        self.run_until_quiet(None)?;
+        let work: Duration = self.calls.iter().map(CallPlan::work).sum();
+        let limit = self.now + work + Duration::from_secs(10);
+        self.run_until_quiet(Some(limit))?;
+        self.serves_a_plain_call()?;
+        self.step(self.now, Event::Stop(Ending::Finished), None)?;
+        self.run_until_quiet(Some(self.now + Duration::from_secs(10)))?;
+        check(self.engine.status(self.now).calls.is_empty(), Law::Stop, || "calls are active after the end".into())?;
+        let alive: Vec<_> = self.lives.iter().filter(|(_, life)| !matches!(life.thread, Thread::Ended | Thread::Absent)).collect();
+        check(alive.is_empty(), Law::ThreadsEnd, || format!("these threads are left: {alive:?}"))
+    }
+
+    /// Lets happen what is planned: until the faults end, or all of it, which must be over at `limit`.
+    fn run_until_quiet(&mut self, limit: Option<Time>) -> Verdict {
+        while let Some(Reverse(Planned(when, _, happening))) = self.agenda.pop() {
+            if let Happening::Ran(life, plan) = happening
+                && self.lives.get(&life).is_none_or(|port| port.plans != plan)
+            {
+                continue; // another end is planned for it
+            }
+            self.now = when;
+            if let Happening::Calm = happening {
+                self.calm();
+                return Ok(());
+            }
+            if limit.is_some_and(|limit| when > limit) {
+                return check(false, Law::Liveness, || {
+                    let calls: Vec<_> = self.model.calls.keys().collect();
+                    format!("at {} calls {calls:?} still run, and {happening:?} is next", at(when))
+                });
+            }
+            self.happen(happening)?;
+        }
+        let left: Vec<_> = self.model.calls.keys().collect();
+        check(left.is_empty(), Law::Liveness, || format!("nothing happens any more, but calls {left:?} have not ended"))
+    }
+
+    fn calm(&mut self) {
+        self.trace.line(self.now, format_args!("-- the faults end"));
+        self.faults = Faults::default();
+        let now = self.now;
+        let mut woken = Vec::new();
+        for (&id, life) in &mut self.lives {
+            if let Thread::Running(run) = &mut life.thread
+                && run.wake(now, Duration::from_micros(100))
+            {
+                life.plans += 1;
+                woken.push((run.end - now, Happening::Ran(id, life.plans)));
+            }
+        }
+        for (after, happening) in woken {
+            self.plan(after, happening);
+        }
+    }
+
+    fn serves_a_plain_call(&mut self) -> Verdict {
+        let call = plain_call(self.calls.len());
+        let (id, spec) = (call.spec.id, call.spec.clone());
+        self.calls.push(call.clone());
+        self.model.plan(call);
+        let expected = self.model.stopped.unwrap_or(if self.model.all_parked() { Ending::NoWorkers } else { Ending::Complete });
+        self.step(self.now, Event::Submit(spec), None)?;
+        self.run_until_quiet(Some(self.now + Duration::from_secs(1)))?;
+        let ending = self.model.ended.get(&id);
+        check(ending == Some(&expected), Law::Service, || format!("a plain call ended with {ending:?}, not {expected:?}"))
+    }
+
+    fn happen(&mut self, happening: Happening) -> Verdict {
+        match happening {
+            Happening::Act(Act::Submit(number)) => self.say(Event::Submit(self.calls[number].spec.clone()), None),
+            Happening::Act(Act::Cancel(number, ending)) => self.say(Event::Cancel(CallId(number as u64), ending), None),
+            Happening::Act(Act::Stop(ending)) => {
+                self.plan(ABANDON_AFTER, Happening::Leave);
+                self.say(Event::Stop(ending), None)
+            }
+            Happening::Step(read, event, own) => self.step(read, event, own),
+            Happening::Carry(batch) => self.carry(batch),
+            Happening::Restart(life, after) => {
+                if self.engine.stopped().is_none() {
+                    self.plan(after, Happening::Spawn(life));
+                }
+                Ok(())
+            }
+            Happening::Spawn(life) => self.spawn(life),
+            Happening::Up(life) => self.up(life),
+            Happening::Look(life) => self.look(life),
+            Happening::Ran(life, _) => self.ran(life),
+            Happening::IdleDeath(life) => {
+                let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
+                if !matches!(port.thread, Thread::Waiting) {
+                    return Ok(());
+                }
+                port.thread = Thread::Ended;
+                self.say(Event::SlotLost(life.0, life.1, None), Some((life, Next::End)))
+            }
+            Happening::Tick => self.say(Event::Tick, None),
+            Happening::Leave => {
+                self.has_left = true;
+                Ok(())
+            }
+            Happening::Stray(life, done) => self.stray(life, done),
+            Happening::Calm => unreachable!("it ends the loop"),
+        }
+    }
+
+    /// A Worker starts a thread.
+    fn spawn(&mut self, life: LifeId) -> Verdict {
+        if self.has_left && life.1 != Generation(0) {
+            return Ok(());
+        }
+        if self.dice.chance(self.faults.no_start) {
+            self.seen.note("a thread that could not be started");
+            return self.say(Event::SlotLost(life.0, life.1, None), None);
+        }
+        let is_slow = self.dice.chance(self.faults.slow_start);
+        let pause = if is_slow { self.dice.time(Duration::from_millis(100)) } else { self.dice.time(Duration::from_micros(60)) };
+        self.plan(pause, Happening::Up(life));
+        Ok(())
+    }
+
+    /// A new thread opens its port and says so.
+    fn up(&mut self, life: LifeId) -> Verdict {
+        let slot = life.0.0 as usize;
+        if self.current[slot] != life.1 {
+            self.release((life.0, self.current[slot]));
+            self.current[slot] = life.1;
+        }
+        self.lives.entry(life).or_insert_with(Life::new).thread = Thread::Carrying;
+        self.say(Event::SlotReady(life.0, life.1), Some((life, Next::Wait)))
+    }
+
+    fn look(&mut self, life: LifeId) -> Verdict {
+        let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
+        if !matches!(port.thread, Thread::Waiting) {
+            return Ok(());
+        }
+        match port.take() {
+            Some(chunk) => self.start_chunk(life, &chunk),
+            None if port.is_closed => port.thread = Thread::Ended,
+            None => {
+                if self.dice.chance(self.faults.blind_death / 10.0) {
+                    let pause = self.dice.time(Duration::from_millis(1));
+                    self.plan(pause, Happening::IdleDeath(life));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_chunk(&mut self, life: LifeId, chunk: &Chunk<CallId>) {
+        let plan = &self.calls[chunk.handle.0 as usize];
+        let mut run = Run::new(self.now, life.0, chunk, plan, &self.faults, &mut self.dice);
+        if self.stop_signs.contains(&chunk.handle) {
+            run.not_started(); // it sees the stop sign first
+        }
+        let port = self.lives.get_mut(&life).expect("a thread that starts a chunk is there");
+        port.plans += 1;
+        let (after, plan) = (run.end - self.now, port.plans);
+        port.thread = Thread::Running(run);
+        self.plan(after, Happening::Ran(life, plan));
+    }
+
+    fn ran(&mut self, life: LifeId) -> Verdict {
+        let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
+        let Thread::Running(run) = std::mem::replace(&mut port.thread, Thread::Carrying) else { return Ok(()) };
+        let is_coarse = self.dice.chance(self.faults.coarse_clock);
+        match run.result(&self.calls[run.call.0 as usize], is_coarse) {
+            run::Result::Done(done) => {
+                if self.dice.chance(self.faults.stray) {
+                    let pause = Duration::from_secs_f64(self.dice.magnitude(1e-5, 1.0));
+                    self.plan(pause, Happening::Stray(life, Some(done.clone())));
+                }
+                self.say(Event::ChunkDone(life.0, life.1, done), Some((life, Next::WaitIfCurrent)))
+            }
+            run::Result::Died(death) => {
+                let pause = Duration::from_secs_f64(self.dice.magnitude(1e-5, 1.0));
+                self.plan(pause, Happening::Stray(life, None));
+                self.say(Event::SlotLost(life.0, life.1, death), Some((life, Next::End)))
+            }
+        }
+    }
+
+    /// Says again what a life has said before, where the owner could do so too: when it is over, or, for a chunk, when
+    /// the slot is not at another one.
+    fn stray(&mut self, life: LifeId, done: Option<ChunkDone>) -> Verdict {
+        let (slot, generation) = life;
+        let is_over = self.model.is_over(slot, generation);
+        let is_busy = matches!(self.model.slots[slot.0 as usize].state, SlotState::Busy { .. });
+        self.seen.note("an event said again");
+        if let Some(done) = done
+            && (is_over || !is_busy)
+        {
+            return self.say(Event::ChunkDone(slot, generation, done), None);
+        }
+        match self.dice.within(0..3) {
+            0 if is_over => self.say(Event::SlotLost(slot, generation, None), None),
+            1 => self.say(Event::Tick, None),
+            _ if is_over || self.model.slots[slot.0 as usize].state != SlotState::Starting => {
+                self.say(Event::SlotReady(slot, generation), None)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the clock and steps the engine, at once or a moment later.
+    fn say(&mut self, event: Event<CallId>, own: Option<(LifeId, Next)>) -> Verdict {
+        if self.dice.chance(self.faults.late_step) {
+            let pause = self.dice.reaction();
+            self.plan(pause, Happening::Step(self.now, event, own));
+            return Ok(());
+        }
+        self.step(self.now, event, own)
+    }
+
+    /// One step: the model is told, the engine steps, its commands and its state are judged, and then carried out.
+    fn step(&mut self, read: Time, event: Event<CallId>, own: Option<(LifeId, Next)>) -> Verdict {
+        self.steps += 1;
+        self.trace.line(self.now, format_args!("{event:?}"));
+        self.model.event(read, &event);
+        let commands = self.engine.step(read, event);
+        for command in &commands {
+            self.trace.line(self.now, format_args!("    {command:?}"));
+        }
+        for command in &commands {
+            self.model.command(read, command)?;
+        }
+        self.model.after(read, &self.engine)?;
+        self.carry(Batch { own, commands: commands.into_iter().collect(), mine: None })
+    }
+
+    fn plan(&mut self, after: Duration, happening: Happening) {
+        self.planned += 1;
+        self.agenda.push(Reverse(Planned(self.now + after, self.planned, happening)));
+    }
+}

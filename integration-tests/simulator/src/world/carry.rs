@@ -1,0 +1,136 @@
+//! How commands reach those whom they concern: as the Pool, the Manager and the Workers do it.
+//!
+//! Whoever stepped the engine carries out the commands of that step in order, but may be put aside before any of them,
+//! while others step the engine and carry out theirs.
+
+use std::{collections::VecDeque, time::Duration};
+
+use distfun_core::{
+    engine::{Chunk, Command},
+    ids::{CallId, Generation, WorkerId},
+};
+
+use super::{Happening, World, life::Thread};
+use crate::law::Verdict;
+
+/// One life of a slot.
+pub(crate) type LifeId = (WorkerId, Generation);
+
+/// The commands of one step, on their way.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The compute thread that stepped, and whether it waits at its port afterwards whatever has happened.
+    pub(crate) own: Option<(LifeId, Next)>,
+    pub(crate) commands: VecDeque<Command<CallId>>,
+    /// The chunk that this thread is given itself.
+    pub(crate) mine: Option<Chunk<CallId>>,
+}
+
+/// What a compute thread does when it has carried out the commands of its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It has just come up: waits at its port.
+    Wait,
+    /// It has reported: waits if it is still its slot's thread, else ends.
+    WaitIfCurrent,
+    /// It is dead.
+    End,
+}
+
+impl World<'_> {
+    /// Carries out the commands of `batch`, all now unless the thread is put aside.
+    pub(crate) fn carry(&mut self, mut batch: Batch) -> Verdict {
+        while let Some(command) = batch.commands.pop_front() {
+            self.carry_out(command, &mut batch)?;
+            if self.dice.chance(self.faults.stall) {
+                self.seen.note("a step's commands held up");
+                let pause = Duration::from_secs_f64(self.dice.magnitude(1e-6, 20e-3));
+                self.plan(pause, Happening::Carry(batch));
+                return Ok(());
+            }
+        }
+        let Some((life, next)) = batch.own else { return Ok(()) };
+        if let Some(chunk) = batch.mine {
+            self.start_chunk(life, &chunk);
+            return Ok(());
+        }
+        let is_current = self.current[life.0.0 as usize] == life.1;
+        let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
+        if next == Next::End || next == Next::WaitIfCurrent && !(is_current && !port.is_released) {
+            port.is_closed = next == Next::WaitIfCurrent;
+            port.thread = Thread::Ended;
+        } else {
+            port.thread = Thread::Waiting;
+            self.plan(Duration::ZERO, Happening::Look(life));
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, command: Command<CallId>, batch: &mut Batch) -> Verdict {
+        match command {
+            Command::Assign(slot, generation, chunk) => {
+                let life = (slot, generation);
+                if batch.own.is_some_and(|(own, _)| own == life) {
+                    batch.mine = Some(chunk);
+                } else if self.current[slot.0 as usize] == generation
+                    && let Some(port) = self.lives.get_mut(&life)
+                {
+                    port.put(chunk)?;
+                    self.tell(life);
+                }
+            }
+            Command::Finish { handle, .. } => self.call_has_ended(handle),
+            Command::Release(slot) => {
+                self.release((slot, self.current[slot.0 as usize]));
+                let pause = self.dice.reaction();
+                self.plan(pause, Happening::Leave);
+            }
+            Command::Start(slot, generation, after) => {
+                let pause = self.dice.reaction();
+                self.plan(pause, Happening::Restart((slot, generation), after));
+            }
+            Command::GaveUp(_) => {}
+            Command::WakeAt(at) => {
+                // Timers are late, never early.
+                let late = self.dice.reaction() + self.dice.time(Duration::from_millis(2));
+                self.plan(at.saturating_sub(self.now) + late, Happening::Tick);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a thread to end.
+    pub(crate) fn release(&mut self, life: LifeId) {
+        if let Some(port) = self.lives.get_mut(&life) {
+            port.is_released = true;
+            self.tell(life);
+        }
+    }
+
+    /// Wakes a thread that waits at its port.
+    fn tell(&mut self, life: LifeId) {
+        if matches!(self.lives[&life].thread, Thread::Waiting) {
+            let pause = self.dice.reaction();
+            self.plan(pause, Happening::Look(life));
+        }
+    }
+
+    /// Threads that compute for the call see its stop sign.
+    fn call_has_ended(&mut self, call: CallId) {
+        self.stop_signs.insert(call);
+        let now = self.now;
+        let mut moved = Vec::new();
+        for (&id, life) in &mut self.lives {
+            if let Thread::Running(run) = &mut life.thread
+                && run.call == call
+                && run.stop(now)
+            {
+                life.plans += 1;
+                moved.push((run.end - now, Happening::Ran(id, life.plans)));
+            }
+        }
+        for (after, happening) in moved {
+            self.plan(after, happening);
+        }
+    }
+}

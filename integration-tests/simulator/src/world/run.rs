@@ -1,0 +1,202 @@
+//! What a compute thread does with a chunk, decided when it starts.
+
+use std::{ops::Range, time::Duration};
+
+use distfun_core::{
+    engine::{BUDGET, Chunk, ChunkDone, Death, Shape, Time},
+    failure::{FailureCause, ItemFailure},
+    ids::{CallId, WorkerId},
+};
+
+use crate::{
+    dice::Dice,
+    scenario::{CallPlan, Faults, Truth},
+};
+
+/// A thread takes a look at the clock after about this long (`job/list.rs`).
+const STRIP: Duration = Duration::from_micros(10);
+
+/// An item that hangs does so until somebody ends it.
+pub(crate) const FOREVER: Duration = Duration::from_secs(1_000_000);
+
+/// How a chunk ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// With a report.
+    Report,
+    /// With the thread, at the item that was running, or between two.
+    Death { blamed_is_kept: Option<bool> },
+    /// With the thread, and all results so far.
+    BlindDeath,
+}
+
+/// A chunk being computed.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) call: CallId,
+    worker: WorkerId,
+    attempt: u32,
+    range: Range<usize>,
+    start: Time,
+    /// When each item gets its outcome, from the first of the chunk on.
+    ends: Vec<Time>,
+    /// When the thread dies or reports.
+    pub(crate) end: Time,
+    fate: Fate,
+    is_block: bool,
+}
+
+/// What comes of a chunk.
+pub(crate) enum Result {
+    Done(ChunkDone),
+    Died(Option<Death>),
+}
+
+impl Run {
+    /// The story of `chunk` from `now` on.
+    pub(crate) fn new(
+        now: Time,
+        worker: WorkerId,
+        chunk: &Chunk<CallId>,
+        plan: &CallPlan,
+        faults: &Faults,
+        dice: &mut Dice,
+    ) -> Self {
+        let range = chunk.range.clone();
+        let is_block = plan.spec.shape != Shape::Items;
+        let mut run = Self {
+            call: chunk.handle,
+            worker,
+            attempt: chunk.attempt,
+            range: range.clone(),
+            start: now,
+            ends: Vec::with_capacity(range.len()),
+            end: now,
+            fate: Fate::Report,
+            is_block,
+        };
+        let has_faults = faults.death > 0.0;
+        let somewhere = |dice: &mut Dice, p: f64| dice.chance(p).then(|| dice.within(range.clone()));
+        let death = somewhere(dice, faults.death);
+        let blind_death = somewhere(dice, faults.blind_death);
+        let hang = somewhere(dice, faults.hang);
+        let (mut strip, mut left, mut looked) = (1, 1, now);
+        for index in range.clone() {
+            let dies = death == Some(index) || has_faults && plan.is_killer(index);
+            if dies || blind_death == Some(index) {
+                let of_function = Some(plan.keeps_items || is_block);
+                let blamed_is_kept = if dice.chance(0.1) { None } else { of_function };
+                run.fate = if dies { Fate::Death { blamed_is_kept } } else { Fate::BlindDeath };
+                run.end += dice.time(plan.cost(index));
+                return run;
+            }
+            run.end += plan.cost(index);
+            if hang == Some(index) {
+                run.end += if dice.chance(0.5) { FOREVER } else { Duration::from_secs_f64(dice.magnitude(0.05, 1.0)) };
+            }
+            run.ends.push(run.end);
+            if is_block {
+                continue;
+            }
+            let fails = plan.spec.stops_at_failure && plan.truth(index) != Truth::Fine;
+            left -= 1;
+            if plan.truth(index) == Truth::Panics {
+                left = 0; // a panic ends its strip
+            }
+            if left > 0 && !(fails && dice.chance(0.5)) {
+                continue;
+            }
+            // The thread looks at the clock.
+            if fails || (plan.spec.stops_at_failure && run.has_failed(plan)) || run.end - now > BUDGET {
+                break;
+            }
+            match run.end - looked {
+                took if took < STRIP => strip = (2 * strip).min(range.len()),
+                took if took > 4 * STRIP => strip = (strip / 4).max(1),
+                _ => {}
+            }
+            (left, looked) = (strip, run.end);
+        }
+        run
+    }
+
+    fn reached(&self) -> usize {
+        self.range.start + self.ends.len()
+    }
+
+    fn has_failed(&self, plan: &CallPlan) -> bool {
+        (self.range.start..self.reached()).any(|index| plan.truth(index) != Truth::Fine)
+    }
+
+    /// The thread does not start: its call has ended.
+    pub(crate) fn not_started(&mut self) {
+        self.ends.clear();
+        (self.end, self.fate) = (self.start, Fate::Report);
+    }
+
+    /// The call has ended: the thread stops after the item it is at. False if that changes nothing.
+    pub(crate) fn stop(&mut self, now: Time) -> bool {
+        if self.is_block {
+            return false;
+        }
+        let finished = self.ends.partition_point(|&end| end <= now);
+        if finished + 1 >= self.ends.len() {
+            return false;
+        }
+        self.ends.truncate(finished + 1);
+        self.end = self.ends[finished];
+        self.fate = Fate::Report;
+        true
+    }
+
+    /// The faults are over: what would take for ever ends soon. False if that changes nothing.
+    pub(crate) fn wake(&mut self, now: Time, soon: Duration) -> bool {
+        let most = now + Duration::from_secs(3600);
+        if self.end < most {
+            return false;
+        }
+        let hanging = self.ends.partition_point(|&end| end < most);
+        if self.is_block {
+            let late = self.ends[hanging] - (now + soon);
+            self.ends[hanging..].iter_mut().for_each(|end| *end -= late);
+            self.end -= late;
+        } else {
+            self.ends.truncate(hanging);
+            self.ends.push(now + soon);
+            self.end = now + soon;
+            self.fate = Fate::Report;
+        }
+        true
+    }
+
+    /// What the engine hears at the end.
+    pub(crate) fn result(&self, plan: &CallPlan, has_coarse_clock: bool) -> Result {
+        let reached = self.reached();
+        let failed = |index: &usize| plan.truth(*index) != Truth::Fine;
+        let panicked = |index: &usize| plan.truth(*index) == Truth::Panics;
+        let failure = |index, cause| ItemFailure::new(index, self.worker, self.attempt, cause);
+        let done = self.range.start..reached;
+        let panic = |index| failure(index, FailureCause::Panicked { message: "simulated".into(), place: None });
+        let mut failures: Vec<ItemFailure> = done.clone().filter(panicked).map(panic).collect();
+        let mut first_failure = done.clone().find(failed).filter(|_| plan.spec.stops_at_failure);
+        match self.fate {
+            Fate::Report => {
+                let elapsed = if has_coarse_clock { Duration::ZERO } else { self.end - self.start };
+                Result::Done(ChunkDone { reached, failures, first_failure, elapsed })
+            }
+            Fate::BlindDeath => Result::Died(None),
+            Fate::Death { .. } if self.is_block && !plan.keeps_items => {
+                // The function has the whole block and takes it along (`accept_lists`).
+                let rest = reached..self.range.end;
+                failures.extend(rest.map(|index| failure(index, FailureCause::WorkerDied { deaths: 1 })));
+                if plan.spec.stops_at_failure {
+                    first_failure.get_or_insert(reached);
+                }
+                Result::Died(Some(Death { reached: self.range.end, failures, first_failure, blamed_is_kept: None }))
+            }
+            Fate::Death { blamed_is_kept } => {
+                Result::Died(Some(Death { reached, failures, first_failure, blamed_is_kept }))
+            }
+        }
+    }
+}
