@@ -42,6 +42,7 @@ pub enum Priority {
 
 impl Priority {
     fn weight(self) -> u32 {
+        planted!(PriorityIgnored, return 4);
         match self {
             Self::Low => 1,
             Self::Normal => 4,
@@ -77,7 +78,7 @@ impl<H> ActiveCall<H> {
             function: spec.function,
             ledger: Ledger::new(spec.items),
             plan: Plan::new(spec.shape, spec.items, slots, cost),
-            served,
+            served: if planted!(NewcomerFirst) { Duration::ZERO } else { served },
             stops_at_failure: spec.stops_at_failure,
             ends_engine: spec.ends_engine,
             first_failure: None,
@@ -97,6 +98,7 @@ impl<H> ActiveCall<H> {
 
     /// Replaces an advance charge by what the chunk took.
     pub(super) fn correct_charge(&mut self, expected: Duration, took: Duration) {
+        planted!(ChargeNotCorrected, return);
         self.served = self.served.saturating_sub(expected / self.weight).saturating_add(took / self.weight);
     }
 
@@ -105,7 +107,7 @@ impl<H> ActiveCall<H> {
             id: self.id,
             function: self.function,
             items: self.ledger.items(),
-            done: self.ledger.done() + self.ledger.failed(),
+            done: self.ledger.done() + self.ledger.failed() * usize::from(!planted!(StatusWithoutFailures)),
             failed: self.ledger.failed(),
             running_for: now.saturating_sub(self.since),
             ending: self.first_failure.map(Ending::FirstFailure),

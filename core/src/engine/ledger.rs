@@ -95,6 +95,7 @@ impl Ledger {
 
     /// The first waiting range; returned items go before new ones, so that results come about in input order.
     pub(super) fn front(&self) -> Range<usize> {
+        planted!(KillerNotAlone, return self.returned.iter().next().map_or(self.next..self.limit, |(&a, &b)| a..b));
         match self.returned.first_key_value() {
             // An item that has killed before runs alone, so that nothing else goes down with it.
             Some((&start, _)) if self.deaths.get(&start).is_some_and(|&deaths| deaths > 1) => start..start + 1,
@@ -107,14 +108,15 @@ impl Ledger {
     pub(super) fn give(&mut self, worker: WorkerId, range: Range<usize>) -> u32 {
         if let Some(end) = self.returned.remove(&range.start) {
             self.returned_count -= range.len();
-            if range.end < end {
+            planted!(ReturnedGivenTwice, self.returned.insert(range.start, end));
+            if range.end < end && !planted!(RestOfReturnedLost) {
                 self.returned.insert(range.end, end);
             }
         } else {
             debug_assert_eq!(range.start, self.next, "a chunk begins at the front");
             self.next = range.end;
         }
-        let attempt = 1 + self.deaths.get(&range.start).copied().unwrap_or(0);
+        let attempt = 1 + self.deaths.get(&range.start).copied().unwrap_or(0) * u32::from(!planted!(AttemptNotCounted));
         self.running.push((worker, Running { range, attempt }));
         attempt
     }
@@ -128,21 +130,23 @@ impl Ledger {
         self.failed += failures.len();
         self.failures.extend(failures);
         // A suspect that has its outcome after all is none any more.
-        self.deaths.retain(|item, _| !(running.range.start..reached).contains(item));
-        self.give_back(reached..running.range.end);
+        self.deaths.retain(|item, _| !(running.range.start..reached).contains(item) || planted!(SuspectNeverForgotten));
+        self.give_back(reached + usize::from(planted!(RequeueOffByOne))..running.range.end);
         Some(running)
     }
 
     /// The thread of `worker` died inside its chunk.
     pub(super) fn bury(&mut self, worker: WorkerId, death: Death) {
         let Some(running) = self.settle(worker, death.reached, death.failures) else { return };
+        planted!(FailuresLostAtBury, self.failures.clear());
         let Some(kept) = death.blamed_is_kept else { return };
         let item = death.reached;
         if !running.range.contains(&item) {
             return;
         }
         let deaths = self.deaths.entry(item).or_insert(0);
-        *deaths += 1;
+        *deaths += 1 + u32::from(planted!(BlamedTwice));
+        planted!(DeathsDoNotAddUp, *deaths = 1);
         let deaths = *deaths;
         if !kept || deaths >= MAX_DEATHS {
             // `settle` has put the item back in front of what was not started: take it out again.
@@ -165,6 +169,7 @@ impl Ledger {
             return;
         }
         self.limit = limit;
+        planted!(CutSparesReturned, return);
         let beyond = self.returned.split_off(&limit);
         self.returned_count -= beyond.iter().map(|(start, end)| end - start).sum::<usize>();
         if let Some(mut last) = self.returned.last_entry()
@@ -177,6 +182,7 @@ impl Ledger {
 
     /// Whether every item that is wanted has its outcome.
     pub(super) fn is_settled(&self) -> bool {
+        planted!(RunningForgotten, return self.pending() == 0);
         self.pending() == 0 && self.running.iter().all(|(_, running)| running.range.start >= self.limit)
     }
 
@@ -192,6 +198,7 @@ impl Ledger {
 
     /// The failures that were not told yet, in input order.
     pub(super) fn into_failures(mut self) -> Vec<ItemFailure> {
+        planted!(FailuresUnsorted, return self.failures);
         self.failures.sort_by_key(|failure| failure.index);
         self.failures
     }

@@ -14,6 +14,9 @@
 //! | parked | too many deaths | never |
 //! | released | `Stop`, end of an `endaftercall` call | never |
 
+#[macro_use]
+mod planted;
+
 mod call;
 mod event;
 mod ledger;
@@ -38,6 +41,8 @@ pub use call::{CallSpec, CallStatus, Priority};
 pub use event::{Chunk, ChunkDone, Command, Commands, Event};
 pub use ledger::{Death, MAX_DEATHS};
 pub use plan::{BUDGET, Shape, TARGET};
+#[cfg(feature = "planted-bugs")]
+pub use planted::{Bug, plant};
 pub use status::{Activity, EngineStatus, SlotStatus};
 use supervision::{History, Verdict};
 pub use supervision::{MAX_RESTARTS, WINDOW};
@@ -132,9 +137,9 @@ impl<H: Clone> Engine<H> {
     }
 
     fn submit(&mut self, now: Time, spec: CallSpec<H>, commands: &mut Commands<H>) {
-        let refusal = if let Some(ending) = self.stopped {
+        let refusal = if let Some(ending) = self.stopped.filter(|_| !planted!(StartsAfterEnd)) {
             Some(ending)
-        } else if self.calls.len() >= self.limits.max_calls {
+        } else if self.calls.len() >= self.limits.max_calls + usize::from(planted!(MaxCallsOffByOne)) {
             Some(Ending::Busy { max_calls: self.limits.max_calls })
         } else if self.all_parked() {
             Some(Ending::NoWorkers)
@@ -189,7 +194,7 @@ impl<H: Clone> Engine<H> {
                     overdue = true;
                 }
             }
-            if overdue {
+            if overdue && !planted!(WakeUpForgotten) {
                 commands.push(Command::WakeAt(now + ABANDON_AFTER));
             }
         }
@@ -202,7 +207,7 @@ impl<H: Clone> Engine<H> {
             Ending::Finished => 1,
             _ => 0,
         };
-        if self.stopped.is_none_or(|before| rank(before) < rank(ending)) {
+        if self.stopped.is_none_or(|before| rank(before) < rank(ending) && !planted!(StrongerEndingLost)) {
             self.stopped = Some(ending);
         }
         self.end_all(ending, commands);
@@ -219,7 +224,7 @@ impl<H: Clone> Engine<H> {
 
     fn release_all(&mut self, commands: &mut Commands<H>) {
         self.idle.clear();
-        for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots) {
+        for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots).skip(usize::from(planted!(OneNotReleased))) {
             if !matches!(slot.state, SlotState::Released) {
                 slot.state = SlotState::Released;
                 commands.push(Command::Release(id));
@@ -229,12 +234,13 @@ impl<H: Clone> Engine<H> {
 
     fn slot_ready(&mut self, id: WorkerId, generation: Generation, commands: &mut Commands<H>) {
         let Some(slot) = self.live(id, generation) else { return };
+        planted!(ReadyTakenOnTrust, slot.state = SlotState::Starting);
         match slot.state {
             SlotState::Starting => {
                 slot.state = SlotState::Idle;
                 self.idle.push(id);
             }
-            SlotState::Released => commands.push(Command::Release(id)),
+            SlotState::Released if !planted!(LateComerNotReleased) => commands.push(Command::Release(id)),
             _ => {}
         }
     }
@@ -245,6 +251,7 @@ impl<H: Clone> Engine<H> {
         slot.state = SlotState::Idle;
         slot.history.finished_an_item();
         self.idle.push(id);
+        planted!(SlotNotIdleAgain, self.idle.pop_if(|_| !self.calls.contains_key(&call)));
         let Some(active) = self.calls.get_mut(&call) else { return };
         self.queue.remove(&(active.served, call));
         active.correct_charge(expected, done.elapsed);
@@ -252,6 +259,7 @@ impl<H: Clone> Engine<H> {
         active.ledger.settle(id, done.reached, done.failures);
         if let Some(index) = done.first_failure {
             active.ledger.cut(index);
+            planted!(LatestFailureWins, active.first_failure = None);
             active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
         }
         self.after_progress(call, commands);
@@ -270,7 +278,7 @@ impl<H: Clone> Engine<H> {
         let before = slot.state.clone();
         match before {
             SlotState::Released | SlotState::Parked => return,
-            SlotState::Idle => self.idle.retain(|&idle| idle != id),
+            SlotState::Idle => self.idle.retain(|&idle| idle != id || planted!(DeadSlotStaysIdle)),
             SlotState::Starting | SlotState::Busy { .. } => {}
         }
         if let (SlotState::Busy { range, .. }, Some(death)) = (&before, &death)
@@ -301,6 +309,7 @@ impl<H: Clone> Engine<H> {
             });
             let first_failure = death.first_failure;
             active.ledger.bury(id, death);
+            planted!(DeathDoesNotCut, return self.after_progress(call, commands));
             if active.stops_at_failure
                 && let Some(index) = active.ledger.first_failure().into_iter().chain(first_failure).min()
             {
@@ -309,7 +318,7 @@ impl<H: Clone> Engine<H> {
             }
             self.after_progress(call, commands);
         }
-        if self.all_parked() {
+        if self.all_parked() && !planted!(NoWorkersForgotten) {
             self.end_all(Ending::NoWorkers, commands);
         }
     }
@@ -320,7 +329,7 @@ impl<H: Clone> Engine<H> {
         for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots) {
             let SlotState::Busy { abandon_at: Some(at), .. } = slot.state else { continue };
             if at <= now {
-                slot.generation.0 += 1;
+                slot.generation.0 += u32::from(!planted!(AbandonedKeepsGeneration));
                 slot.state = SlotState::Starting;
                 commands.push(Command::Start(id, slot.generation, Duration::ZERO));
             } else {
@@ -343,12 +352,13 @@ impl<H: Clone> Engine<H> {
         }
         if call.ledger.is_settled() && !call.is_open {
             let ending = match call.first_failure {
+                Some(at) if planted!(PanicBeforeErr) => Ending::FirstFailure(call.ledger.first_failure().unwrap_or(at)),
                 Some(index) => Ending::FirstFailure(index),
                 None if call.ledger.failed() > 0 => Ending::ItemsFailed,
                 None => Ending::Complete,
             };
             self.end(id, ending, commands);
-        } else if call.ledger.pending() > 0 {
+        } else if call.ledger.pending() > 0 || planted!(QueuedWithoutItems) {
             self.queue.insert((call.served, id));
         }
     }
@@ -360,10 +370,13 @@ impl<H: Clone> Engine<H> {
             self.costs.insert(call.function, cost);
         }
         let last = call.ends_engine;
+        planted!(QueueEntryLeft, self.queue.insert((call.served, id)));
+        planted!(FinishTwice, commands.push(Command::Finish { handle: call.handle.clone(), ending, failures: vec![] }));
         commands.push(Command::Finish { handle: call.handle, ending, failures: call.ledger.into_failures() });
         if last {
             // Calls beside it can't go on without slots.
             let ending = *self.stopped.get_or_insert(Ending::EndedAfterCall);
+            planted!(OthersForgottenAtEnd, return self.release_all(commands));
             self.end_all(ending, commands);
             self.release_all(commands);
         }
@@ -383,6 +396,7 @@ impl<H: Clone> Engine<H> {
                 self.queue.insert((call.served, id));
             }
             let is_quick = range.len() == call.ledger.items() && call.plan.is_quicker_than(range.len(), QUICK);
+            let is_quick = is_quick || planted!(QuickPart);
             let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, is_quick };
             let state = &mut self.slots[slot.0 as usize];
             state.state = SlotState::Busy { call: id, range, since: now, expected, abandon_at: None };
@@ -391,7 +405,7 @@ impl<H: Clone> Engine<H> {
     }
 
     fn live(&mut self, id: WorkerId, generation: Generation) -> Option<&mut Slot> {
-        self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation)
+        self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation || planted!(OldLifeHeard))
     }
 
     fn all_parked(&self) -> bool {

@@ -66,7 +66,7 @@ impl Plan {
     pub(super) fn next_chunk(&self, front: &Range<usize>, pending: usize) -> Range<usize> {
         let len = match &self.blocks {
             Some(_) if front.is_empty() => 0,
-            Some(blocks) => blocks.block_end(front.start) - front.start,
+            Some(blocks) => blocks.block_end(front.start) - front.start + usize::from(planted!(BlockOneLonger)),
             None => {
                 let share = pending.div_ceil(2 * self.slots);
                 match self.cost {
@@ -75,6 +75,9 @@ impl Plan {
                 }
             }
         };
+        planted!(ChunkStartsLate, return (front.start + 1).min(front.end - 1)..front.end);
+        planted!(EmptyChunk, return front.start..front.start + (pending / (2 * self.slots)).min(front.len()));
+        planted!(ChunkPastFront, return front.start..front.start + len.clamp(1, pending));
         front.start..front.start + len.clamp(1, front.len().max(1)).min(front.len())
     }
 

@@ -35,6 +35,7 @@ pub(super) struct History {
 impl History {
     /// An item finished: what went before is forgiven.
     pub(super) fn finished_an_item(&mut self) {
+        planted!(NeverForgives, return);
         self.deaths.clear();
     }
 
@@ -44,15 +45,15 @@ impl History {
     }
 
     pub(super) fn died(&mut self, now: Time, jitter: &mut ChaCha8Rng) -> Verdict {
-        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW) {
+        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW && !planted!(OldDeaths)) {
             self.deaths.pop_front();
         }
         self.deaths.push_back(now);
         let count = self.deaths.len();
-        if count >= MAX_RESTARTS {
+        if count >= MAX_RESTARTS - usize::from(planted!(ParksEarly)) {
             return Verdict::Park;
         }
-        if count == 1 {
+        if count == 1 || planted!(BackoffIgnored) {
             return Verdict::Restart(Duration::ZERO);
         }
         let most = FIRST_BACKOFF * 2u32.pow(count as u32 - 2);

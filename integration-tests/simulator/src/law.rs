@@ -62,6 +62,38 @@ pub enum Law {
     NoPanic,
 }
 
+impl Law {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::OneOutcome,
+        Self::OneSlotPerItem,
+        Self::ChunkBounds,
+        Self::OneChunkPerSlot,
+        Self::Order,
+        Self::EvenBlocks,
+        Self::Quick,
+        Self::OneFinish,
+        Self::Ending,
+        Self::FirstFailure,
+        Self::Failures,
+        Self::Refusal,
+        Self::WorkConservation,
+        Self::FairShare,
+        Self::Restart,
+        Self::Parking,
+        Self::WakeUp,
+        Self::Stop,
+        Self::Memory,
+        Self::Status,
+        Self::Door,
+        Self::ThreadsEnd,
+        Self::Liveness,
+        Self::Service,
+        Self::Oracle,
+        Self::NoPanic,
+    ];
+}
+
 impl fmt::Display for Law {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -78,7 +110,7 @@ pub struct Violation {
 }
 
 /// What checks return.
-pub type Verdict = Result<(), Violation>;
+pub(crate) type Verdict = Result<(), Violation>;
 
 /// Breaks off with `law` unless `holds`.
 pub(crate) fn check(holds: bool, law: Law, text: impl FnOnce() -> String) -> Verdict {

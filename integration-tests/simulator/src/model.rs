@@ -57,7 +57,9 @@ pub(crate) struct Model {
     due: BTreeMap<CallId, Ending>,
     /// Slots that must be released in this step.
     to_release: BTreeSet<WorkerId>,
-    functions: BTreeSet<&'static str>,
+    /// Functions whose cost is known from calls that have ended.
+    measured: BTreeSet<&'static str>,
+    steps: u64,
     pub(crate) seen: Seen,
 }
 
@@ -74,7 +76,8 @@ impl Model {
             wakes: Vec::new(),
             due: BTreeMap::new(),
             to_release: BTreeSet::new(),
-            functions: BTreeSet::new(),
+            measured: BTreeSet::new(),
+            steps: 0,
             seen: Seen::default(),
         }
     }
@@ -104,7 +107,6 @@ impl Model {
                         self.due.insert(spec.id, ending);
                     }
                     None => {
-                        self.functions.insert(spec.function);
                         self.shares.open(spec.id, spec.priority);
                         self.calls.insert(spec.id, CallModel::new(spec.clone()));
                     }
@@ -121,7 +123,9 @@ impl Model {
                 self.all_release();
             }
             Event::Tick => {
-                if let Some(at) = (0..self.wakes.len()).filter(|&at| self.wakes[at] <= now).min_by_key(|&at| self.wakes[at]) {
+                if let Some(at) =
+                    (0..self.wakes.len()).filter(|&at| self.wakes[at] <= now).min_by_key(|&at| self.wakes[at])
+                {
                     self.wakes.swap_remove(at);
                 }
                 for slot in &mut self.slots {
@@ -228,12 +232,6 @@ impl Model {
 
     pub(crate) fn all_parked(&self) -> bool {
         self.slots.iter().all(|slot| slot.state == SlotState::Parked)
-    }
-
-    /// Whether a late `ChunkDone` or `SlotLost` of this life is ignored.
-    pub(crate) fn is_over(&self, slot: WorkerId, generation: Generation) -> bool {
-        let slot = &self.slots[slot.0 as usize];
-        slot.generation != generation || matches!(slot.state, SlotState::Parked | SlotState::Released)
     }
 
     /// How many pairs of calls were seen to have converged to their shares.

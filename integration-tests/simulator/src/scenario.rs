@@ -60,6 +60,8 @@ pub enum Act {
     Cancel(usize, Ending),
     /// `finished` or `shutdown`.
     Stop(Ending),
+    /// Not a user: the thread of this slot dies, if it is idle.
+    Strike(u32),
 }
 
 /// One call, and what its items are like.
@@ -233,9 +235,6 @@ impl Scenario {
         self.faults = Faults::random(dice);
         let span = Duration::from_secs_f64(dice.magnitude(0.02, 1.0));
         self.calm_from = span;
-        if dice.chance(0.05) {
-            self.calm_from += Duration::from_secs(11); // longer than the window of the deaths that count
-        }
         for number in 0..dice.within(1..13) {
             let mut call = random_call(dice, number);
             call.spec.ends_engine = dice.chance(0.02);
@@ -262,6 +261,15 @@ impl Scenario {
             for _ in 0..dice.within(1..4) {
                 let ending = dice.pick(&[Ending::Finished, Ending::ShutDown]);
                 self.acts.push((dice.time(2 * span), Act::Stop(ending)));
+            }
+        }
+        if dice.chance(0.2) {
+            // Deaths now and then, over more time than they count for.
+            self.calm_from = Duration::from_secs(30);
+            for slot in 0..self.slots as u32 {
+                for _ in 0..dice.within(2..9) {
+                    self.acts.push((dice.time(self.calm_from), Act::Strike(slot)));
+                }
             }
         }
         self.acts.retain(|&(when, _)| when <= self.calm_from);
@@ -306,7 +314,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
 }
 
 /// A plain call of ten items, to see whether the engine still serves.
-pub fn plain_call(number: usize) -> CallPlan {
+pub(crate) fn plain_call(number: usize) -> CallPlan {
     let mut call = random_call(&mut Dice::new(0), number);
     call.spec.items = 10;
     call.spec.stops_at_failure = false;

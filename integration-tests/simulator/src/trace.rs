@@ -11,7 +11,7 @@ use crate::law::at;
 
 /// The story of one seed.
 #[derive(Debug, Default)]
-pub struct Trace {
+pub(crate) struct Trace {
     hasher: DefaultHasher,
     text: Option<String>,
     buffer: String,
@@ -19,12 +19,12 @@ pub struct Trace {
 
 impl Trace {
     /// Keeps the text too if `readable`.
-    pub fn new(readable: bool) -> Self {
+    pub(crate) fn new(readable: bool) -> Self {
         Self { text: readable.then(String::new), ..Self::default() }
     }
 
     /// Adds a line.
-    pub fn line(&mut self, now: Time, line: fmt::Arguments<'_>) {
+    pub(crate) fn line(&mut self, now: Time, line: fmt::Arguments<'_>) {
         self.buffer.clear();
         self.buffer.write_fmt(line).expect("a string takes everything");
         self.hasher.write_u128(now.as_nanos());
@@ -35,12 +35,12 @@ impl Trace {
     }
 
     /// A number that two equal stories share.
-    pub fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         self.hasher.finish()
     }
 
     /// The text, if it was kept.
-    pub fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         self.text.unwrap_or_default()
     }
 }

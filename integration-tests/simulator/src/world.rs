@@ -5,6 +5,7 @@
 
 mod carry;
 mod life;
+mod owner;
 mod run;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{ABANDON_AFTER, Chunk, ChunkDone, Engine, Event, Limits, Time},
+    engine::{ABANDON_AFTER, Activity, Chunk, ChunkDone, Engine, Event, Limits, Time},
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
 };
@@ -22,13 +23,17 @@ use distfun_core::{
 use crate::{
     dice::Dice,
     law::{Law, Verdict, at, check},
-    model::{Model, Seen, SlotState},
+    model::{Model, Seen},
     scenario::{Act, CallPlan, Faults, Scenario, plain_call},
     trace::Trace,
 };
 use carry::{Batch, LifeId, Next};
 use life::{Life, Thread};
+use owner::Owner;
 use run::Run;
+
+/// No story is longer; the longest have a tenth of it.
+const MOST_STEPS: u64 = 100_000;
 
 /// Something that takes place at a moment of its own.
 #[derive(Debug)]
@@ -91,7 +96,9 @@ pub(crate) struct World<'a> {
     planned: u64,
     pub(crate) steps: u64,
     engine: Engine<CallId>,
-    pub(crate) model: Model,
+    /// What the engine should be thinking; none to judge it from outside only.
+    pub(crate) model: Option<Model>,
+    owner: Owner,
     dice: Dice,
     calls: Vec<CallPlan>,
     faults: Faults,
@@ -100,6 +107,8 @@ pub(crate) struct World<'a> {
     current: Vec<Generation>,
     /// Calls whose threads are told to stop.
     stop_signs: BTreeSet<CallId>,
+    /// The strongest end that a user has asked for.
+    said_stop: Option<Ending>,
     /// Workers start no threads any more.
     has_left: bool,
     trace: &'a mut Trace,
@@ -107,7 +116,7 @@ pub(crate) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(scenario: &Scenario, trace: &'a mut Trace) -> Self {
+    pub(crate) fn new(scenario: &Scenario, has_model: bool, trace: &'a mut Trace) -> Self {
         let limits = Limits { slots: scenario.slots, max_calls: scenario.max_calls };
         let slots = (0..scenario.slots as u32).map(WorkerId);
         let mut world = Self {
@@ -116,13 +125,15 @@ impl<'a> World<'a> {
             planned: 0,
             steps: 0,
             engine: Engine::new(limits),
-            model: Model::new(scenario.calls.clone(), scenario.slots, scenario.max_calls),
+            model: has_model.then(|| Model::new(scenario.calls.clone(), scenario.slots, scenario.max_calls)),
+            owner: Owner::default(),
             dice: Dice::new(!scenario.seed),
             calls: scenario.calls.clone(),
             faults: scenario.faults.clone(),
             lives: slots.clone().map(|slot| ((slot, Generation(0)), Life::new())).collect(),
             current: vec![Generation(0); scenario.slots],
             stop_signs: BTreeSet::new(),
+            said_stop: None,
             has_left: false,
             trace,
             seen: Seen::default(),
@@ -148,7 +159,8 @@ impl<'a> World<'a> {
         self.step(self.now, Event::Stop(Ending::Finished), None)?;
         self.run_until_quiet(Some(self.now + Duration::from_secs(10)))?;
         check(self.engine.status(self.now).calls.is_empty(), Law::Stop, || "calls are active after the end".into())?;
-        let alive: Vec<_> = self.lives.iter().filter(|(_, life)| !matches!(life.thread, Thread::Ended | Thread::Absent)).collect();
+        let alive: Vec<_> =
+            self.lives.iter().filter(|(_, life)| !matches!(life.thread, Thread::Ended | Thread::Absent)).collect();
         check(alive.is_empty(), Law::ThreadsEnd, || format!("these threads are left: {alive:?}"))
     }
 
@@ -167,13 +179,12 @@ impl<'a> World<'a> {
             }
             if limit.is_some_and(|limit| when > limit) {
                 return check(false, Law::Liveness, || {
-                    let calls: Vec<_> = self.model.calls.keys().collect();
-                    format!("at {} calls {calls:?} still run, and {happening:?} is next", at(when))
+                    format!("at {} calls {:?} still run, and {happening:?} is next", at(when), self.owner.waiting())
                 });
             }
             self.happen(happening)?;
         }
-        let left: Vec<_> = self.model.calls.keys().collect();
+        let left = self.owner.waiting();
         check(left.is_empty(), Law::Liveness, || format!("nothing happens any more, but calls {left:?} have not ended"))
     }
 
@@ -199,19 +210,40 @@ impl<'a> World<'a> {
         let call = plain_call(self.calls.len());
         let (id, spec) = (call.spec.id, call.spec.clone());
         self.calls.push(call.clone());
-        self.model.plan(call);
-        let expected = self.model.stopped.unwrap_or(if self.model.all_parked() { Ending::NoWorkers } else { Ending::Complete });
+        self.owner.submitted(&call);
+        if let Some(model) = &mut self.model {
+            model.plan(call);
+        }
+        let slots = self.engine.status(self.now).slots;
+        let has_slots = slots.iter().any(|slot| slot.activity != Activity::GaveUp);
+        let expected = self.said_stop.or(self.engine.stopped()).unwrap_or(if has_slots {
+            Ending::Complete
+        } else {
+            Ending::NoWorkers
+        });
         self.step(self.now, Event::Submit(spec), None)?;
         self.run_until_quiet(Some(self.now + Duration::from_secs(1)))?;
-        let ending = self.model.ended.get(&id);
-        check(ending == Some(&expected), Law::Service, || format!("a plain call ended with {ending:?}, not {expected:?}"))
+        let ending = self.owner.ending(id);
+        check(ending == Some(expected), Law::Service, || {
+            format!("a plain call ended with {ending:?}, not {expected:?}")
+        })
     }
 
     fn happen(&mut self, happening: Happening) -> Verdict {
         match happening {
-            Happening::Act(Act::Submit(number)) => self.say(Event::Submit(self.calls[number].spec.clone()), None),
+            Happening::Act(Act::Submit(number)) => {
+                self.owner.submitted(&self.calls[number]);
+                self.say(Event::Submit(self.calls[number].spec.clone()), None)
+            }
             Happening::Act(Act::Cancel(number, ending)) => self.say(Event::Cancel(CallId(number as u64), ending), None),
+            Happening::Act(Act::Strike(slot)) => {
+                let life = (WorkerId(slot), self.current[slot as usize]);
+                self.happen(Happening::IdleDeath(life))
+            }
             Happening::Act(Act::Stop(ending)) => {
+                if self.said_stop != Some(Ending::ShutDown) {
+                    self.said_stop = Some(ending);
+                }
                 self.plan(ABANDON_AFTER, Happening::Leave);
                 self.say(Event::Stop(ending), None)
             }
@@ -255,7 +287,11 @@ impl<'a> World<'a> {
             return self.say(Event::SlotLost(life.0, life.1, None), None);
         }
         let is_slow = self.dice.chance(self.faults.slow_start);
-        let pause = if is_slow { self.dice.time(Duration::from_millis(100)) } else { self.dice.time(Duration::from_micros(60)) };
+        let pause = if is_slow {
+            self.dice.time(Duration::from_millis(100))
+        } else {
+            self.dice.time(Duration::from_micros(60))
+        };
         self.plan(pause, Happening::Up(life));
         Ok(())
     }
@@ -277,7 +313,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         match port.take() {
-            Some(chunk) => self.start_chunk(life, &chunk),
+            Some(chunk) => return self.start_chunk(life, &chunk),
             None if port.is_closed => port.thread = Thread::Ended,
             None => {
                 if self.dice.chance(self.faults.blind_death / 10.0) {
@@ -289,7 +325,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn start_chunk(&mut self, life: LifeId, chunk: &Chunk<CallId>) {
+    fn start_chunk(&mut self, life: LifeId, chunk: &Chunk<CallId>) -> Verdict {
+        self.owner.take(chunk.handle, chunk.range.clone())?;
         let plan = &self.calls[chunk.handle.0 as usize];
         let mut run = Run::new(self.now, life.0, chunk, plan, &self.faults, &mut self.dice);
         if self.stop_signs.contains(&chunk.handle) {
@@ -300,11 +337,13 @@ impl<'a> World<'a> {
         let (after, plan) = (run.end - self.now, port.plans);
         port.thread = Thread::Running(run);
         self.plan(after, Happening::Ran(life, plan));
+        Ok(())
     }
 
     fn ran(&mut self, life: LifeId) -> Verdict {
         let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
         let Thread::Running(run) = std::mem::replace(&mut port.thread, Thread::Carrying) else { return Ok(()) };
+        self.owner.put(run.call, run.range.clone(), run.filled());
         let is_coarse = self.dice.chance(self.faults.coarse_clock);
         match run.result(&self.calls[run.call.0 as usize], is_coarse) {
             run::Result::Done(done) => {
@@ -326,8 +365,10 @@ impl<'a> World<'a> {
     /// the slot is not at another one.
     fn stray(&mut self, life: LifeId, done: Option<ChunkDone>) -> Verdict {
         let (slot, generation) = life;
-        let is_over = self.model.is_over(slot, generation);
-        let is_busy = matches!(self.model.slots[slot.0 as usize].state, SlotState::Busy { .. });
+        let status = self.engine.status(self.now).slots[slot.0 as usize].clone();
+        let has_slot = !matches!(status.activity, Activity::GaveUp | Activity::Released);
+        let is_over = status.generation != generation || !has_slot;
+        let is_busy = matches!(status.activity, Activity::Busy { .. });
         self.seen.note("an event said again");
         if let Some(done) = done
             && (is_over || !is_busy)
@@ -337,9 +378,7 @@ impl<'a> World<'a> {
         match self.dice.within(0..3) {
             0 if is_over => self.say(Event::SlotLost(slot, generation, None), None),
             1 => self.say(Event::Tick, None),
-            _ if is_over || self.model.slots[slot.0 as usize].state != SlotState::Starting => {
-                self.say(Event::SlotReady(slot, generation), None)
-            }
+            _ if is_over || status.activity != Activity::Starting => self.say(Event::SlotReady(slot, generation), None),
             _ => Ok(()),
         }
     }
@@ -358,15 +397,18 @@ impl<'a> World<'a> {
     fn step(&mut self, read: Time, event: Event<CallId>, own: Option<(LifeId, Next)>) -> Verdict {
         self.steps += 1;
         self.trace.line(self.now, format_args!("{event:?}"));
-        self.model.event(read, &event);
+        check(self.steps < MOST_STEPS, Law::Liveness, || format!("no end after {MOST_STEPS} steps"))?;
+        if let Some(model) = &mut self.model {
+            model.event(read, &event);
+        }
         let commands = self.engine.step(read, event);
         for command in &commands {
             self.trace.line(self.now, format_args!("    {command:?}"));
         }
-        for command in &commands {
-            self.model.command(read, command)?;
+        if let Some(model) = &mut self.model {
+            commands.iter().try_for_each(|command| model.command(read, command))?;
+            model.after(read, &self.engine)?;
         }
-        self.model.after(read, &self.engine)?;
         self.carry(Batch { own, commands: commands.into_iter().collect(), mine: None })
     }
 

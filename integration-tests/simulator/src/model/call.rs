@@ -42,6 +42,8 @@ pub(crate) struct CallModel {
     blocks: Option<Range<usize>>,
     /// Items from here on were never given out.
     fresh: usize,
+    /// An item was timed, so its function's cost is known.
+    pub(crate) is_measured: bool,
 }
 
 impl CallModel {
@@ -59,6 +61,7 @@ impl CallModel {
             first_failure: None,
             blocks: None,
             fresh: 0,
+            is_measured: false,
             spec,
         }
     }
@@ -91,6 +94,8 @@ impl CallModel {
 
     /// The chunk of `worker` has ended, well.
     pub(crate) fn report(&mut self, worker: WorkerId, done: &ChunkDone) {
+        let start = self.running.iter().find(|(id, _)| *id == worker).map(|(_, range)| range.start);
+        self.is_measured |= start.is_some_and(|start| done.reached > start);
         self.settle(worker, done.reached, &done.failures);
         if let Some(index) = done.first_failure {
             self.fails_at(index);
@@ -121,7 +126,8 @@ impl CallModel {
             }
         }
         if self.spec.stops_at_failure
-            && let Some(index) = self.failed.first().copied().into_iter().chain(death.and_then(|d| d.first_failure)).min()
+            && let Some(index) =
+                self.failed.first().copied().into_iter().chain(death.and_then(|d| d.first_failure)).min()
         {
             self.fails_at(index);
         }
@@ -164,6 +170,11 @@ impl CallModel {
             None if !self.failed.is_empty() => Ending::ItemsFailed,
             None => Ending::Complete,
         })
+    }
+
+    /// Items that wait and were given out before.
+    pub(crate) fn returned(&self) -> usize {
+        self.waiting - self.limit.saturating_sub(self.fresh)
     }
 
     pub(crate) fn running(&self) -> usize {

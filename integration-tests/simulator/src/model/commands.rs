@@ -113,6 +113,9 @@ impl Model {
         let law = if is_first { Law::FirstFailure } else { Law::Ending };
         check(expected == Some(ending), law, || format!("{} instead of {expected:?}", what()))?;
         self.ended.insert(id, ending);
+        if call.is_measured {
+            self.measured.insert(call.spec.function);
+        }
         self.shares.close(id);
         let indices: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
         check(call.failed.iter().eq(&indices), Law::Failures, || {

@@ -14,7 +14,11 @@ const BACKOFF: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis
 pub(crate) enum SlotState {
     Starting,
     Idle,
-    Busy { call: CallId, range: Range<usize>, abandon_at: Option<Time> },
+    Busy {
+        call: CallId,
+        range: Range<usize>,
+        abandon_at: Option<Time>,
+    },
     /// Its thread died in this step: the engine must say what follows.
     Dead,
     /// Its thread has overstayed: the engine must replace it in this step.

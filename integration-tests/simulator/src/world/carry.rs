@@ -51,8 +51,7 @@ impl World<'_> {
         }
         let Some((life, next)) = batch.own else { return Ok(()) };
         if let Some(chunk) = batch.mine {
-            self.start_chunk(life, &chunk);
-            return Ok(());
+            return self.start_chunk(life, &chunk);
         }
         let is_current = self.current[life.0.0 as usize] == life.1;
         let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
@@ -79,7 +78,10 @@ impl World<'_> {
                     self.tell(life);
                 }
             }
-            Command::Finish { handle, .. } => self.call_has_ended(handle),
+            Command::Finish { handle, ending, failures } => {
+                self.owner.finished(handle, ending, &failures)?;
+                self.call_has_ended(handle);
+            }
             Command::Release(slot) => {
                 self.release((slot, self.current[slot.0 as usize]));
                 let pause = self.dice.reaction();

@@ -36,7 +36,7 @@ pub(crate) struct Run {
     pub(crate) call: CallId,
     worker: WorkerId,
     attempt: u32,
-    range: Range<usize>,
+    pub(crate) range: Range<usize>,
     start: Time,
     /// When each item gets its outcome, from the first of the chunk on.
     ends: Vec<Time>,
@@ -120,8 +120,17 @@ impl Run {
         run
     }
 
+    /// Items before this one have their outcome.
     fn reached(&self) -> usize {
         self.range.start + self.ends.len()
+    }
+
+    /// The same, as the keeper of the results sees it.
+    pub(crate) fn filled(&self) -> usize {
+        match self.fate {
+            Fate::BlindDeath => self.range.start,
+            _ => self.reached(),
+        }
     }
 
     fn has_failed(&self, plan: &CallPlan) -> bool {

@@ -1,0 +1,149 @@
+//! Bugs that a test can switch on, one at a time, to prove that the simulator notices them. Never for production.
+//!
+//! Each is one line at the place where somebody could make it: `planted!(Name)` is a condition, `planted!(Name, what)` a
+//! statement. Without the feature `planted-bugs` the first is `false` and the second is nothing.
+
+#[cfg(feature = "planted-bugs")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::engine::planted::is_planted($crate::engine::Bug::$bug)
+    };
+    ($bug:ident, $what:expr) => {
+        if planted!($bug) {
+            $what;
+        }
+    };
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+    ($bug:ident, $what:expr) => {};
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use bugs::*;
+
+#[cfg(feature = "planted-bugs")]
+mod bugs {
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Makes the engines of this thread wrong in one way, or right again.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    pub(in crate::engine) fn is_planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    macro_rules! bugs {
+        ($($(#[$doc:meta])* $name:ident,)*) => {
+            /// A mistake that somebody could make.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum Bug { $($(#[$doc])* $name,)* }
+
+            impl Bug {
+                /// All of them.
+                pub const ALL: &[Self] = &[$(Self::$name,)*];
+            }
+        };
+    }
+
+    bugs! {
+        /// What a chunk hands back begins one item too late.
+        RequeueOffByOne,
+        /// What came back is given out and stays there.
+        ReturnedGivenTwice,
+        /// The rest of a range that came back is lost when its beginning is given out.
+        RestOfReturnedLost,
+        /// A death counts twice against the item.
+        BlamedTwice,
+        /// An item is blamed for its last death only, and so is tried for ever.
+        DeathsDoNotAddUp,
+        /// A suspect that has its outcome is remembered until the call ends.
+        SuspectNeverForgotten,
+        /// An item that has killed twice takes others with it.
+        KillerNotAlone,
+        /// An item tried again is announced as tried for the first time.
+        AttemptNotCounted,
+        /// Failures are lost when a thread dies.
+        FailuresLostAtBury,
+        /// Failures come in the order of the reports.
+        FailuresUnsorted,
+        /// `try_map` goes on with what came back from behind the first failure.
+        CutSparesReturned,
+        /// A call is over when nothing waits, though something runs.
+        RunningForgotten,
+        /// A chunk may be as long as everything that waits.
+        ChunkPastFront,
+        /// The last items of a call make empty chunks.
+        EmptyChunk,
+        /// A chunk leaves out the first item that waits.
+        ChunkStartsLate,
+        /// A call without waiting items stays in the queue.
+        QueuedWithoutItems,
+        /// A block takes one item of the next.
+        BlockOneLonger,
+        /// Every call has the same weight.
+        PriorityIgnored,
+        /// What a chunk took is not charged, only what was expected.
+        ChargeNotCorrected,
+        /// A new call is served alone until it has had as much as the oldest.
+        NewcomerFirst,
+        /// Reports of a slot's earlier lives are heard.
+        OldLifeHeard,
+        /// A slot is idle when its thread says so, even if it was given up.
+        ReadyTakenOnTrust,
+        /// A slot whose call has ended meanwhile is not found among the idle ones.
+        SlotNotIdleAgain,
+        /// A thread that died idle leaves its slot among the idle ones.
+        DeadSlotStaysIdle,
+        /// A part of a call is announced as the whole.
+        QuickPart,
+        /// `try_map` ends with the failure that was reported last.
+        LatestFailureWins,
+        /// `try_map` prefers a panic to an earlier `Err`.
+        PanicBeforeErr,
+        /// `try_map` goes on behind an item that failed with its thread.
+        DeathDoesNotCut,
+        /// A call is finished a second time.
+        FinishTwice,
+        /// One call more than `max_calls`.
+        MaxCallsOffByOne,
+        /// Calls start after the end.
+        StartsAfterEnd,
+        /// A call that ends leaves its place in the queue.
+        QueueEntryLeft,
+        /// `shutdown` after `finished` changes nothing.
+        StrongerEndingLost,
+        /// A thread that comes up after the end is not told.
+        LateComerNotReleased,
+        /// The first slot is not released.
+        OneNotReleased,
+        /// Calls beside one that ends the engine are forgotten.
+        OthersForgottenAtEnd,
+        /// No wake-up is asked for when a call runs out of time.
+        WakeUpForgotten,
+        /// An abandoned thread's successor is taken for itself.
+        AbandonedKeepsGeneration,
+        /// A dead thread is always replaced at once.
+        BackoffIgnored,
+        /// A slot is given up one death too early.
+        ParksEarly,
+        /// A finished item does not forgive the deaths before it.
+        NeverForgives,
+        /// Deaths count however long ago they were.
+        OldDeaths,
+        /// Calls go on waiting when the last slot was given up.
+        NoWorkersForgotten,
+        /// The status counts failed items as not done.
+        StatusWithoutFailures,
+    }
+}
