@@ -102,6 +102,14 @@ impl<H> ActiveCall<H> {
         self.served = self.served.saturating_sub(expected / self.weight).saturating_add(took / self.weight);
     }
 
+    /// Before the call goes back into the queue. One that had nothing waiting joins as a new one does: it can't claim
+    /// the time it did not ask for, which would keep newer calls from their share until it has caught up.
+    pub(super) fn rejoin(&mut self, has_waited: bool, served: Duration) {
+        if !has_waited {
+            self.served = self.served.max(served);
+        }
+    }
+
     pub(super) fn status(&self, now: Time) -> CallStatus {
         CallStatus {
             id: self.id,

@@ -253,8 +253,9 @@ impl<H: Clone> Engine<H> {
         self.idle.push(id);
         planted!(SlotNotIdleAgain, self.idle.pop_if(|_| !self.calls.contains_key(&call)));
         let Some(active) = self.calls.get_mut(&call) else { return };
-        self.queue.remove(&(active.served, call));
+        let has_waited = self.queue.remove(&(active.served, call));
         active.correct_charge(expected, done.elapsed);
+        active.rejoin(has_waited, self.served);
         active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
         active.ledger.settle(id, done.reached, done.failures);
         if let Some(index) = done.first_failure {
@@ -300,7 +301,8 @@ impl<H: Clone> Engine<H> {
         if let SlotState::Busy { call, range, .. } = before
             && let Some(active) = self.calls.get_mut(&call)
         {
-            self.queue.remove(&(active.served, call));
+            let has_waited = self.queue.remove(&(active.served, call));
+            active.rejoin(has_waited, self.served);
             let death = death.unwrap_or(Death {
                 reached: range.start,
                 failures: Vec::new(),

@@ -148,6 +148,33 @@ fn priorities_shift_the_shares() {
     assert!(served[1] > 5, "{served:?}");
 }
 
+/// A call whose items were all in flight came back to the queue with its old claim, while newcomers joined where the
+/// others had come to: they waited until it had caught up, for as long as it had items.
+#[test]
+fn a_call_that_hands_items_back_does_not_keep_newcomers_waiting() {
+    let mut engine = engine(2);
+    let slow = |reached| ChunkDone { elapsed: Duration::from_millis(100), ..done(reached) };
+    let teach = engine.step(Time::ZERO, Event::Submit(call(0, 1)));
+    let quick = ChunkDone { elapsed: Duration::from_nanos(100), ..done(1) };
+    engine.step(Time::ZERO, Event::ChunkDone(assigned(&teach)[0].0, Generation(0), quick));
+    // A few items of a quick function: one chunk. Beside it a call of low priority runs for long.
+    let few = engine.step(Time::ZERO, Event::Submit(CallSpec { priority: Priority::High, ..call(1, 8) }));
+    let (slot, _, range) = assigned(&few)[0].clone();
+    assert_eq!(range, 0..8);
+    let long = CallSpec { function: "g", priority: Priority::Low, ..call(2, 1000) };
+    let mut long = engine.step(Time::ZERO, Event::Submit(long));
+    for _ in 0..5 {
+        let (slot, _, range) = assigned(&long)[0].clone();
+        long = engine.step(Time::ZERO, Event::ChunkDone(slot, Generation(0), slow(range.start + 1)));
+    }
+    engine.step(Time::ZERO, Event::Submit(CallSpec { function: "h", ..call(3, 1) }));
+    // This time the function was slow. Both have the same claim now, and the older one is served first, but once.
+    let next = engine.step(Time::ZERO, Event::ChunkDone(slot, Generation(0), slow(1)));
+    assert_eq!(assigned(&next), [(slot, 1, 1..2)]);
+    let next = engine.step(Time::ZERO, Event::ChunkDone(slot, Generation(0), slow(2)));
+    assert_eq!(assigned(&next), [(slot, 3, 0..1)]);
+}
+
 #[test]
 fn a_cancelled_call_ends_at_once_and_its_slot_works_on() {
     let mut engine = engine(1);
