@@ -105,7 +105,7 @@ impl<H> ActiveCall<H> {
     /// Before the call goes back into the queue. One that had nothing waiting joins as a new one does: it can't claim
     /// the time it did not ask for, which would keep newer calls from their share until it has caught up.
     pub(super) fn rejoin(&mut self, has_waited: bool, served: Duration) {
-        if !has_waited {
+        if !has_waited && !planted!(RejoinsWithOldClaim) {
             self.served = self.served.max(served);
         }
     }

@@ -114,7 +114,7 @@ impl Ledger {
             }
         } else {
             debug_assert_eq!(range.start, self.next, "a chunk begins at the front");
-            self.next = range.end;
+            self.next = range.end - usize::from(planted!(LastItemGivenTwice));
         }
         let attempt = 1 + self.deaths.get(&range.start).copied().unwrap_or(0) * u32::from(!planted!(AttemptNotCounted));
         self.running.push((worker, Running { range, attempt }));

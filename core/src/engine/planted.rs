@@ -61,6 +61,8 @@ mod bugs {
         RequeueOffByOne,
         /// What came back is given out and stays there.
         ReturnedGivenTwice,
+        /// The next new chunk begins with the last item of this one.
+        LastItemGivenTwice,
         /// The rest of a range that came back is lost when its beginning is given out.
         RestOfReturnedLost,
         /// A death counts twice against the item.
@@ -97,6 +99,8 @@ mod bugs {
         ChargeNotCorrected,
         /// A new call is served alone until it has had as much as the oldest.
         NewcomerFirst,
+        /// A call that had nothing waiting claims the time it did not ask for.
+        RejoinsWithOldClaim,
         /// Reports of a slot's earlier lives are heard.
         OldLifeHeard,
         /// A slot is idle when its thread says so, even if it was given up.

@@ -210,22 +210,35 @@ impl Scenario {
         }
     }
 
-    /// Two to four calls that all have work for longer than the story lasts.
+    /// Calls that have work for longer than the story lasts; or one of low priority, and beside it short ones of high
+    /// priority, many of them slower than what is known of their function, so that they hand back what they were given.
     fn shares(&mut self, dice: &mut Dice) {
         let lasts = 0.15 + 0.25 * dice.fraction();
         self.slots = self.slots.min(4);
-        for number in 0..dice.within(2..5) {
+        let has_short_calls = dice.chance(0.4);
+        for number in 0..if has_short_calls { 1 } else { dice.within(2..5) } {
             let mut call = random_call(dice, number);
             call.cost = dice.magnitude(40e-6, 8e-3);
             call.skew = dice.pick(&[Skew::Even, Skew::Random]);
             call.spec.function = FUNCTIONS[number];
             call.spec.items = (1.3 * lasts * self.slots as f64 / call.cost) as usize + 10;
             call.spec.stops_at_failure = false;
-            call.spec.ends_engine = false;
-            call.killers = 0.0;
+            if has_short_calls {
+                call.spec.priority = Priority::Low;
+            }
             let when = if dice.chance(0.7) { Time::ZERO } else { dice.time(Duration::from_secs_f64(lasts / 3.0)) };
             self.add(call, when);
             self.acts.push((Duration::from_secs_f64(lasts), Act::Cancel(number, Ending::Cancelled)));
+        }
+        for number in 1..if has_short_calls { 15 } else { 0 } {
+            let mut call = random_call(dice, number);
+            call.cost = if dice.chance(0.5) { 100e-9 } else { dice.magnitude(0.5e-3, 5e-3) };
+            call.spec.items = dice.within(1..150);
+            call.spec.shape = Shape::Items;
+            call.spec.function = FUNCTIONS[1];
+            call.spec.priority = Priority::High;
+            let when = dice.time(Duration::from_secs_f64(lasts));
+            self.add(call, when);
         }
         self.calm_from = Duration::from_secs_f64(lasts);
     }

@@ -158,6 +158,9 @@ impl<'a> World<'a> {
         self.serves_a_plain_call()?;
         self.step(self.now, Event::Stop(Ending::Finished), None)?;
         self.run_until_quiet(Some(self.now + Duration::from_secs(10)))?;
+        if let Some(model) = &self.model {
+            model.memory(&self.engine)?;
+        }
         check(self.engine.status(self.now).calls.is_empty(), Law::Stop, || "calls are active after the end".into())?;
         let alive: Vec<_> =
             self.lives.iter().filter(|(_, life)| !matches!(life.thread, Thread::Ended | Thread::Absent)).collect();
@@ -373,12 +376,14 @@ impl<'a> World<'a> {
         if let Some(done) = done
             && (is_over || !is_busy)
         {
-            return self.say(Event::ChunkDone(slot, generation, done), None);
+            return self.step(self.now, Event::ChunkDone(slot, generation, done), None);
         }
         match self.dice.within(0..3) {
-            0 if is_over => self.say(Event::SlotLost(slot, generation, None), None),
-            1 => self.say(Event::Tick, None),
-            _ if is_over || status.activity != Activity::Starting => self.say(Event::SlotReady(slot, generation), None),
+            0 if is_over => self.step(self.now, Event::SlotLost(slot, generation, None), None),
+            1 => self.step(self.now, Event::Tick, None),
+            _ if is_over || status.activity != Activity::Starting => {
+                self.step(self.now, Event::SlotReady(slot, generation), None)
+            }
             _ => Ok(()),
         }
     }

@@ -30,9 +30,8 @@ impl Model {
         self.shares.verdict(self.slots.len())?;
         self.status(now, engine)?;
         self.steps += 1;
-        // Not always, so that a mistake is first seen where it matters.
-        let is_due = self.steps.is_multiple_of(16) || self.calls.is_empty();
-        if is_due { self.memory(engine) } else { Ok(()) }
+        // Not always, so that most mistakes are seen by what they do before they are seen by what they leave.
+        if self.steps.is_multiple_of(256) { self.memory(engine) } else { Ok(()) }
     }
 
     fn work_is_conserved(&mut self) -> Verdict {
@@ -100,7 +99,7 @@ impl Model {
 
     /// What the engine may remember: idle slots, the deaths that count, a cost per function, and of each active call
     /// its place in the queue, the chunks in flight, what came back of them, its suspects and its failures.
-    fn memory(&self, engine: &Engine<CallId>) -> Verdict {
+    pub(crate) fn memory(&self, engine: &Engine<CallId>) -> Verdict {
         let of_slots = self.slots.iter().map(|slot| slot.deaths() + usize::from(slot.state == SlotState::Idle));
         let of_calls = self.calls.values().map(|call| {
             let returned = call.returned().min(3 * self.slots.len() + 2 + 2 * call.suspects.len());
