@@ -216,11 +216,12 @@ impl Scenario {
         let lasts = 0.15 + 0.25 * dice.fraction();
         self.slots = self.slots.min(4);
         let has_short_calls = dice.chance(0.4);
-        for number in 0..if has_short_calls { 1 } else { dice.within(2..5) } {
+        let long = if has_short_calls { 1 } else { dice.within(2..5) };
+        for (number, &function) in FUNCTIONS.iter().enumerate().take(long) {
             let mut call = random_call(dice, number);
             call.cost = dice.magnitude(40e-6, 8e-3);
             call.skew = dice.pick(&[Skew::Even, Skew::Random]);
-            call.spec.function = FUNCTIONS[number];
+            call.spec.function = function;
             call.spec.items = (1.3 * lasts * self.slots as f64 / call.cost) as usize + 10;
             call.spec.stops_at_failure = false;
             if has_short_calls {

@@ -165,7 +165,7 @@ impl CallModel {
     /// How the call must end now, if it must.
     pub(crate) fn settled(&self) -> Option<Ending> {
         let is_settled = self.waiting == 0 && self.running.iter().all(|(_, range)| range.start >= self.limit);
-        is_settled.then(|| match self.first_failure {
+        is_settled.then_some(match self.first_failure {
             Some(index) => Ending::FirstFailure(index),
             None if !self.failed.is_empty() => Ending::ItemsFailed,
             None => Ending::Complete,

@@ -55,8 +55,9 @@ impl World<'_> {
         }
         let is_current = self.current[life.0.0 as usize] == life.1;
         let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
-        if next == Next::End || next == Next::WaitIfCurrent && !(is_current && !port.is_released) {
-            port.is_closed = next == Next::WaitIfCurrent;
+        let has_left = next == Next::WaitIfCurrent && (port.is_released || !is_current);
+        if has_left || next == Next::End {
+            port.is_closed = has_left;
             port.thread = Thread::Ended;
         } else {
             port.thread = Thread::Waiting;
