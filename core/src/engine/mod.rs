@@ -162,11 +162,8 @@ impl<H: Clone> Engine<H> {
 
     fn extend(&mut self, id: CallId, items: usize) {
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_open && items > 0) else { return };
-        self.queue.remove(&(call.served, id));
-        if call.ledger.pending() == 0 {
-            // A call that had nothing to do for a while has not saved up slot time by that.
-            call.served = call.served.max(self.served);
-        }
+        let has_waited = self.queue.remove(&(call.served, id));
+        call.rejoin(has_waited, self.served);
         call.ledger.extend(items);
         if call.ledger.pending() > 0 {
             self.queue.insert((call.served, id));
