@@ -273,6 +273,7 @@ impl<H: Clone> Engine<H> {
     ) {
         let jitter = &mut self.jitter;
         let Some(slot) = self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation) else { return };
+        planted!(DeathForgetsChunk, slot.state = SlotState::Starting);
         let before = slot.state.clone();
         match before {
             SlotState::Released | SlotState::Parked => return,
@@ -327,7 +328,7 @@ impl<H: Clone> Engine<H> {
         let mut next: Option<Time> = None;
         for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots) {
             let SlotState::Busy { abandon_at: Some(at), .. } = slot.state else { continue };
-            if at <= now {
+            if at <= now && !(at == now && planted!(AbandonedTooLate)) {
                 slot.generation.0 += u32::from(!planted!(AbandonedKeepsGeneration));
                 slot.state = SlotState::Starting;
                 commands.push(Command::Start(id, slot.generation, Duration::ZERO));

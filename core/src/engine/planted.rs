@@ -135,6 +135,10 @@ mod bugs {
         OthersForgottenAtEnd,
         /// No wake-up is asked for when a call runs out of time.
         WakeUpForgotten,
+        /// A thread is not abandoned when its time has come, only after.
+        AbandonedTooLate,
+        /// What a slot was doing is forgotten when its thread dies.
+        DeathForgetsChunk,
         /// An abandoned thread's successor is taken for itself.
         AbandonedKeepsGeneration,
         /// A dead thread is always replaced at once.

@@ -94,8 +94,9 @@ impl World<'_> {
             }
             Command::GaveUp(_) => {}
             Command::WakeAt(at) => {
-                // Timers are late, never early.
-                let late = self.dice.reaction() + self.dice.time(Duration::from_millis(2));
+                // Timers may be late, never early.
+                let is_late = self.dice.chance(0.8);
+                let late = if is_late { self.dice.time(Duration::from_millis(2)) } else { Duration::ZERO };
                 self.plan(at.saturating_sub(self.now) + late, Happening::Tick);
             }
         }
