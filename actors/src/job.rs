@@ -35,6 +35,7 @@ use crate::compute::{
     latch::{Latch, spin_until},
     thread::{KeepStates, slot_states},
 };
+use crate::events;
 
 /// What a compute thread has done of a chunk; it survives the thread's death.
 #[derive(Debug)]
@@ -69,6 +70,11 @@ pub(crate) trait Job: Send + Sync {
     /// Of an open call: items that failed meanwhile.
     fn note_failures(&self, _: Vec<ItemFailure>) {
         unreachable!("only open calls are told of their failures before their end")
+    }
+
+    /// Its items are the columns of a matrix.
+    fn is_columns(&self) -> bool {
+        false
     }
 
     fn note_progress(&self, progress: &Progress) {
@@ -117,14 +123,15 @@ pub(crate) struct JobCore {
     pub(crate) function: &'static str,
     /// So far, if the call is open.
     items: AtomicUsize,
-    is_open: bool,
+    pub(crate) is_open: bool,
     pub(crate) seed: u64,
     shared: SharedData,
     pub(crate) verbose: bool,
     pub(crate) started: Instant,
     priority: Priority,
     stops_at_failure: bool,
-    ends_pool: bool,
+    pub(crate) ends_pool: bool,
+    pub(crate) events: events::OfJob,
     /// The end is microseconds away, nearer than a sleep and a wake-up.
     near: AtomicBool,
     /// Set when the call has ended: what still runs should stop.
@@ -174,6 +181,7 @@ impl JobCore {
             priority: settings.priority,
             stops_at_failure,
             ends_pool,
+            events: events::OfJob::new(),
             near: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             done: AtomicUsize::new(0),
@@ -256,8 +264,10 @@ impl JobCore {
     /// Called once, with what the engine decided.
     pub(crate) fn finish(&self, ending: Ending, failures: Vec<ItemFailure>) {
         self.stop.store(true, Ordering::Relaxed);
+        let took = self.started.elapsed();
+        events::job_finished(self, ending, &failures, took);
         let mut end = self.lock();
-        end.took = self.started.elapsed();
+        end.took = took;
         end.outcome = Some(Outcome { ending, failures });
         let (waker, callback) = (end.waker.take(), end.callback.take());
         end.is_abandoned = None;
@@ -367,6 +377,7 @@ pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
         job.run(&chunk, worker, &mut progress);
     }
     progress.start = 0;
+    events::inline_ended(job, &progress);
     job.note_progress(&progress);
     let ending = match progress.first_failure {
         Some(index) if core.stops_at_failure => Ending::FirstFailure(index),

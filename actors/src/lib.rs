@@ -36,10 +36,12 @@
 //!
 //! # Panics and the log
 //! A panic inside a distributed function becomes a failure of its item, with text and place, and is not printed; to that
-//! end the first call sets a panic hook, which passes all other panics on to the hook that was there. The log goes
-//! through `tracing`; without a subscriber (`tracing_subscriber::fmt::init()`) it goes nowhere.
+//! end the first call sets a panic hook, which passes all other panics on to the hook that was there. What supervision
+//! does is said as `tracing` events with stable names and fields (`docs/EVENTS.md`); without a subscriber they go nowhere
+//! and cost nothing. [`log::json`] writes them as lines of JSON.
 //!
 //! # Features
+//! - `log` (on by default): [`log`], the log as lines of JSON.
 //! - `fault-injection`: lets a test kill the compute thread it runs on. Off by default, for tests only.
 //!
 //! # Where to read next
@@ -51,12 +53,15 @@ mod compute;
 mod config;
 mod distribute;
 mod error;
+mod events;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 mod input;
 mod job;
 mod kernel;
 mod lifecycle;
+#[cfg(feature = "log")]
+pub mod log;
 mod manager;
 mod messages;
 mod options;

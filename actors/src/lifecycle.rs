@@ -14,6 +14,7 @@ use crate::{
     call::{Call, Output, Prepared},
     compute::thread::current_worker,
     error::EndError,
+    events,
     job::{Job, JobCore, SharedJob, next_call_id, run_inline},
     kernel::ListKernel,
     pool::{Pool, Session},
@@ -73,6 +74,7 @@ impl Lifecycle {
                 Call::new(body, Some(session), ends)
             }
             Place::Here => {
+                events::job_submitted(&job, events::Place::Here);
                 run_inline(&job, current_worker());
                 if self.settings.verbose {
                     progress::summary(job.core());
@@ -80,6 +82,7 @@ impl Lifecycle {
                 Call::new(body, None, false)
             }
             Place::Nowhere(ending) => {
+                events::job_submitted(&job, events::Place::Nowhere);
                 job.core().finish(ending, Vec::new());
                 Call::new(body, None, false)
             }
@@ -100,8 +103,12 @@ impl Lifecycle {
                 session.0.submit(SharedJob::new(job.clone()));
                 Seat::Slots { session, ends }
             }
-            Place::Here => Seat::Here,
+            Place::Here => {
+                events::job_submitted(&SharedJob::new(job.clone()), events::Place::Here);
+                Seat::Here
+            }
             Place::Nowhere(ending) => {
+                events::job_submitted(&SharedJob::new(job.clone()), events::Place::Nowhere);
                 Job::core(&*job).finish(ending, Vec::new());
                 Seat::Here
             }
@@ -135,10 +142,7 @@ impl Lifecycle {
                 *state = State::Running(session.clone());
                 Place::Slots(session)
             }
-            Err(error) => {
-                tracing::error!(%error, "no slots");
-                Place::Nowhere(Ending::NoWorkers)
-            }
+            Err(_) => Place::Nowhere(Ending::NoWorkers), // `manager.stopped` says why
         }
     }
 

@@ -22,9 +22,10 @@ pub use handle::{ManagerBuilder, ManagerHandle, ManagerMessage};
 use crate::{
     call::Output,
     error::{CallError, EndError},
+    events,
     messages::{
         CallReply, Cancel, Distribute, Finished, Shutdown, ShutdownReport, Status,
-        internal::{GaveUp, Quit, Redraw, Restart, SlotsReleased, WakeIn, Watch, WorkerGone},
+        internal::{Quit, Redraw, Restart, SlotsReleased, WakeIn, Watch, WorkerGone},
     },
     pool::{END_WITHIN, Pool},
     progress::Watcher,
@@ -51,7 +52,8 @@ pub(crate) fn is_manager_thread() -> bool {
 /// | shut down | [`Shutdown`] | calls: `Ending::ShutDown`; `Finished` and `Shutdown`: at once |
 /// | gone | the last [`ManagerHandle`] is dropped | `MailboxError::Closed` |
 pub struct Manager {
-    pool: Arc<Pool>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) looks: events::Looks,
     stays: bool,
     workers: Vec<Addr<Worker>>,
     gone: BTreeSet<WorkerId>,
@@ -72,6 +74,7 @@ impl Manager {
         if std::mem::replace(&mut self.is_leaving, true) {
             return;
         }
+        events::session_ended(&self.pool, self.pool.stopped().unwrap_or(Ending::NoWorkers));
         for worker in &self.workers {
             worker.do_send(SlotsReleased);
         }
@@ -79,10 +82,7 @@ impl Manager {
             let stuck = |worker: &WorkerId| !manager.gone.contains(worker);
             let stuck: Vec<WorkerId> = (0..manager.workers.len() as u32).map(WorkerId).filter(stuck).collect();
             if !stuck.is_empty() {
-                tracing::warn!(
-                    ?stuck,
-                    "compute threads did not end in time; they are abandoned and end with their item"
-                );
+                events::workers_abandoned(&manager.pool, &stuck);
                 manager.pool.note_stuck(stuck);
                 manager.slots_are_gone(context);
             }
@@ -118,6 +118,7 @@ impl Actor for Manager {
                 Worker::new(self.pool.clone(), context.address(), WorkerId(slot as u32), cpu).start()
             })
             .collect();
+        events::begin_looks(self, context);
         for job in early {
             context.notify(Watch(job));
         }
@@ -130,9 +131,6 @@ impl Actor for Manager {
 impl Drop for Manager {
     /// Also after a panic in a handler, which the runtime contains: nothing may wait for this actor then.
     fn drop(&mut self) {
-        if self.pool.stopped().is_none() {
-            tracing::error!("the Manager has failed; its calls end");
-        }
         self.pool.step(Event::Stop(Ending::NoWorkers));
         if let Some(system) = System::try_current() {
             system.stop();
@@ -143,6 +141,7 @@ impl Drop for Manager {
 /// Runs a Manager until it has nothing left to do; the body of its thread.
 pub(crate) fn run(pool: Arc<Pool>, stays: bool) {
     IS_MANAGER.set(true);
+    events::manager_started(&pool);
     if cfg!(panic = "abort") {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
@@ -154,6 +153,7 @@ pub(crate) fn run(pool: Arc<Pool>, stays: bool) {
         let runner = System::new();
         let manager = Manager {
             pool: theirs,
+            looks: events::Looks::default(),
             stays,
             workers: Vec::new(),
             gone: BTreeSet::new(),
@@ -166,9 +166,9 @@ pub(crate) fn run(pool: Arc<Pool>, stays: bool) {
         runner.run()
     }));
     if !matches!(ran, Ok(Ok(()))) {
-        tracing::error!("the Manager's thread could not start or has failed; its calls end");
         pool.step(Event::Stop(Ending::NoWorkers));
     }
+    events::manager_stopped(&pool);
     pool.note_manager_gone();
 }
 
@@ -176,22 +176,13 @@ impl Handler<Restart> for Manager {
     type Result = ();
 
     fn handle(&mut self, message: Restart, context: &mut Context<Self>) {
-        let (slot, generation) = (message.slot, message.generation);
-        tracing::warn!(worker = slot.0, generation = generation.0, after = ?message.after, "replacing a compute thread");
+        let slot = message.slot;
         let worker = &mut self.workers[slot.0 as usize];
         if !worker.connected() {
             // A Worker actor computes nothing and should never die; if one does, its slot must not.
             *worker = Worker::new(self.pool.clone(), context.address(), slot, None).start();
         }
         worker.do_send(message);
-    }
-}
-
-impl Handler<GaveUp> for Manager {
-    type Result = ();
-
-    fn handle(&mut self, GaveUp(slot): GaveUp, _: &mut Context<Self>) {
-        tracing::error!(worker = slot.0, "a slot is given up: its compute threads died again and again");
     }
 }
 

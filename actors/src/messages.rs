@@ -253,11 +253,6 @@ pub(crate) mod internal {
         pub(crate) after: Duration,
     }
 
-    /// Pool to Manager: a slot is not used any more.
-    #[derive(Message)]
-    #[rtype(result = "()")]
-    pub(crate) struct GaveUp(pub(crate) WorkerId);
-
     /// Pool to Manager: step the engine after this long.
     #[derive(Message)]
     #[rtype(result = "()")]

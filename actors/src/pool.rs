@@ -22,6 +22,7 @@ use distfun_core::{
 use crate::{
     compute::{latch::Latch, port::Port, thread::current_worker},
     error::{EndError, StartError},
+    events,
     job::{JobCore, SharedJob},
     manager::{self, Manager},
     messages::internal,
@@ -33,6 +34,7 @@ pub(crate) const END_WITHIN: Duration = Duration::from_secs(2);
 /// Everything that the threads of one Manager share.
 pub(crate) struct Pool {
     pub(crate) settings: Settings,
+    pub(crate) events: events::OfManager,
     engine: Mutex<Engine<SharedJob>>,
     /// The current life of each slot.
     ports: Box<[Mutex<Arc<Port>>]>,
@@ -60,6 +62,7 @@ impl Pool {
         let port = |slot| Mutex::new(Arc::new(Port::new(WorkerId(slot), Generation(0))));
         let pool = Arc::new(Self {
             ports: (0..limits.slots as u32).map(port).collect(),
+            events: events::OfManager::new(),
             engine: Mutex::new(Engine::new(limits)),
             manager: OnceLock::new(),
             arbiter: OnceLock::new(),
@@ -72,16 +75,19 @@ impl Pool {
             stuck: Mutex::new(Vec::new()),
             settings,
         });
+        events::session_opened(&pool, stays);
         let theirs = pool.clone();
         let thread = thread::Builder::new()
             .name("distfun-manager".into())
             .spawn(move || manager::run(theirs, stays))
+            .inspect_err(|error| events::manager_not_started(&pool, error))
             .map_err(StartError::Thread)?;
         *lock(&pool.manager_thread) = Some(thread);
         Ok(pool)
     }
 
     pub(crate) fn submit(&self, job: SharedJob) {
+        events::job_submitted(&job, events::Place::Slots(self));
         if let Some(ending) = job.core().refusal() {
             return job.core().finish(ending, Vec::new());
         }
@@ -94,6 +100,7 @@ impl Pool {
             }
         }
         self.step(Event::Submit(spec));
+        events::job_runs(self);
     }
 
     pub(crate) fn cancel(&self, call: CallId, ending: Ending) {
@@ -102,6 +109,7 @@ impl Pool {
 
     /// Ends running calls with what they have, and the slots as soon as their chunks are done. Does not wait.
     pub(crate) fn stop(&self, ending: Ending) {
+        events::session_ended(self, ending);
         self.step(Event::Stop(ending));
         self.tell(internal::SlotsReleased);
     }
@@ -109,6 +117,11 @@ impl Pool {
     pub(crate) fn status(&self) -> EngineStatus {
         let now = self.origin.elapsed();
         lock(&self.engine).status(now)
+    }
+
+    /// Since it was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     pub(crate) fn stopped(&self) -> Option<Ending> {
@@ -126,6 +139,7 @@ impl Pool {
     }
 
     fn step_for(&self, own: Option<&Port>, event: Event<SharedJob>) -> Option<Chunk<SharedJob>> {
+        let cause = events::restart_cause(&event);
         let now = self.origin.elapsed();
         let commands = lock(&self.engine).step(now, event);
         let mut mine = None;
@@ -148,15 +162,18 @@ impl Pool {
                     // The last slots may go with the call that ends everything; the Manager must hear of it.
                     self.tell(internal::SlotsReleased);
                 }
-                Command::Start(slot, generation, after) => self.tell(internal::Restart { slot, generation, after }),
-                Command::GaveUp(slot) => self.tell(internal::GaveUp(slot)),
+                Command::Start(slot, generation, after) => {
+                    events::worker_restarted(self, slot, generation, after, cause);
+                    self.tell(internal::Restart { slot, generation, after });
+                }
+                Command::GaveUp(slot) => events::worker_gave_up(self, slot, cause),
                 Command::WakeAt(at) => self.tell(internal::WakeIn(at.saturating_sub(now))),
             }
         }
         mine
     }
 
-    fn tell<M>(&self, message: M)
+    pub(crate) fn tell<M>(&self, message: M)
     where
         Manager: actix::Handler<M>,
         M: actix::Message<Result = ()> + Send + 'static,
@@ -169,6 +186,10 @@ impl Pool {
 
     fn port(&self, slot: WorkerId) -> Arc<Port> {
         lock(&self.ports[slot.0 as usize]).clone()
+    }
+
+    pub(crate) fn generation(&self, slot: WorkerId) -> Generation {
+        self.port(slot).generation
     }
 
     /// Shows what verbose calls have come to.
@@ -210,6 +231,10 @@ impl Pool {
         lock(&self.stuck).extend(workers);
     }
 
+    pub(crate) fn is_stuck(&self, worker: WorkerId) -> bool {
+        lock(&self.stuck).contains(&worker)
+    }
+
     pub(crate) fn note_back(&self, worker: WorkerId) {
         lock(&self.stuck).retain(|&stuck| stuck != worker);
     }
@@ -249,6 +274,7 @@ pub(crate) struct Session(pub(crate) Arc<Pool>);
 
 impl Drop for Session {
     fn drop(&mut self) {
+        events::session_dropped(&self.0);
         self.0.stop(Ending::Finished);
     }
 }

@@ -20,10 +20,8 @@ use distfun_core::{
 };
 
 use crate::{
-    compute::{
-        latch::spin_until,
-        thread::{self as compute, Exit},
-    },
+    compute::{latch::spin_until, thread as compute},
+    events,
     manager::Manager,
     messages::internal::{Restart, SlotsReleased, WorkerGone},
     pool::Pool,
@@ -60,19 +58,19 @@ impl Worker {
                 core_affinity::set_for_current(cpu); // where it is refused, the thread just stays free to move
             }
             let port = pool.open_port(slot, generation);
+            events::worker_started(&pool, &port, cpu.map(|cpu| cpu.id));
             // Everything that user code can do to this thread has been caught already; what comes through here is a
             // bug of ours, after which the slot must still be replaced.
-            let exit = panic::catch_unwind(AssertUnwindSafe(|| compute::run(&pool, &port)));
-            let exit = exit.unwrap_or_else(|_| {
+            if panic::catch_unwind(AssertUnwindSafe(|| compute::run(&pool, &port))).is_err() {
+                events::worker_failed(&pool, &port);
                 pool.step(Event::SlotLost(slot, generation, None));
-                Exit::Died
-            });
-            address.do_send(ThreadEnded { generation, exit });
+            }
+            address.do_send(ThreadEnded { generation });
         };
         match thread::Builder::new().name(format!("distfun-cpu-{slot}")).spawn(body) {
             Ok(thread) => self.thread = Some((generation, thread, gone)),
             Err(error) => {
-                tracing::error!(worker = slot.0, %error, "could not start a compute thread");
+                events::worker_not_started(&self.pool, slot, generation, &error);
                 self.pool.step(Event::SlotLost(slot, generation, None));
             }
         }
@@ -142,16 +140,12 @@ impl Drop for Farewell {
 #[rtype(result = "()")]
 struct ThreadEnded {
     generation: Generation,
-    exit: Exit,
 }
 
 impl Handler<ThreadEnded> for Worker {
     type Result = ();
 
     fn handle(&mut self, message: ThreadEnded, context: &mut Context<Self>) {
-        if message.exit == Exit::Died {
-            tracing::warn!(worker = self.slot.0, generation = message.generation.0, "a compute thread died");
-        }
         self.join_when_gone(message.generation, context);
     }
 }

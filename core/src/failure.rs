@@ -114,6 +114,20 @@ impl fmt::Display for FailureCause {
     }
 }
 
+impl FailureCause {
+    /// What kind of error it is, as in the field `error.type` of events.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Panicked { .. } => "panic",
+            Self::Returned(_) => "error",
+            Self::WrongLength { .. } => "wrong_length",
+            Self::WrongRows { .. } => "wrong_rows",
+            Self::WorkerDied { .. } => "worker_lost",
+            Self::NotRun(ending) => ending.error_type().unwrap_or("other"),
+        }
+    }
+}
+
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -145,6 +159,40 @@ pub enum Ending {
     WaitOnManager,
     /// A file that is mapped as shared data has changed since; the call did not start. The log says which.
     SharedDataChanged,
+}
+
+impl Ending {
+    /// What kind of error it is, as in the field `error.type` of events; none where that is success, or the caller's
+    /// wish, or its items' to tell.
+    pub fn error_type(self) -> Option<&'static str> {
+        match self {
+            Self::Complete | Self::ItemsFailed | Self::FirstFailure(_) | Self::Cancelled => None,
+            Self::TimedOut => Some("timeout"),
+            Self::Finished => Some("finished"),
+            Self::ShutDown => Some("shutdown"),
+            Self::EndedAfterCall => Some("ended_after_call"),
+            Self::Busy { .. } => Some("busy"),
+            Self::NoWorkers => Some("no_workers"),
+            Self::WaitOnManager => Some("wait_on_manager"),
+            Self::SharedDataChanged => Some("shared_data_changed"),
+        }
+    }
+
+    /// The same in one of four words, as in the field `distfun.outcome` of events.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Self::Complete => "success",
+            Self::TimedOut => "timeout",
+            Self::Cancelled | Self::Finished | Self::ShutDown => "cancelled",
+            Self::ItemsFailed
+            | Self::FirstFailure(_)
+            | Self::EndedAfterCall
+            | Self::Busy { .. }
+            | Self::NoWorkers
+            | Self::WaitOnManager
+            | Self::SharedDataChanged => "failure",
+        }
+    }
 }
 
 impl fmt::Display for Ending {

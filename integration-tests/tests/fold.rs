@@ -27,7 +27,7 @@ fn tree<R: Clone>(items: &[R], combine: &impl Fn(R, R) -> R) -> R {
 }
 
 fn uneven(x: u32) -> f64 {
-    1.0 / (1.0 + f64::from(x)) * if x % 3 == 0 { -1e9 } else { 1.0 }
+    1.0 / (1.0 + f64::from(x)) * if x.is_multiple_of(3) { -1e9 } else { 1.0 }
 }
 
 proptest! {
@@ -40,7 +40,7 @@ proptest! {
             _ => tree(&(0..items).map(uneven).collect::<Vec<_>>(), &|a, b| a + b),
         };
         let function = move |x: u32| {
-            if slow && x % 100 == 0 { thread::sleep(Duration::from_micros(u64::from(x) % 400)) }
+            if slow && x.is_multiple_of(100) { thread::sleep(Duration::from_micros(u64::from(x) % 400)) }
             uneven(x)
         };
         let dfun = distribute_local(function).slots(slots).build().unwrap();

@@ -4,6 +4,7 @@ mod actix_facts;
 mod arrows;
 mod bad_input;
 mod endings;
+mod events;
 mod examples;
 mod faces;
 mod fold;

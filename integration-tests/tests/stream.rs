@@ -27,7 +27,7 @@ fn plus_one(x: u64) -> u64 {
 
 /// Panics at multiples of seven.
 fn no_sevens(x: u64) -> u64 {
-    assert!(x % 7 != 0, "a seven");
+    assert!(!x.is_multiple_of(7), "a seven");
     x * x
 }
 
@@ -44,7 +44,7 @@ proptest! {
         items in 0u64..3000, slots in 1usize..5, window in 1usize..500, bytes in 0usize..5000, in_order: bool, quick: bool,
     ) {
         let function = move |x: u64| {
-            if !quick && x % 50 == 0 { thread::sleep(Duration::from_micros(x % 300)) }
+            if !quick && x.is_multiple_of(50) { thread::sleep(Duration::from_micros(x % 300)) }
             no_sevens(x)
         };
         let stream = distribute_local(function).slots(slots).build().unwrap().stream(0..items);
@@ -63,7 +63,7 @@ proptest! {
         for (index, result) in seen {
             let x = index as u64;
             match result {
-                Ok(y) => prop_assert_eq!((x % 7 != 0, y), (true, x * x)),
+                Ok(y) => prop_assert_eq!((!x.is_multiple_of(7), y), (true, x * x)),
                 Err(failure) => {
                     prop_assert_eq!((x % 7, failure.index), (0, index));
                     let panicked = matches!(failure.cause, FailureCause::Panicked { .. });

@@ -8,13 +8,17 @@ use std::{
     cell::RefCell,
     hint::black_box,
     rc::Rc,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use distfun::{ColumnFunction, Distribute, DistributedFunction, Manager, ManagerHandle, prelude::*};
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis, ShapeBuilder};
 use rayon::prelude::*;
+use tracing_subscriber::{Registry, filter::LevelFilter, prelude::*, reload};
 
 pub(crate) const SLOTS: usize = 2;
 
@@ -258,6 +262,61 @@ pub(crate) fn tiny_call_idle() -> Case {
     }
 }
 
+/// Switches the log of this process on and off: JSON lines at INFO into a file. Off is as without a subscriber: nobody
+/// listens at any level.
+fn log(on: bool) {
+    static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+    let filter = FILTER.get_or_init(|| {
+        let path = std::env::temp_dir().join(format!("distfun-bench-{}.ndjson", std::process::id()));
+        let (layer, guard) = distfun::log::json().file(&path).build().expect("a log");
+        std::mem::forget(guard);
+        let _ = std::fs::remove_file(path); // its space is freed with the process
+        let (filter, handle) = reload::Layer::new(LevelFilter::OFF);
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+        handle
+    });
+    let level = if on { LevelFilter::INFO } else { LevelFilter::OFF };
+    filter.modify(|filter| *filter = level).expect("the subscriber is there");
+}
+
+/// What a log costs: the same with it and without, in turn.
+fn logged(name: &'static str, owe: f64, pairs: usize, run: impl Fn() -> Duration + 'static) -> Case {
+    let run = Rc::new(run);
+    let with = move |on: bool, run: &dyn Fn() -> Duration| {
+        log(on);
+        let took = run();
+        log(false);
+        took
+    };
+    let same = run.clone();
+    Case {
+        name,
+        owe,
+        pairs,
+        ours: Box::new(move || with(true, &*run)),
+        baseline: Box::new(move || with(false, &*same)),
+        note: None,
+    }
+}
+
+/// 2 000 items of 1 ms.
+pub(crate) fn logged_items() -> Case {
+    let distributed = warm(distribute!(burn));
+    let items = vec![1000; 2000];
+    logged("2 000 x 1 ms with a JSON log, against no subscriber", 1.01, 31, move || {
+        let items = items.clone();
+        timed(|| distributed.map(items).wait().expect("no failures"))
+    })
+}
+
+/// Two lines for each call, which are most of it.
+pub(crate) fn logged_calls() -> Case {
+    let distributed = warm(distribute!(square));
+    logged("tiny calls with a JSON log, against no subscriber", f64::INFINITY, 101, move || {
+        burst(200, || timed(|| distributed.map([3]).wait().expect("no failures")))
+    })
+}
+
 struct Echo;
 
 impl distfun::actix::Actor for Echo {
@@ -352,5 +411,7 @@ pub(crate) fn all() -> Vec<Named> {
         ("stream", data::stream),
         ("strided_sums", data::strided_sums),
         ("unchanged", data::unchanged),
+        ("logged_items", logged_items),
+        ("logged_calls", logged_calls),
     ]
 }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-use distfun_core::failure::FailureCause;
+use distfun_core::{event::capped, failure::FailureCause};
 
 thread_local! {
     /// Whether this thread runs user code whose panics become item failures.
@@ -42,7 +42,10 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, FailureCause> {
 pub(crate) fn contain(body: impl FnOnce()) {
     let outer = INSIDE.replace(true);
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(body)) {
-        tracing::warn!(message = %text(&*payload), "a value of the user's panicked while it was dropped; contained");
+        tracing::warn!(
+            panic = capped(&text(&*payload)),
+            "a value of the user's panicked while it was dropped; contained"
+        );
         if !payload.is::<&str>() && !payload.is::<String>() {
             // Dropping this payload could panic again, without end; leaking it is the only safe thing left.
             std::mem::forget(payload);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{ChunkDone, Death, Event},
+    engine::{Chunk, ChunkDone, Death, Event},
     failure::Ending,
     function::SlotStates,
     ids::WorkerId,
@@ -17,7 +17,8 @@ use distfun_core::{
 
 use super::{catch::contain, port::Port};
 use crate::{
-    job::{JobCore, Progress},
+    events,
+    job::{JobCore, Progress, SharedJob},
     pool::Pool,
 };
 
@@ -67,25 +68,19 @@ fn cancel_if_abandoned(pool: &Pool, core: &JobCore) {
     }
 }
 
-/// How a compute thread ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// It was released.
-    Released,
-    /// It died inside user code; the engine has been told.
-    Died,
-    /// A newer thread has taken its slot.
-    Replaced,
-}
-
 /// Runs until released; the body of a compute thread.
-pub(crate) fn run(pool: &Arc<Pool>, port: &Port) -> Exit {
+pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
     WORKER.set(Some(port.worker));
     let _states = KeepStates::begin();
     port.attach();
+    let mut life = events::Life::default();
     let mut next = pool.step_at(port, Event::SlotReady(port.worker, port.generation));
     loop {
-        let Some(chunk) = next.take().or_else(|| port.take()) else { return Exit::Released };
+        let Some(chunk) = next.take().or_else(|| wait_for_chunk(pool, port)) else {
+            life.end(pool, port, false);
+            return;
+        };
+        events::chunk_started(pool, port, &chunk);
         let start = Instant::now();
         let mut progress = Progress::new(chunk.range.start);
         let job = chunk.handle.clone();
@@ -94,22 +89,36 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) -> Exit {
         if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
             // Only a panic in our own code, or one that a test injects, comes this far.
             job.note_progress(&progress);
+            events::chunk_died(pool, port, &chunk, &progress);
+            life.end(pool, port, true);
             let Progress { reached, failures, first_failure, blamed_is_kept, .. } = progress;
             let death = Death { reached, failures, first_failure, blamed_is_kept };
             drop((job, chunk));
             pool.step_at(port, Event::SlotLost(port.worker, port.generation, Some(death)));
-            return Exit::Died;
+            return;
         }
         job.note_progress(&progress);
+        let elapsed = start.elapsed();
+        life.note(elapsed);
+        events::chunk_ended(pool, port, &chunk, &progress, start, elapsed);
         cancel_if_abandoned(pool, job.core());
         let Progress { reached, failures, first_failure, .. } = progress;
-        let done = ChunkDone { reached, failures, first_failure, elapsed: start.elapsed() };
+        let done = ChunkDone { reached, failures, first_failure, elapsed };
         // The job may be lent input: let go of it before its caller can be told.
         drop((job, chunk));
         next = pool.step_at(port, Event::ChunkDone(port.worker, port.generation, done));
         if next.is_none() && !pool.is_current(port) {
             port.close();
-            return if port.is_released() { Exit::Released } else { Exit::Replaced };
+            life.end(pool, port, false);
+            return;
         }
     }
+}
+
+/// None when released.
+fn wait_for_chunk(pool: &Pool, port: &Port) -> Option<Chunk<SharedJob>> {
+    events::worker_changed(pool, port, "available");
+    let chunk = port.take()?;
+    events::worker_changed(pool, port, "busy");
+    Some(chunk)
 }

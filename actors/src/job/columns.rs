@@ -207,6 +207,10 @@ where
         &self.core
     }
 
+    fn is_columns(&self) -> bool {
+        true
+    }
+
     fn shape(&self) -> Shape {
         Shape::Blocks { stream_cost: self.input.layout().stream_cost() }
     }

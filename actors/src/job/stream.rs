@@ -5,7 +5,10 @@ use std::{
     sync::{PoisonError, atomic::Ordering},
 };
 
-use distfun_core::{failure::ItemFailure, ids::CallId};
+use distfun_core::{
+    failure::{Ending, ItemFailure},
+    ids::CallId,
+};
 
 use super::{ListJob, list::Source};
 use crate::compute::parts::{Items, Output};
@@ -20,6 +23,14 @@ pub(crate) enum Ready<R> {
 impl<A, R> ListJob<A, R> {
     pub(crate) fn id(&self) -> CallId {
         self.core.id
+    }
+
+    /// Ends a call that no engine knows, unless it has ended.
+    pub(crate) fn end_here(&self, ending: Ending) {
+        if !self.core.is_ended() {
+            let failed = ending == Ending::Complete && self.core.counts().1 > 0;
+            self.core.finish(if failed { Ending::ItemsFailed } else { ending }, Vec::new());
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::window::Window;
 use crate::{
     call::{Canceller, Progress},
     compute::thread::{KeepStates, current_worker},
+    events,
     job::{Job, JobCore, ListJob, Progress as ChunkProgress, Ready, SharedJob},
     manager::is_manager_thread,
     pool::Session,
@@ -235,7 +236,7 @@ where
             Seat::Here => {
                 self.run_here(first..first + count);
                 if self.source.is_none() {
-                    self.core().finish(Ending::Complete, Vec::new());
+                    self.job.end_here(Ending::Complete);
                 }
             }
         }
@@ -250,6 +251,7 @@ where
             let chunk = Chunk { handle: job.clone(), range: progress.reached..items.end, attempt: 1, is_quick: false };
             job.run(&chunk, current_worker(), &mut progress);
         }
+        events::inline_ended(&job, &progress);
         job.note_progress(&progress);
         if !progress.failures.is_empty() {
             job.note_failures(progress.failures);
@@ -270,8 +272,10 @@ where
 
 impl<I: Iterator, R> Drop for Flow<I, R> {
     fn drop(&mut self) {
-        if let (false, Seat::Slots { session, .. }) = (self.is_over, &self.seat) {
-            session.0.cancel(self.job.id(), Ending::Cancelled);
+        match &self.seat {
+            _ if self.is_over => {}
+            Seat::Slots { session, .. } => session.0.cancel(self.job.id(), Ending::Cancelled),
+            Seat::Here => self.job.end_here(Ending::Cancelled),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Shape, Time, ledger::Ledger, plan::Plan};
+use super::{Shape, Time, ledger::Ledger, pace::Pace, plan::Plan};
 use crate::{failure::Ending, ids::CallId};
 
 /// What `Submit` says about a call.
@@ -58,6 +58,7 @@ pub(super) struct ActiveCall<H> {
     pub(super) function: &'static str,
     pub(super) ledger: Ledger,
     pub(super) plan: Plan,
+    pub(super) pace: Pace,
     /// Slot time had so far, divided by weight: the call with the least is served next.
     pub(super) served: Duration,
     pub(super) stops_at_failure: bool,
@@ -78,6 +79,7 @@ impl<H> ActiveCall<H> {
             function: spec.function,
             ledger: Ledger::new(spec.items),
             plan: Plan::new(spec.shape, spec.items, slots, cost),
+            pace: Pace::default(),
             served: if planted!(NewcomerFirst) { Duration::ZERO } else { served },
             stops_at_failure: spec.stops_at_failure,
             ends_engine: spec.ends_engine,
@@ -117,6 +119,9 @@ impl<H> ActiveCall<H> {
             items: self.ledger.items(),
             done: self.ledger.done() + self.ledger.failed() * usize::from(!planted!(StatusWithoutFailures)),
             failed: self.ledger.failed(),
+            chunks: self.pace.chunks(),
+            median: self.pace.median(),
+            slow_after: self.pace.slow_after(),
             running_for: now.saturating_sub(self.since),
             ending: self.first_failure.map(Ending::FirstFailure),
         }
@@ -137,6 +142,12 @@ pub struct CallStatus {
     pub done: usize,
     /// Those among them that failed.
     pub failed: usize,
+    /// Chunks that have ended.
+    pub chunks: u64,
+    /// Median of the time they took, where that is a second or more.
+    pub median: Option<Duration>,
+    /// A chunk that runs longer than this is slow.
+    pub slow_after: Duration,
     /// Since it was submitted.
     pub running_for: Duration,
     /// How it will end, where that is settled while items before the first failure still run.

@@ -20,6 +20,7 @@ mod planted;
 mod call;
 mod event;
 mod ledger;
+mod pace;
 mod plan;
 mod status;
 mod supervision;
@@ -253,6 +254,7 @@ impl<H: Clone> Engine<H> {
         let has_waited = self.queue.remove(&(active.served, call));
         active.correct_charge(expected, done.elapsed);
         active.rejoin(has_waited, self.served);
+        active.pace.note(done.elapsed);
         active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
         active.ledger.settle(id, done.reached, done.failures);
         if let Some(index) = done.first_failure {
@@ -422,6 +424,7 @@ impl<H: Clone> Engine<H> {
         let slots = (0u32..).map(WorkerId).zip(&self.slots).map(|(worker, slot)| SlotStatus {
             worker,
             generation: slot.generation,
+            deaths: slot.history.deaths(now),
             activity: match &slot.state {
                 SlotState::Starting => Activity::Starting,
                 SlotState::Idle => Activity::Idle,
@@ -434,7 +437,7 @@ impl<H: Clone> Engine<H> {
         });
         let mut calls: Vec<CallStatus> = self.calls.values().map(|call| call.status(now)).collect();
         calls.sort_unstable_by_key(|call| call.id);
-        EngineStatus { slots: slots.collect(), calls, stopped: self.stopped }
+        EngineStatus { at: now, slots: slots.collect(), calls, stopped: self.stopped }
     }
 
     /// How many things the engine remembers, for checks that it forgets what is over.

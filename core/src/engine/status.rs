@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, time::Duration};
 
-use super::CallStatus;
+use super::{CallStatus, Time};
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EngineStatus {
+    /// The moment, by the clock of the engine's owner.
+    pub at: Time,
     /// By worker number.
     pub slots: Vec<SlotStatus>,
     /// Active calls, by id.
@@ -28,6 +30,8 @@ pub struct SlotStatus {
     pub worker: WorkerId,
     /// How often its thread was replaced.
     pub generation: Generation,
+    /// How often its thread died within [`WINDOW`](super::WINDOW) and without an item finished in between.
+    pub deaths: usize,
     /// What it does.
     pub activity: Activity,
 }
@@ -58,7 +62,7 @@ pub enum Activity {
 impl fmt::Display for EngineStatus {
     /// A line per slot and per active call.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for SlotStatus { worker, generation, activity } in &self.slots {
+        for SlotStatus { worker, generation, activity, .. } in &self.slots {
             write!(f, "worker {worker}: ")?;
             match activity {
                 Activity::Starting => write!(f, "starting")?,

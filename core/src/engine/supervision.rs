@@ -44,6 +44,11 @@ impl History {
         self.deaths.len()
     }
 
+    /// Deaths that count at `now`.
+    pub(super) fn deaths(&self, now: Time) -> usize {
+        self.deaths.iter().filter(|&&death| now.saturating_sub(death) <= WINDOW).count()
+    }
+
     pub(super) fn died(&mut self, now: Time, jitter: &mut ChaCha8Rng) -> Verdict {
         while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW && !planted!(OldDeaths)) {
             self.deaths.pop_front();

@@ -163,7 +163,7 @@ impl<'a> SharedDataBuilder<'a> {
         let Foreign { content, elements, watch } = Foreign::open(&key, path.as_ref())?;
         match elements {
             Elements::Mapped(section) => {
-                self.mapped.push((key, Stored::new(content, section)));
+                self.mapped.push((key, Stored::new(content, section, Storage::File)));
                 self.watched.extend(watch);
                 Ok(self)
             }
@@ -243,11 +243,11 @@ fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(BTreeMap<String, St
         (section.fill)(&mut bytes[place])?;
     }
     let map = Map::sealed(&filling.into_file().seal()?).map_err(refused)?;
-    Ok((read(&map)?, storage))
+    Ok((read(&map, storage)?, storage))
 }
 
 /// Everything in a mapped file of shared data.
-fn read(map: &Map) -> Result<BTreeMap<String, Stored>, SharedDataError> {
+fn read(map: &Map, storage: Storage) -> Result<BTreeMap<String, Stored>, SharedDataError> {
     let damaged = |reason: String| SharedDataError::Damaged { reason };
     let entries = layout::open(map.bytes()).map_err(|error| damaged(error.to_string()))?;
     let mut all = BTreeMap::new();
@@ -258,7 +258,7 @@ fn read(map: &Map) -> Result<BTreeMap<String, Stored>, SharedDataError> {
         };
         let section = map.section(place, element);
         let section = section.ok_or_else(|| damaged(format!("the section of {:?} is not {element}", entry.key)))?;
-        all.insert(entry.key, Stored::new(entry.content, section));
+        all.insert(entry.key, Stored::new(entry.content, section, storage));
     }
     Ok(all)
 }

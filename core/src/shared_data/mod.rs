@@ -40,6 +40,7 @@ use serde::de::DeserializeOwned;
 pub use storage::Storage;
 
 use self::{foreign::Watch, stored::Stored};
+use crate::event::{SharedPublished, SharedReleased, SupervisionEvent};
 
 /// Read-only arrays and values by name, stored once. A clone is another handle of the same data; when the last is gone
 /// the memory is given back.
@@ -59,6 +60,15 @@ impl Default for Inner {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for (key, stored) in &self.all {
+            let (total_bytes, mapping) = (stored.bytes(), Some(stored.mapping()));
+            SharedReleased { key, total_bytes, digest: None, mapping, readers: None }.emit();
+        }
+    }
+}
+
 impl SharedData {
     /// Names what is to be shared.
     pub fn builder<'a>() -> SharedDataBuilder<'a> {
@@ -66,6 +76,10 @@ impl SharedData {
     }
 
     fn new(all: BTreeMap<String, Stored>, watched: Vec<Watch>, storage: Storage) -> Self {
+        for (key, stored) in &all {
+            let (total_bytes, mapping) = (stored.bytes(), Some(stored.mapping()));
+            SharedPublished { key, total_bytes, digest: None, mapping, readers: None }.emit();
+        }
         Self(Arc::new(Inner { all, watched, storage }))
     }
 

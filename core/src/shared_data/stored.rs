@@ -14,18 +14,28 @@ use super::{
     error::{Cause, SharedDataError},
     layout::{Content, Order},
     map::Section,
+    storage::Storage,
 };
 
 /// What is stored under one key, where, and for a value what it was decoded to.
 pub(super) struct Stored {
     content: Content,
     section: Section,
+    storage: Storage,
     decoded: OnceLock<Result<Box<dyn Any + Send + Sync>, Cause>>,
 }
 
 impl Stored {
-    pub(super) fn new(content: Content, section: Section) -> Self {
-        Self { content, section, decoded: OnceLock::new() }
+    pub(super) fn new(content: Content, section: Section, storage: Storage) -> Self {
+        Self { content, section, storage, decoded: OnceLock::new() }
+    }
+
+    /// How it is mapped, as events say it.
+    pub(super) fn mapping(&self) -> &'static str {
+        match self.storage {
+            Storage::Memory => "memfd",
+            Storage::File => "file",
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {

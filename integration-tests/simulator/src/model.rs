@@ -112,6 +112,7 @@ impl Model {
                     }
                 }
             }
+            Event::Extend(..) | Event::Close(_) => unreachable!("no scenario opens a call yet"),
             Event::Cancel(call, ending) => self.cancel(now, *call, *ending),
             Event::Stop(ending) => {
                 let is_weaker = matches!(self.stopped, Some(Ending::ShutDown))

@@ -314,6 +314,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
             items: items.min((MOST_WORK / cost) as usize),
             shape: if dice.chance(0.7) { Shape::Items } else { Shape::Blocks { stream_cost } },
             priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::Normal, Priority::High]),
+            is_open: false,
             stops_at_failure,
             ends_engine: false,
         },

@@ -35,6 +35,9 @@ impl Model {
                 lost.state = SlotState::Starting;
                 Ok(())
             }
+            Command::Failed { handle, .. } => {
+                check(false, Law::Failures, || format!("{handle} is not open, and tells failures"))
+            }
             Command::Release(slot) => {
                 check(self.to_release.remove(slot), Law::Stop, || format!("slot {slot} is released for no reason"))?;
                 self.slots[slot.0 as usize].state = SlotState::Released;

@@ -83,6 +83,7 @@ impl World<'_> {
                 self.owner.finished(handle, ending, &failures)?;
                 self.call_has_ended(handle);
             }
+            Command::Failed { .. } => unreachable!("no scenario opens a call yet"),
             Command::Release(slot) => {
                 self.release((slot, self.current[slot.0 as usize]));
                 let pause = self.dice.reaction();

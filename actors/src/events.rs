@@ -1,0 +1,596 @@
+//! Turns what calls, workers and Managers do into supervision events.
+//!
+//! Everything here costs one load of a static, or of a field, while nobody listens: no clock is read, nothing is
+//! formatted or allocated. Whether a call's figures are taken is decided once, when it is made.
+
+mod watch;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use distfun_core::{
+    engine::{Chunk, Event, MAX_DEATHS, MAX_RESTARTS, Shape, WINDOW},
+    event::{
+        ChunkException, ChunkFailed, ChunkFinished, ChunkRetry, ChunkStarted, JobFinished, JobSubmitted,
+        ManagerStarted, ManagerStopped, SessionFinished, SessionLeaked, SessionOpened, SessionShutdown,
+        SupervisionEvent, WorkerGaveUp, WorkerRestarted, WorkerStarted, WorkerState, WorkerStopped, capped, listened,
+        seconds, watch::Totals,
+    },
+    failure::{Ending, FailureCause, ItemFailure},
+    ids::{Generation, WorkerId},
+};
+
+use crate::{
+    compute::{port::Port, thread::current_worker},
+    job::{JobCore, Progress, SharedJob},
+    pool::Pool,
+};
+
+pub(crate) use watch::{Looks, begin_looks, job_runs};
+
+/// Whether anybody listens at all.
+fn on() -> bool {
+    listened!(ERROR)
+}
+
+fn emit(event: &impl SupervisionEvent) {
+    guarded(|| event.emit());
+}
+
+/// A subscriber is the program's own code: a panic of its must not keep a call from ending.
+fn guarded(emit: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(emit)) {
+        std::mem::forget(payload); // dropping it could panic again
+    }
+}
+
+/// What a Manager's events need to know.
+pub(crate) struct OfManager {
+    id: u64,
+    /// Whether somebody looks at the engine from time to time, and how soon again.
+    looks: AtomicU8,
+    /// How the session has ended: the events for it are said once.
+    ended: AtomicU8,
+    jobs_finished: AtomicU64,
+    chunks_done: AtomicU64,
+    chunks_failed: AtomicU64,
+    chunks_retried: AtomicU64,
+}
+
+impl OfManager {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Relaxed),
+            looks: AtomicU8::new(watch::NEVER),
+            ended: AtomicU8::new(0),
+            jobs_finished: AtomicU64::new(0),
+            chunks_done: AtomicU64::new(0),
+            chunks_failed: AtomicU64::new(0),
+            chunks_retried: AtomicU64::new(0),
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            jobs_finished: self.jobs_finished.load(Relaxed),
+            chunks_done: self.chunks_done.load(Relaxed),
+            chunks_failed: self.chunks_failed.load(Relaxed),
+            chunks_retried: self.chunks_retried.load(Relaxed),
+        }
+    }
+}
+
+/// A call's figures; none if nobody listened when it was made.
+pub(crate) struct OfJob(Option<Box<Figures>>);
+
+const NOBODY: u32 = u32::MAX;
+
+struct Figures {
+    manager_id: AtomicU64,
+    slots: AtomicU32,
+    /// The worker whose item made the call, or [`NOBODY`].
+    made_by: AtomicU32,
+    chunks: AtomicU64,
+    retries: AtomicU64,
+    compute_us: AtomicU64,
+    queue_us: AtomicU64,
+}
+
+impl OfJob {
+    pub(crate) fn new() -> Self {
+        let figures = || {
+            Box::new(Figures {
+                manager_id: AtomicU64::new(0),
+                slots: AtomicU32::new(0),
+                made_by: AtomicU32::new(NOBODY),
+                chunks: AtomicU64::new(0),
+                retries: AtomicU64::new(0),
+                compute_us: AtomicU64::new(0),
+                queue_us: AtomicU64::new(u64::MAX),
+            })
+        };
+        Self(on().then(figures))
+    }
+}
+
+// ---- sessions and Managers
+
+pub(crate) fn session_opened(pool: &Pool, stays: bool) {
+    emit(&SessionOpened {
+        manager_id: pool.events.id,
+        scope: "local",
+        endaftercall: pool.settings.endaftercall && !stays,
+        workers_cpu: pool.settings.slots as u64,
+    });
+}
+
+/// Said once for each kind of ending; `shutdown` goes beyond the others.
+pub(crate) fn session_ended(pool: &Pool, ending: Ending) {
+    if !on() {
+        return;
+    }
+    let (manager_id, scope, open_s) = (pool.events.id, "local", seconds(pool.age()));
+    let rank = if ending == Ending::ShutDown { 2 } else { 1 };
+    if pool.events.ended.fetch_max(rank, Relaxed) >= rank {
+        return;
+    }
+    let session_ending = match ending {
+        Ending::ShutDown => return emit(&SessionShutdown { manager_id, scope, open_s }),
+        Ending::Finished => "finished",
+        Ending::EndedAfterCall => "endaftercall",
+        _ => "error",
+    };
+    emit(&SessionFinished { manager_id, scope, session_ending, open_s });
+}
+
+/// The last handle is gone.
+pub(crate) fn session_dropped(pool: &Pool) {
+    if !on() {
+        return;
+    }
+    match pool.stopped() {
+        Some(ending) => session_ended(pool, ending),
+        None if pool.events.ended.fetch_max(1, Relaxed) == 0 => {
+            let (manager_id, open_s) = (pool.events.id, seconds(pool.age()));
+            emit(&SessionLeaked { manager_id, scope: "local", open_s, cleaned: true });
+        }
+        None => {}
+    }
+}
+
+pub(crate) fn manager_started(pool: &Pool) {
+    emit(&ManagerStarted { manager_id: pool.events.id, workers_cpu: pool.settings.slots as u64 });
+}
+
+/// As the last word of a Manager's thread.
+pub(crate) fn manager_stopped(pool: &Pool) {
+    let (stop_reason, error_message) = match pool.stopped() {
+        Some(Ending::Finished) => ("finished", None),
+        Some(Ending::ShutDown) => ("shutdown", None),
+        Some(Ending::EndedAfterCall) => ("endaftercall", None),
+        _ => ("error", Some("the Manager could not start or has failed; its calls end")),
+    };
+    emit(&ManagerStopped { manager_id: pool.events.id, stop_reason, uptime_s: seconds(pool.age()), error_message });
+}
+
+/// There was no thread for the Manager.
+pub(crate) fn manager_not_started(pool: &Pool, error: &std::io::Error) {
+    let error = error.to_string();
+    let error_message = Some(capped(&error));
+    emit(&ManagerStopped { manager_id: pool.events.id, stop_reason: "error", uptime_s: 0.0, error_message });
+}
+
+// ---- workers
+
+pub(crate) fn worker_started(pool: &Pool, port: &Port, cpu: Option<usize>) {
+    emit(&WorkerStarted {
+        manager_id: pool.events.id,
+        worker_id: port.worker.0.into(),
+        worker_generation: port.generation.0.into(),
+        worker_kind: "cpu",
+        cpu_affinity: cpu.map(|cpu| cpu as u64),
+    });
+}
+
+/// What one life of a compute thread has done.
+#[derive(Default)]
+pub(crate) struct Life {
+    chunks: u64,
+    busy: Duration,
+}
+
+impl Life {
+    pub(crate) fn note(&mut self, took: Duration) {
+        self.chunks += 1;
+        self.busy += took;
+    }
+
+    /// Its thread ends.
+    pub(crate) fn end(&self, pool: &Pool, port: &Port, has_died: bool) {
+        if !listened!(INFO) {
+            return;
+        }
+        let exit_reason = match (has_died, pool.generation(port.worker) == port.generation) {
+            (true, _) => "died",
+            (false, false) => "replaced",
+            (false, true) if pool.is_stuck(port.worker) => return, // said when it was left behind
+            (false, true) => "released",
+        };
+        emit(&WorkerStopped {
+            chunks_done: Some(self.chunks),
+            busy_s: Some(seconds(self.busy)),
+            ..stopped(pool, port.worker, port.generation, exit_reason)
+        });
+    }
+}
+
+fn stopped(pool: &Pool, worker: WorkerId, generation: Generation, exit_reason: &'static str) -> WorkerStopped<'static> {
+    WorkerStopped {
+        manager_id: pool.events.id,
+        worker_id: worker.0.into(),
+        worker_generation: generation.0.into(),
+        exit_reason,
+        ..WorkerStopped::default()
+    }
+}
+
+/// A bug of ours has ended the thread.
+pub(crate) fn worker_failed(pool: &Pool, port: &Port) {
+    emit(&stopped(pool, port.worker, port.generation, "died"));
+}
+
+pub(crate) fn worker_not_started(pool: &Pool, worker: WorkerId, generation: Generation, error: &std::io::Error) {
+    let error = error.to_string();
+    emit(&WorkerStopped { error_message: Some(capped(&error)), ..stopped(pool, worker, generation, "spawn_failed") });
+}
+
+/// These did not come back in time when everything ended.
+pub(crate) fn workers_abandoned(pool: &Pool, workers: &[WorkerId]) {
+    for &worker in workers.iter().filter(|_| on()) {
+        emit(&stopped(pool, worker, pool.generation(worker), "abandoned"));
+    }
+}
+
+/// The worker begins or ends to be busy.
+pub(crate) fn worker_changed(pool: &Pool, port: &Port, worker_state: &'static str) {
+    if listened!(DEBUG) {
+        emit(&WorkerState {
+            manager_id: pool.events.id,
+            worker_id: port.worker.0.into(),
+            worker_generation: port.generation.0.into(),
+            worker_state,
+            ..WorkerState::default()
+        });
+    }
+}
+
+/// Why a thread would be replaced after this event.
+pub(crate) fn restart_cause(event: &Event<SharedJob>) -> &'static str {
+    match event {
+        Event::Tick => "timeout",
+        Event::SlotLost(_, _, None) if current_worker().is_none() => "spawn_failed",
+        _ => "panic",
+    }
+}
+
+pub(crate) fn worker_restarted(
+    pool: &Pool,
+    worker: WorkerId,
+    generation: Generation,
+    backoff: Duration,
+    restart_cause: &'static str,
+) {
+    if on() {
+        emit(&WorkerRestarted {
+            manager_id: pool.events.id,
+            worker_id: worker.0.into(),
+            worker_generation: generation.0.into(),
+            restart_cause,
+            restarts_in_window: deaths(pool, worker),
+            window_s: seconds(WINDOW),
+            limit: MAX_RESTARTS as u64,
+            backoff_s: seconds(backoff),
+        });
+    }
+}
+
+pub(crate) fn worker_gave_up(pool: &Pool, worker: WorkerId, restart_cause: &'static str) {
+    if on() {
+        emit(&WorkerGaveUp {
+            manager_id: pool.events.id,
+            worker_id: worker.0.into(),
+            worker_generation: pool.generation(worker).0.into(),
+            restart_cause,
+            restarts_in_window: deaths(pool, worker),
+            window_s: seconds(WINDOW),
+            limit: MAX_RESTARTS as u64,
+        });
+    }
+}
+
+fn deaths(pool: &Pool, worker: WorkerId) -> u64 {
+    pool.status().slots.get(worker.0 as usize).map_or(0, |slot| slot.deaths as u64)
+}
+
+// ---- calls
+
+/// Where a call goes.
+pub(crate) enum Place<'a> {
+    Slots(&'a Pool),
+    /// The calling thread.
+    Here,
+    /// It is refused.
+    Nowhere,
+}
+
+/// Before anything else happens to the call.
+pub(crate) fn job_submitted(job: &SharedJob, place: Place<'_>) {
+    let core = job.core();
+    let Some(figures) = &core.events.0 else { return };
+    let pool = match place {
+        Place::Slots(pool) => Some(pool),
+        Place::Here | Place::Nowhere => None,
+    };
+    if let Some(pool) = pool {
+        figures.manager_id.store(pool.events.id, Relaxed);
+        figures.slots.store(pool.settings.slots as u32, Relaxed);
+    }
+    let made_by = current_worker();
+    if let Some(worker) = made_by {
+        figures.made_by.store(worker.0, Relaxed);
+    }
+    if !listened!(INFO) {
+        return;
+    }
+    emit(&JobSubmitted {
+        job_id: core.id.0,
+        function: core.function,
+        mode: match job.shape() {
+            _ if core.is_open => "stream",
+            Shape::Items => "items",
+            Shape::Blocks { .. } if job.is_columns() => "columns",
+            Shape::Blocks { .. } => "list",
+        },
+        items_total: core.items() as u64,
+        workers_eligible: pool.map_or(0, |pool| pool.settings.slots as u64),
+        inline: matches!(place, Place::Here),
+        endaftercall: core.ends_pool,
+        manager_id: pool.map(|pool| pool.events.id),
+        worker_id: made_by.map(|worker| worker.0.into()),
+    });
+}
+
+/// Once for each call, before anybody who waits for it can see its end.
+pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailure], took: Duration) {
+    let Some(figures) = &core.events.0 else { return };
+    let error_type = match ending {
+        Ending::ItemsFailed => failures.first().map(|failure| failure.cause.error_type()),
+        // An `Err` under `try_map` is a result, not among the failures.
+        Ending::FirstFailure(index) => {
+            let failure = failures.iter().find(|failure| failure.index == index);
+            Some(failure.map_or("error", |failure| failure.cause.error_type()))
+        }
+        ending => ending.error_type(),
+    };
+    let error = ending.error_type().is_some().then(|| ending.to_string());
+    let (done, failed) = core.counts();
+    let is_all = matches!(ending, Ending::Complete | Ending::ItemsFailed);
+    let slots = figures.slots.load(Relaxed);
+    let compute = Duration::from_micros(figures.compute_us.load(Relaxed));
+    let owned = took.as_secs_f64() * f64::from(slots);
+    let has_run = slots > 0 && figures.chunks.load(Relaxed) > 0;
+    let queue_us = figures.queue_us.load(Relaxed);
+    emit(&JobFinished {
+        job_id: core.id.0,
+        function: core.function,
+        outcome: ending.outcome(),
+        duration_s: seconds(took),
+        items_total: core.items() as u64,
+        // Those that died with their thread are known to the engine alone.
+        items_done: (if is_all { core.items() } else { done + failures.len().saturating_sub(failed) }) as u64,
+        items_failed: match ending {
+            _ if core.is_open => failed as u64, // told as they came
+            Ending::FirstFailure(_) => failures.len().max(1) as u64,
+            _ => failures.len() as u64,
+        },
+        manager_id: Some(figures.manager_id.load(Relaxed)).filter(|&id| id > 0),
+        worker_id: Some(figures.made_by.load(Relaxed)).filter(|&id| id != NOBODY).map(u64::from),
+        error_type,
+        error_message: error.as_deref().map(capped),
+        queue_s: (queue_us < u64::MAX).then(|| seconds(Duration::from_micros(queue_us))),
+        compute_s: has_run.then(|| seconds(compute)),
+        // A chunk's clock and the call's are read one after the other: tiny calls could come out above one.
+        efficiency_ratio: (has_run && owned > 0.0)
+            .then(|| (compute.as_secs_f64() / owned * 1e4).round().min(1e4) / 1e4),
+        chunks_done: has_run.then(|| figures.chunks.load(Relaxed)),
+        retries: has_run.then(|| figures.retries.load(Relaxed)),
+    });
+}
+
+// ---- chunks
+
+/// How many of all chunks are logged, in 1 / 2^32.
+static SAMPLED: AtomicU64 = AtomicU64::new(1 << 32);
+
+/// Logs this share of the chunks.
+#[cfg(feature = "log")]
+pub(crate) fn set_chunk_sampling(ratio: f64) {
+    SAMPLED.store((ratio.clamp(0.0, 1.0) * (1u64 << 32) as f64) as u64, Relaxed);
+}
+
+/// The share of chunks that are logged, if this is one of them: the same for all lines about the chunk.
+fn sampled(chunk: &Chunk<SharedJob>) -> Option<f64> {
+    if !listened!(DEBUG) {
+        return None;
+    }
+    let share = SAMPLED.load(Relaxed);
+    // Fibonacci hashing spreads neighbours, which calls and chunks are.
+    let key = chunk.handle.core().id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ chunk.range.start as u64;
+    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (hash < share).then_some(share as f64 / (1u64 << 32) as f64)
+}
+
+pub(crate) fn chunk_started(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>) {
+    let Some(sampling_ratio) = sampled(chunk) else { return };
+    let core = chunk.handle.core();
+    emit(&ChunkStarted {
+        manager_id: pool.events.id,
+        job_id: core.id.0,
+        function: core.function,
+        chunk_index: chunk.range.start as u64,
+        chunk_items: chunk.range.len() as u64,
+        chunk_attempt: chunk.attempt.into(),
+        worker_id: port.worker.0.into(),
+        worker_generation: port.generation.0.into(),
+        sampling_ratio,
+    });
+}
+
+/// Before the engine hears of it, and so before the call can end.
+pub(crate) fn chunk_ended(
+    pool: &Pool,
+    port: &Port,
+    chunk: &Chunk<SharedJob>,
+    progress: &Progress,
+    start: Instant,
+    took: Duration,
+) {
+    let core = chunk.handle.core();
+    let Some(figures) = &core.events.0 else { return };
+    figures.chunks.fetch_add(1, Relaxed);
+    figures.compute_us.fetch_add(took.as_micros() as u64, Relaxed);
+    figures.queue_us.fetch_min(start.saturating_duration_since(core.started).as_micros() as u64, Relaxed);
+    pool.events.chunks_done.fetch_add(1, Relaxed);
+    let has_failed = !progress.failures.is_empty() || progress.first_failure.is_some();
+    if has_failed {
+        pool.events.chunks_failed.fetch_add(1, Relaxed);
+        items_failed(Some((pool, port)), chunk, progress);
+    }
+    if let Some(sampling_ratio) = sampled(chunk) {
+        emit(&ChunkFinished {
+            manager_id: pool.events.id,
+            job_id: core.id.0,
+            function: core.function,
+            chunk_index: chunk.range.start as u64,
+            chunk_items: chunk.range.len() as u64,
+            chunk_attempt: chunk.attempt.into(),
+            worker_id: port.worker.0.into(),
+            worker_generation: port.generation.0.into(),
+            chunk_outcome: if has_failed { "failure" } else { "success" },
+            items_done: (progress.reached - progress.start) as u64,
+            items_failed: progress.failures.len() as u64,
+            compute_s: seconds(took),
+            sampling_ratio,
+        });
+    }
+}
+
+/// The items of a call in the calling thread are one chunk, of which only failures are said.
+pub(crate) fn inline_ended(job: &SharedJob, progress: &Progress) {
+    let core = job.core();
+    if core.events.0.is_some() && core.items() > 0 {
+        let chunk = Chunk { handle: job.clone(), range: 0..core.items(), attempt: 1, is_quick: false };
+        items_failed(None, &chunk, progress);
+    }
+}
+
+/// The thread dies inside its chunk.
+pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, progress: &Progress) {
+    let core = chunk.handle.core();
+    let Some(figures) = &core.events.0 else { return };
+    pool.events.chunks_failed.fetch_add(1, Relaxed);
+    items_failed(Some((pool, port)), chunk, progress);
+    let item = progress.reached;
+    let Some(is_kept) = progress.blamed_is_kept.filter(|_| chunk.range.contains(&item)) else { return };
+    // The ledger puts an item that has killed before first in its chunk.
+    let attempt = if item == chunk.range.start { chunk.attempt } else { 1 };
+    let (worker_id, worker_generation) = (port.worker.0.into(), port.generation.0.into());
+    if is_kept && attempt < MAX_DEATHS && !core.is_stopped() {
+        figures.retries.fetch_add(1, Relaxed);
+        pool.events.chunks_retried.fetch_add(1, Relaxed);
+        emit(&ChunkRetry {
+            manager_id: pool.events.id,
+            job_id: core.id.0,
+            function: core.function,
+            chunk_index: chunk.range.start as u64,
+            item_index: item as u64,
+            chunk_attempt: attempt.into(),
+            max_attempts: MAX_DEATHS.into(),
+            worker_id,
+            worker_generation,
+            error_type: "worker_lost",
+        });
+    } else {
+        let cause = FailureCause::WorkerDied { deaths: attempt };
+        let failure = ItemFailure::new(item, port.worker, attempt, cause);
+        chunk_failed(Some((pool, port)), chunk, &failure, 1);
+    }
+}
+
+/// One line for the panics in a chunk and one for its other failures, each with the first.
+fn items_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, progress: &Progress) {
+    let is_panic = |failure: &&ItemFailure| matches!(failure.cause, FailureCause::Panicked { .. });
+    let panics = progress.failures.iter().filter(is_panic).count();
+    if let Some(failure) = progress.failures.iter().find(is_panic)
+        && let FailureCause::Panicked { message, place: code } = &failure.cause
+    {
+        // file:line:column
+        let mut code = code.as_deref().map(|code| code.rsplitn(3, ':')).into_iter().flatten().skip(1);
+        let (line, file) = (code.next(), code.next());
+        let core = chunk.handle.core();
+        emit(&ChunkException {
+            job_id: core.id.0,
+            function: core.function,
+            chunk_index: chunk.range.start as u64,
+            chunk_items: chunk.range.len() as u64,
+            chunk_attempt: chunk.attempt.into(),
+            item_index: failure.index as u64,
+            items_failed: panics as u64,
+            error_type: "panic",
+            exception_type: "panic",
+            exception_message: capped(message),
+            manager_id: place.map(|(pool, _)| pool.events.id),
+            worker_id: place.map(|(_, port)| port.worker.0.into()),
+            worker_generation: place.map(|(_, port)| port.generation.0.into()),
+            code_file: file,
+            code_line: line.and_then(|line| line.parse().ok()),
+        });
+    }
+    let is_other = |failure: &&ItemFailure| !is_panic(failure);
+    if let Some(failure) = progress.failures.iter().find(is_other) {
+        chunk_failed(place, chunk, failure, (progress.failures.len() - panics) as u64);
+    }
+    if let Some(index) = progress.first_failure
+        && progress.failures.iter().all(|failure| failure.index != index)
+    {
+        // An `Err` under `try_map`, whose value is the user's.
+        let error = FailureCause::Returned(std::sync::Arc::new(std::fmt::Error));
+        chunk_failed(place, chunk, &ItemFailure::new(index, None, chunk.attempt, error), 1);
+    }
+}
+
+fn chunk_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, failure: &ItemFailure, items_failed: u64) {
+    let core = chunk.handle.core();
+    let is_ours = !matches!(failure.cause, FailureCause::Returned(_));
+    let message = is_ours.then(|| failure.cause.to_string());
+    emit(&ChunkFailed {
+        job_id: core.id.0,
+        function: core.function,
+        chunk_index: chunk.range.start as u64,
+        chunk_items: chunk.range.len() as u64,
+        chunk_attempt: failure.attempt.into(),
+        item_index: failure.index as u64,
+        items_failed,
+        error_type: failure.cause.error_type(),
+        manager_id: place.map(|(pool, _)| pool.events.id),
+        worker_id: place.map(|(_, port)| port.worker.0.into()),
+        worker_generation: place.map(|(_, port)| port.generation.0.into()),
+        error_message: message.as_deref().map(capped),
+    });
+}
+
+// ---- shared data

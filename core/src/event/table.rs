@@ -1,0 +1,223 @@
+//! The table of events.
+
+use tracing::Level;
+
+use super::{EventSpec, FieldUse, SupervisionEvent, TARGET, field};
+
+macro_rules! uses {
+    ({ $($field:ident),* }, optional { $($optional:ident),* }) => {
+        &[
+            $( FieldUse { field: field::$field, is_required: true }, )*
+            $( FieldUse { field: field::$optional, is_required: false }, )*
+        ]
+    };
+}
+
+/// What the log puts on every line, whoever says it.
+pub const ENVELOPE: &[FieldUse] = uses!(
+    { timestamp, level, target, message, schema, boot_id, seq, role, service_instance },
+    optional { event_name, service_name, service_version, host_name, process_pid }
+);
+
+macro_rules! fire {
+    ($event:ident, $name:literal, $level:ident, { $($field:ident),* }, { $($optional:ident),* }) => {
+        tracing::event!(
+            name: $name,
+            target: TARGET,
+            Level::$level,
+            {
+                otel.event.name = $name,
+                $( { field::$field.name } = $event.$field, )*
+                $( { field::$optional.name } = $event.$optional, )*
+            },
+            "{}", $event
+        )
+    };
+}
+
+macro_rules! event_type {
+    (
+        [$($doc:tt)*] $event:ident, { $($field:ident),* }, { $($optional:ident),* }
+    ) => {
+        $($doc)*
+        #[derive(Debug, Clone, Copy, PartialEq, Default)]
+        #[allow(missing_docs, reason = "the table of fields has them")]
+        pub struct $event<'a> {
+            $( pub $field: field::$field<'a>, )*
+            $( pub $optional: Option<field::$optional<'a>>, )*
+        }
+    };
+}
+
+/// `/// when  Type = "name", LEVEL or LEVEL if |event| condition, { fields }, optional { fields };` The first condition that
+/// holds decides.
+macro_rules! events {
+    ($(
+        $(#[doc = $doc:literal])+
+        $event:ident = $name:literal, $level:ident $(or $other:ident if |$this:ident| $is_other:expr)*,
+        $fields:tt, optional $optional:tt;
+    )*) => {
+        $(
+            event_type! { [$(#[doc = $doc])+] $event, $fields, $optional }
+
+            impl SupervisionEvent for $event<'_> {
+                const SPEC: EventSpec = EventSpec {
+                    name: $name,
+                    levels: &[Level::$level $(, Level::$other)*],
+                    when: concat!($($doc),+),
+                    fields: uses!($fields, optional $optional),
+                };
+
+                fn emit(&self) {
+                    $(
+                        let $this = self;
+                        if $is_other {
+                            fire!(self, $name, $other, $fields, $optional);
+                            return;
+                        }
+                    )*
+                    fire!(self, $name, $level, $fields, $optional);
+                }
+            }
+        )*
+
+        /// Every event, as people read about them.
+        pub const EVENTS: &[EventSpec] = &[$( $event::SPEC ),*];
+    };
+}
+
+events! {
+    /// A Manager is there and starts its workers.
+    ManagerStarted = "distfun.manager.started", INFO, { manager_id, workers_cpu }, optional {};
+
+    /// A Manager has nothing left to do, or has failed (ERROR).
+    ManagerStopped = "distfun.manager.stopped", INFO or ERROR if |event| event.stop_reason == "error",
+        { manager_id, stop_reason, uptime_s }, optional { error_message };
+
+    /// Every 10 s while calls are active, every 60 s else: how everything stands. Counts are cumulative, so they make good
+    /// what sampling and lost lines took; they begin when somebody first listens.
+    ManagerState = "distfun.manager.state", INFO,
+        {
+            manager_id, uptime_s, jobs_active, jobs_finished, items_pending, chunks_running, chunks_done, chunks_failed,
+            chunks_retried, workers_available, workers_busy, workers_restarting, workers_offline
+        },
+        optional {};
+
+    /// Calls wait, and for more than a second no worker has worked on any of them.
+    ManagerStalled = "distfun.manager.stalled", WARN,
+        { manager_id, stall_reason, jobs_active, items_pending, stalled_s }, optional {};
+
+    /// After a stall: calls get on again, or there are none any more.
+    ManagerResumed = "distfun.manager.resumed", INFO, { manager_id, stalled_s }, optional {};
+
+    /// A distributed function or a service has taken its slots.
+    SessionOpened = "distfun.session.opened", INFO, { manager_id, scope, endaftercall, workers_cpu }, optional {};
+
+    /// It was ended by `finished`, by its one call, or by a failure.
+    SessionFinished = "distfun.session.finished", INFO, { manager_id, scope, session_ending, open_s }, optional {};
+
+    /// It was ended by `shutdown`, also after `finished`.
+    SessionShutdown = "distfun.session.shutdown", INFO, { manager_id, scope, open_s }, optional {};
+
+    /// It was dropped without `finished`: its slots are freed, but nobody waited for that or heard how it went.
+    SessionLeaked = "distfun.session.leaked", WARN, { manager_id, scope, open_s, cleaned }, optional {};
+
+    /// A life of a worker's thread has begun.
+    WorkerStarted = "distfun.worker.started", INFO,
+        { manager_id, worker_id, worker_generation, worker_kind }, optional { cpu_affinity };
+
+    /// A life of a worker's thread is over; once for each that started, unless the program ends before. WARN where it
+    /// was left behind inside an item or could not even begin.
+    WorkerStopped = "distfun.worker.stopped",
+        INFO or WARN if |event| matches!(event.exit_reason, "abandoned" | "spawn_failed"),
+        { manager_id, worker_id, worker_generation, exit_reason }, optional { chunks_done, busy_s, error_message };
+
+    /// INFO every 10 s while the worker's chunk has run over 10 s, at most 50 such lines in 10 s for a Manager, taken in
+    /// turn. DEBUG when it begins or ends to be busy.
+    WorkerState = "distfun.worker.state", INFO or DEBUG if |event| event.running_s.is_none(),
+        { manager_id, worker_id, worker_generation, worker_state },
+        optional { running_s, job_id, function, chunk_index, chunk_items };
+
+    /// Supervision replaces a worker's thread.
+    WorkerRestarted = "distfun.worker.restarted", WARN,
+        { manager_id, worker_id, worker_generation, restart_cause, restarts_in_window, window_s, limit, backoff_s },
+        optional {};
+
+    /// A worker's threads died again and again; it is not used any more.
+    WorkerGaveUp = "distfun.worker.gave_up", ERROR,
+        { manager_id, worker_id, worker_generation, restart_cause, restarts_in_window, window_s, limit }, optional {};
+
+    /// A call was made; also one that is refused, empty, or runs in the calling thread. DEBUG if it was made inside a
+    /// distributed function, of which there may be as many as items.
+    JobSubmitted = "distfun.job.submitted", INFO or DEBUG if |event| event.worker_id.is_some(),
+        { job_id, function, mode, items_total, workers_eligible, inline, endaftercall },
+        optional { manager_id, worker_id };
+
+    /// At most every 5 s for a call, and at 25, 50 and 75 % of its items, for calls that take more than a second; at most
+    /// 50 such lines in 10 s for a Manager, taken in turn.
+    JobProgress = "distfun.job.progress", INFO,
+        { manager_id, job_id, function, items_total, items_done, items_failed, chunks_done, running_s, rate_per_s },
+        optional { eta_s };
+
+    /// A call has ended: exactly once for each that was submitted. ERROR if it failed or ran out of time; else DEBUG if it
+    /// was made inside a distributed function.
+    JobFinished = "distfun.job.finished",
+        INFO or ERROR if |event| matches!(event.outcome, "failure" | "timeout")
+            or DEBUG if |event| event.worker_id.is_some(),
+        { job_id, function, outcome, duration_s, items_total, items_done, items_failed },
+        optional { manager_id, worker_id, error_type, error_message, queue_s, compute_s, efficiency_ratio, chunks_done, retries };
+
+    /// A worker begins a chunk. Sampled.
+    ChunkStarted = "distfun.chunk.started", DEBUG,
+        {
+            manager_id, job_id, function, chunk_index, chunk_items, chunk_attempt, worker_id, worker_generation,
+            sampling_ratio
+        },
+        optional {};
+
+    /// A worker has ended a chunk, or as much of it as its time allowed; the rest is given out again. Sampled as its start.
+    ChunkFinished = "distfun.chunk.finished", DEBUG,
+        {
+            manager_id, job_id, function, chunk_index, chunk_items, chunk_attempt, worker_id, worker_generation,
+            chunk_outcome, items_done, items_failed, compute_s, sampling_ratio
+        },
+        optional {};
+
+    /// Once an attempt: a chunk has run longer than 10 s and than 5 times the median of its call.
+    ChunkSlow = "distfun.chunk.slow", WARN,
+        { manager_id, job_id, function, chunk_index, chunk_items, worker_id, worker_generation, running_s },
+        optional { median_s };
+
+    /// The thread died inside an item, which will be tried again; the chunk's other items are redone.
+    ChunkRetry = "distfun.chunk.retry", WARN,
+        {
+            manager_id, job_id, function, chunk_index, item_index, chunk_attempt, max_attempts, worker_id,
+            worker_generation, error_type
+        },
+        optional {};
+
+    /// Items of a chunk have failed for good, for another reason than a panic: once for a chunk, with its first failure.
+    ChunkFailed = "distfun.chunk.failed", ERROR,
+        { job_id, function, chunk_index, chunk_items, chunk_attempt, item_index, items_failed, error_type },
+        optional { manager_id, worker_id, worker_generation, error_message };
+
+    /// The function panicked, and the items in question have failed for good: once for a chunk, with its first panic.
+    ChunkException = "distfun.chunk.exception", ERROR,
+        {
+            job_id, function, chunk_index, chunk_items, chunk_attempt, item_index, items_failed, error_type, exception_type,
+            exception_message
+        },
+        optional { manager_id, worker_id, worker_generation, code_file, code_line };
+
+    /// Shared data is there for all workers of this machine to read.
+    SharedPublished = "distfun.shared.published", INFO, { key, total_bytes }, optional { digest, mapping, readers };
+
+    /// Shared data is gone from this machine.
+    SharedReleased = "distfun.shared.released", INFO, { key, total_bytes }, optional { digest, mapping, readers };
+
+    /// Lines of this log were lost, because the program said more than the log could take or the writing failed. Said as
+    /// soon as there is room.
+    LogDropped = "distfun.log.dropped", WARN,
+        { since_s, dropped_debug, dropped_info, dropped_warn, dropped_unwritten, dropped_total },
+        optional { error_message };
+}

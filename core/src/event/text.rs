@@ -1,0 +1,208 @@
+//! What events say to people.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::table::*;
+
+/// Seconds as people read them.
+struct Seconds(f64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            s if s < 0.001 => write!(f, "{:.0} us", s * 1e6),
+            s if s < 1.0 => write!(f, "{:.1} ms", s * 1e3),
+            s if s < 100.0 => write!(f, "{s:.1} s"),
+            s if s < 7200.0 => write!(f, "{:.0} s", s),
+            s => write!(f, "{:.1} h", s / 3600.0),
+        }
+    }
+}
+
+/// `, text` if there is one.
+fn more(f: &mut Formatter<'_>, text: Option<impl Display>) -> fmt::Result {
+    text.map_or(Ok(()), |text| write!(f, ": {text}"))
+}
+
+macro_rules! says {
+    ($($event:ident |$this:ident, $f:ident| $body:expr;)*) => {$(
+        impl Display for $event<'_> {
+            fn fmt(&self, $f: &mut Formatter<'_>) -> fmt::Result {
+                let $this = self;
+                $body
+            }
+        }
+    )*};
+}
+
+says! {
+    ManagerStarted |e, f| write!(f, "manager {} runs and starts its {}", e.manager_id, count(e.workers_cpu, "worker"));
+    ManagerStopped |e, f| {
+        write!(f, "manager {} stopped after {} ({})", e.manager_id, Seconds(e.uptime_s), e.stop_reason)?;
+        more(f, e.error_message)
+    };
+    ManagerState |e, f| write!(
+        f,
+        "manager {}: {} active, {} left; workers: {} busy, {} available, {} restarting, {} offline",
+        e.manager_id, count(e.jobs_active, "call"), count(e.items_pending, "item"), e.workers_busy, e.workers_available, e.workers_restarting,
+        e.workers_offline
+    );
+    ManagerStalled |e, f| {
+        let why = match e.stall_reason {
+            "workers_stuck" => "every worker is inside an item of a call that has ended",
+            _ => "no worker has a thread",
+        };
+        write!(f, "nothing has got on for {} with {} to do: {why}", Seconds(e.stalled_s), count(e.jobs_active, "call"))
+    };
+    ManagerResumed |e, f| write!(f, "manager {} gets on again after {}", e.manager_id, Seconds(e.stalled_s));
+    SessionOpened |e, f| write!(f, "manager {} opens, with {}", e.manager_id, count(e.workers_cpu, "worker"));
+    SessionFinished |e, f| {
+        write!(f, "manager {} ends by {} after {}", e.manager_id, e.session_ending, Seconds(e.open_s))
+    };
+    SessionShutdown |e, f| write!(f, "manager {} ends by shutdown after {}", e.manager_id, Seconds(e.open_s));
+    SessionLeaked |e, f| write!(
+        f,
+        "manager {} was dropped after {} without finished(); its workers end by themselves",
+        e.manager_id, Seconds(e.open_s)
+    );
+    WorkerStarted |e, f| match e.worker_generation {
+        0 => write!(f, "worker {} has started", e.worker_id),
+        life => write!(f, "worker {} has started again, with thread {}", e.worker_id, life + 1),
+    };
+    WorkerStopped |e, f| {
+        match e.exit_reason {
+            "abandoned" => write!(f, "worker {} is left behind inside an item; it ends when that returns", e.worker_id)?,
+            "spawn_failed" => write!(f, "worker {} could not start its thread", e.worker_id)?,
+            reason => write!(f, "worker {} has stopped ({reason})", e.worker_id)?,
+        }
+        more(f, e.error_message)
+    };
+    WorkerState |e, f| match (e.running_s, e.function) {
+        (Some(running), Some(function)) => {
+            write!(f, "worker {} has been running {function} for {}", e.worker_id, Seconds(running))?;
+            e.chunk_index.map_or(Ok(()), |index| write!(f, ", from item {index} on"))
+        }
+        _ => write!(f, "worker {} is {}", e.worker_id, e.worker_state),
+    };
+    WorkerRestarted |e, f| {
+        let why = match e.restart_cause {
+            "timeout" => "its thread did not come back from a call that ran out of time",
+            "spawn_failed" => "its thread could not be started",
+            _ => "its thread died",
+        };
+        write!(f, "worker {} gets a new thread", e.worker_id)?;
+        if e.backoff_s > 0.0 {
+            write!(f, " in {}", Seconds(e.backoff_s))?;
+        }
+        write!(f, ": {why}")?;
+        if e.restarts_in_window > 0 {
+            write!(f, " ({} of {} deaths allowed in {})", e.restarts_in_window, e.limit - 1, Seconds(e.window_s))?;
+        }
+        Ok(())
+    };
+    WorkerGaveUp |e, f| write!(
+        f,
+        "worker {} is given up: {} threads died within {} without finishing an item",
+        e.worker_id, e.restarts_in_window, Seconds(e.window_s)
+    );
+    JobSubmitted |e, f| {
+        let noun = if e.mode == "columns" { "column" } else { "item" };
+        write!(f, "call {}: {} on {}", e.job_id, e.function, count(e.items_total, noun))?;
+        if e.inline { f.write_str(", in the calling thread") } else { Ok(()) }
+    };
+    JobProgress |e, f| {
+        write!(f, "call {}: {} of {} items", e.job_id, e.items_done, e.items_total)?;
+        if e.items_failed > 0 {
+            write!(f, ", {} failed", e.items_failed)?;
+        }
+        if e.items_done > 0 {
+            write!(f, ", {:.1} a second", e.rate_per_s)?;
+        }
+        e.eta_s.map_or(Ok(()), |eta| write!(f, ", {} left", Seconds(eta)))
+    };
+    JobFinished |e, f| {
+        let how = match e.outcome {
+            "success" => "is complete",
+            "failure" => "failed",
+            "timeout" => "ran out of time",
+            _ => "was cancelled",
+        };
+        write!(f, "call {} {how} after {}", e.job_id, Seconds(e.duration_s))?;
+        if e.items_failed > 0 {
+            write!(f, ", {} of {} items failed", e.items_failed, e.items_total)?;
+        } else if e.outcome != "success" {
+            write!(f, ", {} of {} items done", e.items_done, e.items_total)?;
+        }
+        more(f, e.error_message)
+    };
+    ChunkStarted |e, f| {
+        write!(f, "worker {} begins items {}", e.worker_id, range(e.chunk_index, e.chunk_items))?;
+        write!(f, " of call {}", e.job_id)
+    };
+    ChunkFinished |e, f| {
+        write!(f, "worker {} ended items {}", e.worker_id, range(e.chunk_index, e.items_done))?;
+        write!(f, " of call {} after {}", e.job_id, Seconds(e.compute_s))
+    };
+    ChunkSlow |e, f| {
+        let items = range(e.chunk_index, e.chunk_items);
+        let running = Seconds(e.running_s);
+        write!(f, "items {items} of call {} have been running for {running} on worker {}", e.job_id, e.worker_id)?;
+        e.median_s.map_or(Ok(()), |median| write!(f, "; others took {}", Seconds(median)))
+    };
+    ChunkRetry |e, f| write!(
+        f,
+        "the thread of worker {} died at item {} of call {}, attempt {} of {}; it is tried again",
+        e.worker_id, e.item_index, e.job_id, e.chunk_attempt, e.max_attempts
+    );
+    ChunkFailed |e, f| {
+        which(f, e.items_failed, e.item_index, e.job_id)?;
+        f.write_str(" failed")?;
+        match e.error_message {
+            Some(message) => write!(f, ": {message}"),
+            None => write!(f, " ({})", e.error_type),
+        }
+    };
+    ChunkException |e, f| {
+        which(f, e.items_failed, e.item_index, e.job_id)?;
+        f.write_str(" panicked")?;
+        write!(f, ": {}", e.exception_message)?;
+        match (e.code_file, e.code_line) {
+            (Some(file), Some(line)) => write!(f, " ({file}:{line})"),
+            _ => Ok(()),
+        }
+    };
+    SharedPublished |e, f| write!(f, "shared data {:?} is there, {} bytes", e.key, e.total_bytes);
+    SharedReleased |e, f| write!(f, "shared data {:?} is gone, {} bytes", e.key, e.total_bytes);
+    LogDropped |e, f| {
+        write!(f, "{} lines of this log were lost in the last {}", e.dropped_total, Seconds(e.since_s))?;
+        more(f, e.error_message)
+    };
+}
+
+/// The items of a call that failed.
+fn which(f: &mut Formatter<'_>, items: u64, first: u64, job: u64) -> fmt::Result {
+    match items {
+        1 => write!(f, "item {first} of call {job}"),
+        _ => write!(f, "{items} items of call {job}, the first item {first},"),
+    }
+}
+
+fn count(number: u64, noun: &'static str) -> impl Display {
+    struct Count(u64, &'static str);
+    impl Display for Count {
+        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+        }
+    }
+    Count(number, noun)
+}
+
+fn range(start: u64, count: u64) -> impl Display {
+    struct Range(u64, u64);
+    impl Display for Range {
+        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            write!(f, "{}..{}", self.0, self.0 + self.1)
+        }
+    }
+    Range(start, count)
+}
