@@ -28,6 +28,11 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("column_sums", &["2000"], &["100 x 2000 matrix", "fun(x.view())", "sums.columns(&x).wait()", "equal bit for bit"]),
     (
+        "cross_validation",
+        &["1"],
+        &["red wines, 1 x 10-fold", "\n         1  0.7", "\n        20  0.6", "\nbest: ", "10 folds: ", "same digits"],
+    ),
+    (
         "embed_actix_web",
         &[],
         &[
@@ -82,6 +87,21 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
             "2 slots     pi = 3.1",
             "every CPU   pi = 3.1",
             "same digits everywhere",
+        ],
+    ),
+    (
+        "shared_data",
+        &["2"],
+        &[
+            "built SharedData {\"calibration\": a value of type shared_data::Calibration",
+            "\"signal\": an array of f64 with shape [2621, 100], 2.0 MiB}",
+            "first call: 100 phases of 2621 samples",
+            "second call: ",
+            "MiB for 2 MiB of data",
+            "another recording: [39774.0]",
+            "on purpose: ",
+            "shared data \"signal\" is an array of f64 with shape [10, 100]",
+            "MiB after finished()",
         ],
     ),
 ];
