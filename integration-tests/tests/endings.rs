@@ -7,7 +7,11 @@ mod threads;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -394,9 +398,17 @@ fn results_of_items_that_noticed_the_end_of_their_call_are_not_among_the_finishe
     let entered = Arc::new(Gate::new());
     entered.open();
     let inside = entered.clone();
+    let returned = Arc::new(AtomicUsize::new(0));
+    let counted = returned.clone();
     let stops_early = move |context: &Context<'_>| {
         inside.pass();
         eventually(LIMIT, "the call ends", || context.is_cancelled());
+        counted.fetch_add(1, Ordering::SeqCst);
+    };
+    // Their results are on their way when the functions return, and then at once where they belong.
+    let have_returned = |count: usize| {
+        eventually(LIMIT, "the functions return", || returned.load(Ordering::SeqCst) == count);
+        thread::sleep(Duration::from_millis(5));
     };
     let of_columns = stops_early.clone();
     let list = distribute_local(move |x: usize, context: &Context<'_>| {
@@ -413,14 +425,14 @@ fn results_of_items_that_noticed_the_end_of_their_call_are_not_among_the_finishe
         let call = list.map(0..2);
         entered.await_arrivals(4 * round + 2);
         call.canceller().cancel();
-        eventually(LIMIT, "both items have returned", || call.progress().done == 2);
+        have_returned(4 * round + 2);
         let error = call.wait().unwrap_err();
         assert_eq!((error.ending(), error.finished()), (Ending::Cancelled, &vec![]));
 
         let call = columns.columns(Array2::zeros((1, 2)));
         entered.await_arrivals(4 * round + 4);
         call.canceller().cancel();
-        eventually(LIMIT, "both blocks have returned", || call.progress().done == 2);
+        have_returned(4 * round + 4);
         let error = call.wait().unwrap_err();
         assert_eq!((error.ending(), error.finished_count), (Ending::Cancelled, 0));
     }
