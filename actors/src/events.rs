@@ -370,7 +370,9 @@ pub(crate) fn job_submitted(job: &SharedJob, place: Place<'_>) {
 /// Once for each call, before anybody who waits for it can see its end.
 pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailure], took: Duration) {
     let Some(figures) = &core.events.0 else { return };
+    let told = core.told_failures();
     let error_type = match ending {
+        Ending::ItemsFailed if core.is_open => Some(told.1.unwrap_or("error")),
         Ending::ItemsFailed => failures.first().map(|failure| failure.cause.error_type()),
         // An `Err` under `try_map` is a result, not among the failures.
         Ending::FirstFailure(index) => {
@@ -396,7 +398,7 @@ pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailu
         // Those that died with their thread are known to the engine alone.
         items_done: (if is_all { core.items() } else { done + failures.len().saturating_sub(failed) }) as u64,
         items_failed: match ending {
-            _ if core.is_open => failed as u64, // told as they came
+            _ if core.is_open => told.0 as u64,
             Ending::FirstFailure(_) => failures.len().max(1) as u64,
             _ => failures.len() as u64,
         },

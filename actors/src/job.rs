@@ -10,7 +10,7 @@ use std::{
     fmt,
     ops::{Deref, Range},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
@@ -138,6 +138,9 @@ pub(crate) struct JobCore {
     stop: AtomicBool,
     done: AtomicUsize,
     failed: AtomicUsize,
+    /// Of an open call: how many failures it was told of, and what kind the first was.
+    told_failures: AtomicUsize,
+    first_told: OnceLock<&'static str>,
     end: Mutex<End>,
     ended: Latch,
     /// Opens when a verbose call's summary is on stderr.
@@ -186,6 +189,8 @@ impl JobCore {
             stop: AtomicBool::new(false),
             done: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            told_failures: AtomicUsize::new(0),
+            first_told: OnceLock::new(),
             end: Mutex::default(),
             ended: Latch::new(),
             shown: Latch::new(),
@@ -297,6 +302,19 @@ impl JobCore {
 
     pub(crate) fn note_near_end(&self) {
         self.near.store(true, Ordering::Relaxed);
+    }
+
+    /// Of an open call: the engine told of these failures.
+    fn note_told(&self, failures: &[ItemFailure]) {
+        self.told_failures.fetch_add(failures.len(), Ordering::Relaxed);
+        if let Some(first) = failures.first() {
+            self.first_told.get_or_init(|| first.cause.error_type());
+        }
+    }
+
+    /// Of an open call: how many failures it was told of, and what kind the first was.
+    pub(crate) fn told_failures(&self) -> (usize, Option<&'static str>) {
+        (self.told_failures.load(Ordering::Relaxed), self.first_told.get().copied())
     }
 
     /// Of an open call: calls `waker` at the next news, which is at the latest the end.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use distfun::{
-    Cancel, Context, Distribute, Ending, Finished, Manager, Shutdown, distribute, distribute_local,
+    Cancel, Context, Distribute, Ending, Finished, Manager, SharedData, Shutdown, distribute, distribute_local,
     distribute_local_columns, distribute_local_ref, fault::kill_this_thread, function, log,
 };
 use futures::executor::block_on;
@@ -103,6 +103,24 @@ fn story() {
     slow.finished().unwrap_err();
     gate.open();
 
+    // Results one by one: to the end, cut short, refused, in the calling thread, and never asked for. Results combined.
+    let streamed = distribute_local(odd).slots(2).endaftercall(false).build().unwrap();
+    assert_eq!(streamed.stream(0..100).into_iter().filter(Result::is_err).count(), 50);
+    assert_eq!(streamed.stream(0..).as_completed().into_iter().take(30).count(), 30);
+    drop(streamed.stream(0..9));
+    assert_eq!(streamed.map((0..100).map(|x| 2 * x)).fold_tree(0, |a, b| a + b).wait().unwrap(), 9900);
+    assert!(streamed.map([2, 4]).fold_tree(0, |_, _| panic!("no sum")).wait().is_err());
+    streamed.finished().unwrap();
+    assert_eq!(streamed.stream(0..9).into_iter().count(), 1);
+    let here = distribute_local(odd).sequential(true).build().unwrap();
+    assert_eq!(here.stream(0..4).into_iter().filter(Result::is_ok).count(), 2);
+    drop(distribute_local(odd).sequential(true).build().unwrap().stream(0..4));
+
+    // Shared data comes and goes.
+    let shared = SharedData::builder().value("factor", &3u64).unwrap().build().unwrap();
+    let times = distribute!(|x: u64, shared: &SharedData| x * shared.value::<u64>("factor").unwrap());
+    assert_eq!(times.shared_data(shared).build().unwrap().map([2]).wait().unwrap(), [6]);
+
     // A service, and what is never ended by name.
     let manager = Manager::builder().slots(2).start().unwrap();
     let patient = |_: u64, context: &Context<'_>| eventually(LIMIT, "the end", || context.is_cancelled());
@@ -154,6 +172,8 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
             "chunk.retry",
             "chunk.failed",
             "chunk.exception",
+            "shared.published",
+            "shared.released",
         ] {
             assert!(!lines_of(&lines, name).is_empty(), "no {name}");
         }
@@ -175,7 +195,7 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
             "wrong_rows",
         ];
         assert_eq!(values("job.finished", "error.type"), all);
-        assert_eq!(values("job.submitted", "distfun.mode"), ["columns", "items", "list"]);
+        assert_eq!(values("job.submitted", "distfun.mode"), ["columns", "items", "list", "stream"]);
         assert_eq!(values("worker.stopped", "distfun.reason"), ["abandoned", "died", "released", "replaced"]);
         assert_eq!(values("worker.restarted", "distfun.cause"), ["panic", "timeout"]);
         assert_eq!(values("manager.stopped", "distfun.reason"), ["endaftercall", "finished", "shutdown"]);

@@ -258,3 +258,50 @@ fn a_numpy_file_that_changed_refuses_the_call_instead_of_killing_the_process() {
     let anew = SharedData::builder().npy("numbers", &path).unwrap().build().unwrap();
     assert_eq!(dfun.with_shared(anew).map([0]).wait().unwrap(), [45.0]);
 }
+
+/// What the process holds, pages that it shares counted in proportion, in bytes.
+#[cfg(target_os = "linux")]
+fn proportional_set_size() -> f64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn it_is_in_memory_once_building_and_reading_included() {
+    fn strided_sum(first: usize, shared: &SharedData) -> f64 {
+        let rows: ArrayView2<f64> = shared.array("rows").unwrap();
+        rows.slice(ndarray::s![first..; 100, ..]).sum()
+    }
+    crate::support::alone(|| {
+        const ROWS: usize = 400_000;
+        let bytes = (ROWS * 100 * 8) as f64;
+        let most = std::sync::Arc::new(Mutex::new(0.0f64));
+        let sample = |most: &Mutex<f64>| {
+            let mut most = most.lock().unwrap();
+            *most = most.max(proportional_set_size());
+        };
+        let dfun = distribute!(strided_sum).shared_data(SharedData::default()).slots(4).endaftercall(false);
+        let dfun = dfun.build().unwrap();
+        let warm = SharedData::builder().array_with("rows", (100, 100), |mut rows| rows.fill(1.0)).unwrap();
+        dfun.with_shared(warm.build().unwrap()).map(0..100).wait().unwrap();
+        let before = proportional_set_size();
+        let builder = SharedData::builder().array_with("rows", (ROWS, 100), |mut rows| {
+            rows.fill(1.0);
+            sample(&most);
+        });
+        let dfun = dfun.with_shared(builder.unwrap().build().unwrap());
+        sample(&most);
+        for _ in 0..2 {
+            assert_eq!(dfun.map(0..100).wait().unwrap(), [(ROWS * 100 / 100) as f64; 100]);
+            sample(&most);
+        }
+        let grown = *most.lock().unwrap() - before;
+        assert!(grown > 0.9 * bytes, "{grown} B: it is not in memory at all");
+        assert!(grown <= 1.02 * bytes, "{:.3} times as much memory as data", grown / bytes);
+        dfun.finished().unwrap();
+        let left = proportional_set_size() - before;
+        assert!(left < 0.02 * bytes, "{left} B are left");
+    });
+}

@@ -355,6 +355,7 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
     }
 
     fn note_failures(&self, failures: Vec<ItemFailure>) {
+        self.core.note_told(&failures);
         self.results().failed.extend(failures.into_iter().map(|failure| (failure.index, failure)));
         self.core.note_news();
     }
