@@ -282,7 +282,7 @@ impl fmt::Debug for Canceller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Items in all.
+    /// Items in all; of a stream, those pulled so far.
     pub items: usize,
     /// Items with an outcome.
     pub done: usize,
@@ -292,22 +292,26 @@ pub struct Progress {
     pub elapsed: Duration,
     /// Whether the call has ended.
     pub is_ended: bool,
+    /// Whether it is the call of a stream, whose number of items nobody knows before its end.
+    pub is_open: bool,
 }
 
 impl Progress {
     pub(crate) fn of(core: &JobCore) -> Self {
         let (done, failed) = core.counts();
-        Self { items: core.items(), done, failed, elapsed: core.elapsed(), is_ended: core.is_ended() }
+        let is_ended = core.is_ended();
+        let is_open = core.is_open && !is_ended;
+        Self { items: core.items(), done, failed, elapsed: core.elapsed(), is_ended, is_open }
     }
 
-    /// From 0 to 1; 1 for a call without items.
+    /// From 0 to 1, of a stream of what was pulled so far; 1 for a call without items.
     pub fn fraction(&self) -> f64 {
         if self.items == 0 { 1.0 } else { self.done as f64 / self.items as f64 }
     }
 
-    /// Time left if the rest goes as the items so far did; none before the first.
+    /// Time left if the rest goes as the items so far did; none before the first, and none of a stream.
     pub fn eta(&self) -> Option<Duration> {
         let left = (self.items - self.done.min(self.items)) as f64;
-        (self.done > 0).then(|| self.elapsed.mul_f64(left / self.done as f64))
+        (self.done > 0 && !self.is_open).then(|| self.elapsed.mul_f64(left / self.done as f64))
     }
 }

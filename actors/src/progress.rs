@@ -29,7 +29,12 @@ impl Watcher {
     pub(crate) fn new(core: Arc<JobCore>) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(core.items() as u64), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} eta {eta} {msg}");
+            // Nobody knows how many items an iterator will give.
+            let template = match core.is_open {
+                true => "{prefix} {spinner} {pos} items, {per_sec} {msg}",
+                false => "{prefix} {wide_bar} {pos}/{len} eta {eta} {msg}",
+            };
+            let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(core.function);
             bar
@@ -49,7 +54,6 @@ impl Watcher {
             return true;
         }
         if let Some(bar) = &self.bar {
-            bar.set_length(progress.items as u64); // of an open call it grows
             bar.set_position(progress.done as u64);
             if progress.failed > 0 {
                 bar.set_message(format!("{} failed", progress.failed));
@@ -57,13 +61,8 @@ impl Watcher {
         } else if Instant::now() >= self.next_line {
             self.next_line += LINE_EVERY;
             let eta = progress.eta().map_or(String::new(), |eta| format!(", {:.0} s left", eta.as_secs_f64()));
-            say(&format!(
-                "distfun: {}: {} of {} items{}{eta}",
-                core.function,
-                progress.done,
-                core.items(),
-                failed(&progress)
-            ));
+            let of = if core.is_open { String::new() } else { format!(" of {}", core.items()) };
+            say(&format!("distfun: {}: {}{of} items{}{eta}", core.function, progress.done, failed(&progress)));
         }
         false
     }

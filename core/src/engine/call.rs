@@ -117,6 +117,7 @@ impl<H> ActiveCall<H> {
             id: self.id,
             function: self.function,
             items: self.ledger.items(),
+            is_open: self.is_open,
             done: self.ledger.done() + self.ledger.failed() * usize::from(!planted!(StatusWithoutFailures)),
             failed: self.ledger.failed(),
             chunks: self.pace.chunks(),
@@ -136,8 +137,10 @@ pub struct CallStatus {
     pub id: CallId,
     /// Name of its function.
     pub function: &'static str,
-    /// Items in all.
+    /// Items in all; so far, if the call is open.
     pub items: usize,
+    /// More items may come: it is a stream whose input is not used up.
+    pub is_open: bool,
     /// Items with an outcome, as of the chunks that have ended.
     pub done: usize,
     /// Those among them that failed.

@@ -106,8 +106,12 @@ says! {
         e.worker_id, e.restarts_in_window, Seconds(e.window_s)
     );
     JobSubmitted |e, f| {
-        let noun = if e.mode == "columns" { "column" } else { "item" };
-        write!(f, "call {}: {} on {}", e.job_id, e.function, count(e.items_total, noun))?;
+        write!(f, "call {}: {} on ", e.job_id, e.function)?;
+        match e.mode {
+            "stream" => write!(f, "what an iterator gives")?,
+            "columns" => write!(f, "{}", count(e.items_total, "column"))?,
+            _ => write!(f, "{}", count(e.items_total, "item"))?,
+        }
         if e.inline { f.write_str(", in the calling thread") } else { Ok(()) }
     };
     JobProgress |e, f| {

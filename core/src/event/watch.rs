@@ -138,7 +138,8 @@ impl Watch {
         let now = status.at;
         let gets_on =
             |slot: &SlotStatus| matches!(slot.activity, Activity::Busy { call, .. } if find(status, call).is_some());
-        if status.calls.is_empty() || status.slots.iter().any(gets_on) {
+        // A stream whose consumer takes its time has nothing to do.
+        if pending(status) == 0 || status.slots.iter().any(gets_on) {
             let since = self.stalled_since.take();
             if std::mem::take(&mut self.is_stall_told)
                 && let Some(since) = since
@@ -240,7 +241,7 @@ impl Watch {
                 chunks_done: call.chunks,
                 running_s,
                 rate_per_s: rounded(call.done as f64 / running_s),
-                eta_s: (call.done > 0).then(|| rounded(running_s * left / call.done as f64)),
+                eta_s: (call.done > 0 && !call.is_open).then(|| rounded(running_s * left / call.done as f64)),
             }));
         }
     }
@@ -272,6 +273,9 @@ impl Watch {
 
 /// How many quarters of the items are done, but for the last.
 fn quarter(call: &CallStatus) -> usize {
+    if call.is_open {
+        return 0; // of a number that nobody knows yet
+    }
     (1..=3).filter(|quarter| call.done / quarter >= call.items.div_ceil(4)).count()
 }
 
@@ -311,8 +315,8 @@ mod tests {
         (engine, Watch::new(1, Time::ZERO))
     }
 
-    fn submit(engine: &mut Engine<u64>, now: Time, id: u64, items: usize) -> Vec<(WorkerId, Chunk<u64>)> {
-        let spec = CallSpec {
+    fn spec(id: u64, items: usize) -> CallSpec<u64> {
+        CallSpec {
             id: CallId(id),
             handle: id,
             function: "f",
@@ -322,8 +326,11 @@ mod tests {
             priority: Priority::Normal,
             stops_at_failure: false,
             ends_engine: false,
-        };
-        chunks(engine.step(now, Event::Submit(spec)))
+        }
+    }
+
+    fn submit(engine: &mut Engine<u64>, now: Time, id: u64, items: usize) -> Vec<(WorkerId, Chunk<u64>)> {
+        chunks(engine.step(now, Event::Submit(spec(id, items))))
     }
 
     fn chunks(commands: impl IntoIterator<Item = Command<u64>>) -> Vec<(WorkerId, Chunk<u64>)> {
@@ -451,6 +458,15 @@ mod tests {
         let noted = look(&engine, &mut watch, 7, 9);
         let [(7, Noted::Resumed(resumed)), ..] = noted[..] else { panic!("{noted:?}") };
         assert_eq!(resumed.stalled_s, 5.0);
+    }
+
+    #[test]
+    fn a_stream_that_waits_for_its_consumer_is_no_stall() {
+        let mut engine: Engine<u64> = Engine::new(Limits { slots: 1, max_calls: 9 });
+        engine.step(Time::ZERO, Event::SlotReady(WorkerId(0), Generation(0)));
+        engine.step(Time::ZERO, Event::Submit(CallSpec { is_open: true, ..spec(1, 0) }));
+        let noted = look(&engine, &mut Watch::new(1, Time::ZERO), 1, 60);
+        assert!(!noted.iter().any(|(_, noted)| matches!(noted, Noted::Stalled(_))), "{noted:?}");
     }
 
     #[test]
