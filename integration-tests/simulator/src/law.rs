@@ -30,6 +30,10 @@ pub enum Law {
     FirstFailure,
     /// A call's failures are the items that failed, each once, in input order.
     Failures,
+    /// A failure of an open call is told in the step that makes it known, and not again.
+    FailuresTold,
+    /// An open call does not end by itself, even when none of its items is left.
+    StaysOpen,
     /// A call is refused for a reason that holds, and only then.
     Refusal,
     /// No slot is idle while an item waits.
@@ -76,6 +80,8 @@ impl Law {
         Self::Ending,
         Self::FirstFailure,
         Self::Failures,
+        Self::FailuresTold,
+        Self::StaysOpen,
         Self::Refusal,
         Self::WorkConservation,
         Self::FairShare,

@@ -98,7 +98,7 @@ impl Model {
                     () if self.stopped.is_some() => self.stopped,
                     () if self.calls.len() >= self.max_calls => Some(Ending::Busy { max_calls: self.max_calls }),
                     () if self.all_parked() => Some(Ending::NoWorkers),
-                    () if spec.items == 0 => Some(Ending::Complete),
+                    () if spec.items == 0 && !spec.is_open => Some(Ending::Complete),
                     () => None,
                 };
                 match refusal {
@@ -112,7 +112,8 @@ impl Model {
                     }
                 }
             }
-            Event::Extend(..) | Event::Close(_) => unreachable!("no scenario opens a call yet"),
+            Event::Extend(call, count) => self.extend(*call, *count),
+            Event::Close(call) => self.close(*call),
             Event::Cancel(call, ending) => self.cancel(now, *call, *ending),
             Event::Stop(ending) => {
                 let is_weaker = matches!(self.stopped, Some(Ending::ShutDown))
@@ -192,6 +193,26 @@ impl Model {
             active.bury(id, death);
         }
         self.settle(call);
+    }
+
+    fn extend(&mut self, id: CallId, count: usize) {
+        let Some(call) = self.calls.get_mut(&id) else { return self.seen.note("items for a call that has ended") };
+        if !call.is_open {
+            return self.seen.note("items for a call that was closed");
+        }
+        if count > 0 && call.is_settled() && !call.items.is_empty() {
+            self.seen.note("an open call that ran dry and was extended");
+        }
+        call.extend(count);
+    }
+
+    fn close(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return self.seen.note("a close for a call that has ended") };
+        if std::mem::take(&mut call.is_open) {
+            let is_settled = call.is_settled();
+            self.seen.note(if is_settled { "a call closed when it was done" } else { "a call closed before" });
+        }
+        self.settle(id);
     }
 
     fn cancel(&mut self, now: Time, id: CallId, ending: Ending) {

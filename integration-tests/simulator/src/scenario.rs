@@ -58,6 +58,8 @@ pub enum Act {
     Submit(usize),
     /// Cancel it, or give up waiting for it.
     Cancel(usize, Ending),
+    /// Drop the stream of its results.
+    Drop(usize),
     /// `finished` or `shutdown`.
     Stop(Ending),
     /// Not a user: the thread of this slot dies, if it is idle.
@@ -71,6 +73,10 @@ pub struct CallPlan {
     pub spec: CallSpec<CallId>,
     /// The function borrows its items: they outlive the thread.
     pub keeps_items: bool,
+    /// The function takes a chunk at once.
+    pub takes_blocks: bool,
+    /// How more items come, if the call is open.
+    pub feed: Option<Feed>,
     seed: u64,
     /// Seconds per item.
     cost: f64,
@@ -78,6 +84,27 @@ pub struct CallPlan {
     panics: f64,
     errors: f64,
     killers: f64,
+}
+
+/// How the items of an open call come, and its outcomes are taken.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    /// How many items come, beside those that were submitted.
+    pub items: usize,
+    /// The most items whose outcomes were not taken.
+    pub window: usize,
+    /// The most items that come at once.
+    pub batch: usize,
+    /// Outcomes are taken in input order.
+    pub in_order: bool,
+    /// How often the source takes its time.
+    pub sleeps: f64,
+    /// For how long, at most.
+    pub pause: Duration,
+    /// The source does not say that there are no more items before the faults have ended.
+    pub waits_for_calm: bool,
+    /// Now and then something is said that changes nothing.
+    pub is_odd: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -131,9 +158,41 @@ impl CallPlan {
         self.killers > 0.0 && fixed(self.seed ^ 2, index as u64) < self.killers
     }
 
+    /// How many items there will be.
+    pub fn items(&self) -> usize {
+        self.spec.items + self.feed.as_ref().map_or(0, |feed| feed.items)
+    }
+
     /// What all items take, one after another.
     pub fn work(&self) -> Duration {
-        (0..self.spec.items).map(|index| self.cost(index)).sum()
+        (0..self.items()).map(|index| self.cost(index)).sum()
+    }
+
+    /// Makes it a call whose items come while it runs.
+    fn open(&mut self, dice: &mut Dice) {
+        if dice.chance(0.1) {
+            // Long, quick, and most of it fails: nothing of that may stay.
+            self.cost = dice.magnitude(50e-9, 5e-6);
+            self.spec.items = dice.magnitude(5000.0, 30_000.0) as usize;
+            self.panics = dice.magnitude(0.1, 1.0);
+        }
+        let items = self.spec.items;
+        self.spec.items = if dice.chance(0.2) { dice.within(0..items + 1) } else { 0 };
+        self.spec.is_open = true;
+        self.spec.shape = Shape::Items;
+        self.spec.stops_at_failure = false;
+        self.takes_blocks = dice.chance(0.2);
+        let window = dice.magnitude(1.0, 500.0).max(items as f64 / 300.0) as usize;
+        self.feed = Some(Feed {
+            items: items - self.spec.items,
+            window,
+            batch: if dice.chance(0.5) { window } else { dice.within(1..window + 1) },
+            in_order: dice.chance(0.5),
+            sleeps: dice.pick(&[0.0, 0.05, 0.5]),
+            pause: Duration::from_secs_f64(dice.magnitude(1e-4, 0.1)),
+            waits_for_calm: dice.chance(0.2),
+            is_odd: dice.chance(0.3),
+        });
     }
 }
 
@@ -203,8 +262,12 @@ impl Scenario {
     }
 
     fn calm(&mut self, dice: &mut Dice) {
+        let opens = open_calls(dice);
         for _ in 0..dice.within(1..6) {
-            let call = random_call(dice, self.calls.len());
+            let mut call = random_call(dice, self.calls.len());
+            if dice.chance(opens) {
+                call.open(dice);
+            }
             let when = dice.time(Duration::from_millis(30));
             self.add(call, when);
         }
@@ -226,6 +289,21 @@ impl Scenario {
             call.spec.stops_at_failure = false;
             if has_short_calls {
                 call.spec.priority = Priority::Low;
+            } else if number + 1 == long && dice.chance(0.5) {
+                // Its items come in crowds, and not for a while when those are done.
+                let crowd = (lasts * dice.magnitude(0.1, 0.4) * self.slots as f64 / call.cost) as usize + 1;
+                let items = std::mem::take(&mut call.spec.items);
+                (call.spec.is_open, call.spec.shape, call.takes_blocks) = (true, Shape::Items, false);
+                call.feed = Some(Feed {
+                    items,
+                    window: crowd,
+                    batch: crowd,
+                    in_order: dice.chance(0.5),
+                    sleeps: 0.5,
+                    pause: Duration::from_secs_f64(lasts / 2.0),
+                    waits_for_calm: false,
+                    is_odd: false,
+                });
             }
             let when = if dice.chance(0.7) { Time::ZERO } else { dice.time(Duration::from_secs_f64(lasts / 3.0)) };
             self.add(call, when);
@@ -235,7 +313,7 @@ impl Scenario {
             let mut call = random_call(dice, number);
             call.cost = if dice.chance(0.5) { 100e-9 } else { dice.magnitude(0.5e-3, 5e-3) };
             call.spec.items = dice.within(1..150);
-            call.spec.shape = Shape::Items;
+            (call.spec.shape, call.takes_blocks) = (Shape::Items, false);
             call.spec.function = FUNCTIONS[1];
             call.spec.priority = Priority::High;
             let when = dice.time(Duration::from_secs_f64(lasts));
@@ -249,18 +327,24 @@ impl Scenario {
         self.faults = Faults::random(dice);
         let span = Duration::from_secs_f64(dice.magnitude(0.02, 1.0));
         self.calm_from = span;
+        let opens = open_calls(dice);
         for number in 0..dice.within(1..13) {
             let mut call = random_call(dice, number);
+            if dice.chance(opens) {
+                call.open(dice);
+            }
             call.spec.ends_engine = dice.chance(0.02);
             if dice.chance(0.3) {
-                call.killers = dice.magnitude(1.0 / (call.spec.items + 1) as f64, 0.3).min(0.3);
+                call.killers = dice.magnitude(1.0 / (call.items() + 1) as f64, 0.3).min(0.3);
             }
             let when = dice.time(span);
             self.add(call, when);
             for _ in 0..dice.pick(&[0, 0, 0, 1, 1, 2]) {
                 let ending = dice.pick(&[Ending::Cancelled, Ending::TimedOut, Ending::TimedOut]);
                 let later = when + dice.time(span);
-                self.acts.push((later, Act::Cancel(number, ending)));
+                let is_dropped = self.calls[number].spec.is_open && dice.chance(0.5);
+                let act = if is_dropped { Act::Drop(number) } else { Act::Cancel(number, ending) };
+                self.acts.push((later, act));
             }
         }
         if self.faults.hang > 0.0 {
@@ -295,6 +379,11 @@ impl Scenario {
     }
 }
 
+/// How often a call of a story is open.
+fn open_calls(dice: &mut Dice) -> f64 {
+    dice.pick(&[0.0, 0.0, 0.3, 0.8])
+}
+
 fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
     let cost = dice.magnitude(50e-9, 20e-3);
     let items = match dice.within(0..10) {
@@ -306,18 +395,21 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
     let stream_cost = if dice.chance(0.5) { Some(dice.magnitude(1e-9, 1e-4)) } else { None };
     let stops_at_failure = dice.chance(0.25);
     let rare = 1.0 / (items + 1) as f64;
+    let shape = if dice.chance(0.7) { Shape::Items } else { Shape::Blocks { stream_cost } };
     CallPlan {
         spec: CallSpec {
             id: CallId(number as u64),
             handle: CallId(number as u64),
             function: dice.pick(&FUNCTIONS),
             items: items.min((MOST_WORK / cost) as usize),
-            shape: if dice.chance(0.7) { Shape::Items } else { Shape::Blocks { stream_cost } },
+            shape,
             priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::Normal, Priority::High]),
             is_open: false,
             stops_at_failure,
             ends_engine: false,
         },
+        takes_blocks: shape != Shape::Items,
+        feed: None,
         keeps_items: dice.chance(0.5),
         seed: dice.number(),
         cost,

@@ -4,6 +4,7 @@
 //! on its way, delayed, lost or cut off by [`Faults`], between the engine and lives of slots that sit elsewhere.
 
 mod carry;
+mod consumer;
 mod life;
 mod owner;
 mod run;
@@ -27,7 +28,8 @@ use crate::{
     scenario::{Act, CallPlan, Faults, Scenario, plain_call},
     trace::Trace,
 };
-use carry::{Batch, LifeId, Next};
+use carry::{Batch, By, LifeId, Next};
+use consumer::Consumer;
 use life::{Life, Thread};
 use owner::Owner;
 use run::Run;
@@ -41,7 +43,7 @@ enum Happening {
     /// A user does something.
     Act(Act),
     /// A thread was put aside between reading the clock, then, and stepping the engine.
-    Step(Time, Event<CallId>, Option<(LifeId, Next)>),
+    Step(Time, Event<CallId>, By),
     /// The rest of a step's commands.
     Carry(Batch),
     /// A Worker is asked for a new thread.
@@ -56,6 +58,8 @@ enum Happening {
     Ran(LifeId, u64),
     /// An idle thread dies.
     IdleDeath(LifeId),
+    /// Who reads the results of an open call looks for news.
+    Turn(CallId),
     /// A wake-up that was asked for, or a stray one.
     Tick,
     /// The Workers stop waiting to restart.
@@ -99,6 +103,8 @@ pub(crate) struct World<'a> {
     /// What the engine should be thinking; none to judge it from outside only.
     pub(crate) model: Option<Model>,
     owner: Owner,
+    /// Who reads the results of open calls.
+    consumers: BTreeMap<CallId, Consumer>,
     dice: Dice,
     calls: Vec<CallPlan>,
     faults: Faults,
@@ -111,6 +117,8 @@ pub(crate) struct World<'a> {
     said_stop: Option<Ending>,
     /// Workers start no threads any more.
     has_left: bool,
+    /// The faults have ended.
+    is_calm: bool,
     trace: &'a mut Trace,
     pub(crate) seen: Seen,
 }
@@ -127,6 +135,7 @@ impl<'a> World<'a> {
             engine: Engine::new(limits),
             model: has_model.then(|| Model::new(scenario.calls.clone(), scenario.slots, scenario.max_calls)),
             owner: Owner::default(),
+            consumers: BTreeMap::new(),
             dice: Dice::new(!scenario.seed),
             calls: scenario.calls.clone(),
             faults: scenario.faults.clone(),
@@ -135,6 +144,7 @@ impl<'a> World<'a> {
             stop_signs: BTreeSet::new(),
             said_stop: None,
             has_left: false,
+            is_calm: false,
             trace,
             seen: Seen::default(),
         };
@@ -156,7 +166,7 @@ impl<'a> World<'a> {
         let limit = self.now + work + Duration::from_secs(10);
         self.run_until_quiet(Some(limit))?;
         self.serves_a_plain_call()?;
-        self.step(self.now, Event::Stop(Ending::Finished), None)?;
+        self.step(self.now, Event::Stop(Ending::Finished), By::Other)?;
         self.run_until_quiet(Some(self.now + Duration::from_secs(10)))?;
         if let Some(model) = &self.model {
             model.memory(&self.engine)?;
@@ -194,6 +204,7 @@ impl<'a> World<'a> {
     fn calm(&mut self) {
         self.trace.line(self.now, format_args!("-- the faults end"));
         self.faults = Faults::default();
+        self.is_calm = true;
         let now = self.now;
         let mut woken = Vec::new();
         for (&id, life) in &mut self.lives {
@@ -207,6 +218,8 @@ impl<'a> World<'a> {
         for (after, happening) in woken {
             self.plan(after, happening);
         }
+        let consumers: Vec<CallId> = self.consumers.keys().copied().collect();
+        consumers.into_iter().for_each(|call| self.news(call));
     }
 
     fn serves_a_plain_call(&mut self) -> Verdict {
@@ -224,7 +237,7 @@ impl<'a> World<'a> {
         } else {
             Ending::NoWorkers
         });
-        self.step(self.now, Event::Submit(spec), None)?;
+        self.step(self.now, Event::Submit(spec), By::Other)?;
         self.run_until_quiet(Some(self.now + Duration::from_secs(1)))?;
         let ending = self.owner.ending(id);
         check(ending == Some(expected), Law::Service, || {
@@ -235,10 +248,15 @@ impl<'a> World<'a> {
     fn happen(&mut self, happening: Happening) -> Verdict {
         match happening {
             Happening::Act(Act::Submit(number)) => {
+                let spec = self.calls[number].spec.clone();
                 self.owner.submitted(&self.calls[number]);
-                self.say(Event::Submit(self.calls[number].spec.clone()), None)
+                let by = if spec.is_open { By::Consumer(spec.id) } else { By::Other };
+                self.say(Event::Submit(spec), by)
             }
-            Happening::Act(Act::Cancel(number, ending)) => self.say(Event::Cancel(CallId(number as u64), ending), None),
+            Happening::Act(Act::Drop(number)) => self.drop_stream(number),
+            Happening::Act(Act::Cancel(number, ending)) => {
+                self.say(Event::Cancel(CallId(number as u64), ending), By::Other)
+            }
             Happening::Act(Act::Strike(slot)) => {
                 let life = (WorkerId(slot), self.current[slot as usize]);
                 self.happen(Happening::IdleDeath(life))
@@ -248,9 +266,9 @@ impl<'a> World<'a> {
                     self.said_stop = Some(ending);
                 }
                 self.plan(ABANDON_AFTER, Happening::Leave);
-                self.say(Event::Stop(ending), None)
+                self.say(Event::Stop(ending), By::Other)
             }
-            Happening::Step(read, event, own) => self.step(read, event, own),
+            Happening::Step(read, event, by) => self.step(read, event, by),
             Happening::Carry(batch) => self.carry(batch),
             Happening::Restart(life, after) => {
                 if self.engine.stopped().is_none() {
@@ -268,9 +286,10 @@ impl<'a> World<'a> {
                     return Ok(());
                 }
                 port.thread = Thread::Ended;
-                self.say(Event::SlotLost(life.0, life.1, None), Some((life, Next::End)))
+                self.say(Event::SlotLost(life.0, life.1, None), By::Thread(life, Next::End))
             }
-            Happening::Tick => self.say(Event::Tick, None),
+            Happening::Turn(call) => self.turn(call),
+            Happening::Tick => self.say(Event::Tick, By::Other),
             Happening::Leave => {
                 self.has_left = true;
                 Ok(())
@@ -287,7 +306,7 @@ impl<'a> World<'a> {
         }
         if self.dice.chance(self.faults.no_start) {
             self.seen.note("a thread that could not be started");
-            return self.say(Event::SlotLost(life.0, life.1, None), None);
+            return self.say(Event::SlotLost(life.0, life.1, None), By::Other);
         }
         let is_slow = self.dice.chance(self.faults.slow_start);
         let pause = if is_slow {
@@ -307,7 +326,7 @@ impl<'a> World<'a> {
             self.current[slot] = life.1;
         }
         self.lives.entry(life).or_insert_with(Life::new).thread = Thread::Carrying;
-        self.say(Event::SlotReady(life.0, life.1), Some((life, Next::Wait)))
+        self.say(Event::SlotReady(life.0, life.1), By::Thread(life, Next::Wait))
     }
 
     fn look(&mut self, life: LifeId) -> Verdict {
@@ -329,9 +348,12 @@ impl<'a> World<'a> {
     }
 
     fn start_chunk(&mut self, life: LifeId, chunk: &Chunk<CallId>) -> Verdict {
-        self.owner.take(chunk.handle, chunk.range.clone())?;
+        let range = self.owner.take(chunk.handle, chunk.range.clone())?;
+        if range != chunk.range {
+            self.seen.note("a chunk across batches");
+        }
         let plan = &self.calls[chunk.handle.0 as usize];
-        let mut run = Run::new(self.now, life.0, chunk, plan, &self.faults, &mut self.dice);
+        let mut run = Run::new(self.now, life.0, chunk, range, plan, &self.faults, &mut self.dice);
         if self.stop_signs.contains(&chunk.handle) {
             run.not_started(); // it sees the stop sign first
         }
@@ -347,6 +369,7 @@ impl<'a> World<'a> {
         let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
         let Thread::Running(run) = std::mem::replace(&mut port.thread, Thread::Carrying) else { return Ok(()) };
         self.owner.put(run.call, run.range.clone(), run.filled());
+        self.news(run.call);
         let is_coarse = self.dice.chance(self.faults.coarse_clock);
         match run.result(&self.calls[run.call.0 as usize], is_coarse) {
             run::Result::Done(done) => {
@@ -354,12 +377,12 @@ impl<'a> World<'a> {
                     let pause = Duration::from_secs_f64(self.dice.magnitude(1e-5, 1.0));
                     self.plan(pause, Happening::Stray(life, Some(done.clone())));
                 }
-                self.say(Event::ChunkDone(life.0, life.1, done), Some((life, Next::WaitIfCurrent)))
+                self.say(Event::ChunkDone(life.0, life.1, done), By::Thread(life, Next::WaitIfCurrent))
             }
             run::Result::Died(death) => {
                 let pause = Duration::from_secs_f64(self.dice.magnitude(1e-5, 1.0));
                 self.plan(pause, Happening::Stray(life, None));
-                self.say(Event::SlotLost(life.0, life.1, death), Some((life, Next::End)))
+                self.say(Event::SlotLost(life.0, life.1, death), By::Thread(life, Next::End))
             }
         }
     }
@@ -376,30 +399,30 @@ impl<'a> World<'a> {
         if let Some(done) = done
             && (is_over || !is_busy)
         {
-            return self.step(self.now, Event::ChunkDone(slot, generation, done), None);
+            return self.step(self.now, Event::ChunkDone(slot, generation, done), By::Other);
         }
         match self.dice.within(0..3) {
-            0 if is_over => self.step(self.now, Event::SlotLost(slot, generation, None), None),
-            1 => self.step(self.now, Event::Tick, None),
+            0 if is_over => self.step(self.now, Event::SlotLost(slot, generation, None), By::Other),
+            1 => self.step(self.now, Event::Tick, By::Other),
             _ if is_over || status.activity != Activity::Starting => {
-                self.step(self.now, Event::SlotReady(slot, generation), None)
+                self.step(self.now, Event::SlotReady(slot, generation), By::Other)
             }
             _ => Ok(()),
         }
     }
 
     /// Reads the clock and steps the engine, at once or a moment later.
-    fn say(&mut self, event: Event<CallId>, own: Option<(LifeId, Next)>) -> Verdict {
+    fn say(&mut self, event: Event<CallId>, by: By) -> Verdict {
         if self.dice.chance(self.faults.late_step) {
             let pause = self.dice.reaction();
-            self.plan(pause, Happening::Step(self.now, event, own));
+            self.plan(pause, Happening::Step(self.now, event, by));
             return Ok(());
         }
-        self.step(self.now, event, own)
+        self.step(self.now, event, by)
     }
 
     /// One step: the model is told, the engine steps, its commands and its state are judged, and then carried out.
-    fn step(&mut self, read: Time, event: Event<CallId>, own: Option<(LifeId, Next)>) -> Verdict {
+    fn step(&mut self, read: Time, event: Event<CallId>, by: By) -> Verdict {
         self.steps += 1;
         self.trace.line(self.now, format_args!("{event:?}"));
         check(self.steps < MOST_STEPS, Law::Liveness, || format!("no end after {MOST_STEPS} steps"))?;
@@ -414,7 +437,7 @@ impl<'a> World<'a> {
             commands.iter().try_for_each(|command| model.command(read, command))?;
             model.after(read, &self.engine)?;
         }
-        self.carry(Batch { own, commands: commands.into_iter().collect(), mine: None })
+        self.carry(Batch { by, commands: commands.into_iter().collect(), mine: None })
     }
 
     fn plan(&mut self, after: Duration, happening: Happening) {

@@ -22,6 +22,10 @@ impl Model {
             let is_answered = !matches!(slot.state, SlotState::Dead | SlotState::Overdue);
             check(is_answered, law, || format!("nothing is said about slot {id}, {slot:?}"))?;
         }
+        for (id, call) in &self.calls {
+            let untold = &call.untold;
+            check(untold.is_empty(), Law::FailuresTold, || format!("open call {id} does not tell {untold:?}"))?;
+        }
         self.work_is_conserved()?;
         self.wake_ups()?;
         for (&id, call) in &self.calls {
@@ -86,7 +90,7 @@ impl Model {
             };
             let is_same = call.id == *id
                 && call.function == model.spec.function
-                && call.items == model.spec.items
+                && call.items == model.items.len()
                 && (call.done, call.failed) == (outcomes, model.failed.len())
                 && first == model.first_failure;
             check(is_same, Law::Status, || {
@@ -98,12 +102,13 @@ impl Model {
     }
 
     /// What the engine may remember: idle slots, the deaths that count, a cost per function, and of each active call
-    /// its place in the queue, the chunks in flight, what came back of them, its suspects and its failures.
+    /// its place in the queue, the chunks in flight, what came back of them, its suspects and the failures not told yet.
     pub(crate) fn memory(&self, engine: &Engine<CallId>) -> Verdict {
         let of_slots = self.slots.iter().map(|slot| slot.deaths() + usize::from(slot.state == SlotState::Idle));
         let of_calls = self.calls.values().map(|call| {
             let returned = call.returned().min(3 * self.slots.len() + 2 + 2 * call.suspects.len());
-            1 + usize::from(call.waiting > 0) + call.running() + returned + call.suspects.len() + call.failed.len()
+            let untold = if call.spec.is_open { 0 } else { call.failed.len() };
+            1 + usize::from(call.waiting > 0) + call.running() + returned + call.suspects.len() + untold
         });
         let most = of_slots.sum::<usize>() + of_calls.sum::<usize>() + self.measured.len();
         let entries = engine.footprint();

@@ -35,6 +35,10 @@ pub(crate) struct CallModel {
     /// How often threads died at items that have no outcome yet.
     pub(crate) suspects: BTreeMap<usize, u32>,
     pub(crate) failed: BTreeSet<usize>,
+    /// More items may come.
+    pub(crate) is_open: bool,
+    /// Items that failed in this step, where the call tells them as they come.
+    pub(crate) untold: BTreeSet<usize>,
     /// Items that failed with their thread.
     pub(crate) died: BTreeSet<usize>,
     pub(crate) first_failure: Option<usize>,
@@ -57,6 +61,8 @@ impl CallModel {
             done: 0,
             suspects: BTreeMap::new(),
             failed: BTreeSet::new(),
+            is_open: spec.is_open,
+            untold: BTreeSet::new(),
             died: BTreeSet::new(),
             first_failure: None,
             blocks: None,
@@ -64,6 +70,15 @@ impl CallModel {
             is_measured: false,
             spec,
         }
+    }
+
+    /// More items have come.
+    pub(crate) fn extend(&mut self, count: usize) {
+        if self.limit == self.items.len() {
+            self.limit += count;
+            self.waiting += count;
+        }
+        self.items.resize(self.items.len() + count, Item::Waiting);
     }
 
     /// The first item that waits.
@@ -120,8 +135,7 @@ impl CallModel {
                 if self.items[reached] == Item::Waiting && reached < self.limit {
                     self.waiting -= 1;
                 }
-                self.items[reached] = Item::Failed;
-                self.failed.insert(reached);
+                self.fail(reached);
                 self.died.insert(reached);
             }
         }
@@ -139,8 +153,7 @@ impl CallModel {
         self.items[range.start..reached].fill(Item::Done);
         self.done += reached - range.start - failures.len();
         for failure in failures {
-            self.items[failure.index] = Item::Failed;
-            self.failed.insert(failure.index);
+            self.fail(failure.index);
             if matches!(failure.cause, FailureCause::WorkerDied { .. }) {
                 self.died.insert(failure.index);
             }
@@ -153,6 +166,14 @@ impl CallModel {
         self.lowest = self.lowest.min(reached);
     }
 
+    fn fail(&mut self, index: usize) {
+        self.items[index] = Item::Failed;
+        self.failed.insert(index);
+        if self.spec.is_open {
+            self.untold.insert(index);
+        }
+    }
+
     fn fails_at(&mut self, index: usize) {
         self.first_failure = Some(self.first_failure.map_or(index, |before| before.min(index)));
         if index < self.limit {
@@ -162,10 +183,15 @@ impl CallModel {
         }
     }
 
+    /// Every item that is wanted has its outcome.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.waiting == 0 && self.running.iter().all(|(_, range)| range.start >= self.limit)
+    }
+
     /// How the call must end now, if it must.
     pub(crate) fn settled(&self) -> Option<Ending> {
-        let is_settled = self.waiting == 0 && self.running.iter().all(|(_, range)| range.start >= self.limit);
-        is_settled.then_some(match self.first_failure {
+        let must_end = self.is_settled() && !self.is_open;
+        must_end.then_some(match self.first_failure {
             Some(index) => Ending::FirstFailure(index),
             None if !self.failed.is_empty() => Ending::ItemsFailed,
             None => Ending::Complete,

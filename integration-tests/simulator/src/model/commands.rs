@@ -6,10 +6,10 @@ use distfun_core::{
     ids::{CallId, Generation, WorkerId},
 };
 
-use super::{Item, Model, SlotState};
+use super::{CallModel, Item, Model, SlotState};
 use crate::{
     law::{Law, Verdict, Violation, check},
-    scenario::Truth,
+    scenario::{CallPlan, Truth},
 };
 
 impl Model {
@@ -35,9 +35,7 @@ impl Model {
                 lost.state = SlotState::Starting;
                 Ok(())
             }
-            Command::Failed { handle, .. } => {
-                check(false, Law::Failures, || format!("{handle} is not open, and tells failures"))
-            }
+            Command::Failed { handle, failures } => self.failed(*handle, failures),
             Command::Release(slot) => {
                 check(self.to_release.remove(slot), Law::Stop, || format!("slot {slot} is released for no reason"))?;
                 self.slots[slot.0 as usize].state = SlotState::Released;
@@ -77,7 +75,7 @@ impl Model {
             return check(false, Law::ChunkBounds, || format!("{} of no call", what()));
         };
         check(!range.is_empty() && range.end <= call.limit, Law::ChunkBounds, || {
-            format!("{}; the call wants items up to {} of {}", what(), call.limit, call.spec.items)
+            format!("{}; the call wants items up to {} of {}", what(), call.limit, call.items.len())
         })?;
         for (index, item) in range.clone().zip(&call.items[range.clone()]) {
             let law = match item {
@@ -95,12 +93,25 @@ impl Model {
         let follower = call.suspects.range(range.start + 1..range.end.max(range.start + 1)).next();
         check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
         check(call.is_even(&range), Law::EvenBlocks, what)?;
-        check(!chunk.is_quick || range.len() == call.spec.items, Law::Quick, what)?;
+        check(!chunk.is_quick || range.len() == call.items.len(), Law::Quick, what)?;
         if deaths > 0 {
             self.seen.note("an item tried again");
         }
         call.give(id, range.clone());
         slot.state = SlotState::Busy { call: chunk.handle, range, abandon_at: None };
+        Ok(())
+    }
+
+    fn failed(&mut self, id: CallId, failures: &[ItemFailure]) -> Verdict {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.spec.is_open) else {
+            return check(false, Law::FailuresTold, || format!("call {id} is not open, and tells {failures:?}"));
+        };
+        for failure in failures {
+            let is_new = call.untold.remove(&failure.index);
+            check(is_new, Law::FailuresTold, || format!("open call {id} tells {failure}, which is no news"))?;
+            is_right(&self.plans[id.0 as usize], call, failure)?;
+        }
+        self.seen.note("failures told while their call ran");
         Ok(())
     }
 
@@ -113,7 +124,11 @@ impl Model {
             return check(expected == Some(ending), Law::Refusal, || format!("{} instead of {expected:?}", what()));
         };
         let is_first = matches!(ending, Ending::FirstFailure(_)) && matches!(expected, Some(Ending::FirstFailure(_)));
-        let law = if is_first { Law::FirstFailure } else { Law::Ending };
+        let law = match expected {
+            _ if is_first => Law::FirstFailure,
+            None if call.is_open => Law::StaysOpen,
+            _ => Law::Ending,
+        };
         check(expected == Some(ending), law, || format!("{} instead of {expected:?}", what()))?;
         self.ended.insert(id, ending);
         if call.is_measured {
@@ -121,18 +136,18 @@ impl Model {
         }
         self.shares.close(id);
         let indices: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
-        check(call.failed.iter().eq(&indices), Law::Failures, || {
-            format!("{} and failures {indices:?} instead of {:?}", what(), call.failed)
-        })?;
+        if call.spec.is_open {
+            check(failures.is_empty() && call.untold.is_empty(), Law::FailuresTold, || {
+                format!("{}, tells {indices:?} at its end only, and has not told {:?}", what(), call.untold)
+            })?;
+        } else {
+            check(call.failed.iter().eq(&indices), Law::Failures, || {
+                format!("{} and failures {indices:?} instead of {:?}", what(), call.failed)
+            })?;
+        }
         let is_natural = matches!(ending, Ending::Complete | Ending::ItemsFailed | Ending::FirstFailure(_));
         let plan = &self.plans[id.0 as usize];
-        for failure in failures {
-            let is_right = match failure.cause {
-                FailureCause::WorkerDied { .. } => call.died.contains(&failure.index),
-                _ => plan.truth(failure.index) == Truth::Panics,
-            };
-            check(is_right, Law::Failures, || format!("{} and {failure}", what()))?;
-        }
+        failures.iter().try_for_each(|failure| is_right(plan, &call, failure))?;
         if is_natural {
             self.seen.note("a call ended by itself");
             oracle(plan, &call, ending)?;
@@ -147,18 +162,27 @@ impl Model {
     }
 }
 
+/// An item failed for the reason that is given.
+fn is_right(plan: &CallPlan, call: &CallModel, failure: &ItemFailure) -> Verdict {
+    let is_right = match failure.cause {
+        FailureCause::WorkerDied { .. } => call.died.contains(&failure.index),
+        _ => plan.truth(failure.index) == Truth::Panics,
+    };
+    check(is_right, Law::Failures, || format!("call {}: {failure}", call.spec.id))
+}
+
 /// A call that ended by itself has, item by item, what a plain loop gets, but for items that died with their thread.
-fn oracle(plan: &crate::scenario::CallPlan, call: &super::CallModel, ending: Ending) -> Verdict {
+fn oracle(plan: &CallPlan, call: &CallModel, ending: Ending) -> Verdict {
     let fails = |index: usize| plan.truth(index) != Truth::Fine || call.died.contains(&index);
     let wanted = match ending {
         Ending::FirstFailure(first) => {
-            let sequential = (0..call.spec.items).find(|&index| fails(index));
+            let sequential = (0..call.items.len()).find(|&index| fails(index));
             check(sequential == Some(first), Law::FirstFailure, || {
                 format!("{} ends with {ending:?}; a loop fails first at {sequential:?}", call.spec.id)
             })?;
             first
         }
-        _ => call.spec.items,
+        _ => call.items.len(),
     };
     for index in 0..wanted {
         let right = if fails(index) { Item::Failed } else { Item::Done };

@@ -19,11 +19,20 @@ pub(crate) type LifeId = (WorkerId, Generation);
 /// The commands of one step, on their way.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// The compute thread that stepped, and whether it waits at its port afterwards whatever has happened.
-    pub(crate) own: Option<(LifeId, Next)>,
+    pub(crate) by: By,
     pub(crate) commands: VecDeque<Command<CallId>>,
     /// The chunk that this thread is given itself.
     pub(crate) mine: Option<Chunk<CallId>>,
+}
+
+/// Who stepped the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// A compute thread, and whether it waits at its port afterwards whatever has happened.
+    Thread(LifeId, Next),
+    /// Who reads the results of this open call, and goes on with that afterwards.
+    Consumer(CallId),
+    Other,
 }
 
 /// What a compute thread does when it has carried out the commands of its step.
@@ -49,7 +58,14 @@ impl World<'_> {
                 return Ok(());
             }
         }
-        let Some((life, next)) = batch.own else { return Ok(()) };
+        let (life, next) = match batch.by {
+            By::Thread(life, next) => (life, next),
+            By::Consumer(call) => {
+                self.consumer_goes_on(call);
+                return Ok(());
+            }
+            By::Other => return Ok(()),
+        };
         if let Some(chunk) = batch.mine {
             return self.start_chunk(life, &chunk);
         }
@@ -70,7 +86,7 @@ impl World<'_> {
         match command {
             Command::Assign(slot, generation, chunk) => {
                 let life = (slot, generation);
-                if batch.own.is_some_and(|(own, _)| own == life) {
+                if matches!(batch.by, By::Thread(own, _) if own == life) {
                     batch.mine = Some(chunk);
                 } else if self.current[slot.0 as usize] == generation
                     && let Some(port) = self.lives.get_mut(&life)
@@ -82,8 +98,15 @@ impl World<'_> {
             Command::Finish { handle, ending, failures } => {
                 self.owner.finished(handle, ending, &failures)?;
                 self.call_has_ended(handle);
+                self.news(handle);
             }
-            Command::Failed { .. } => unreachable!("no scenario opens a call yet"),
+            Command::Failed { handle, failures } => {
+                if self.owner.ending(handle).is_some() {
+                    self.seen.note("failures told after the end of their call");
+                }
+                self.owner.failed(handle, failures)?;
+                self.news(handle);
+            }
             Command::Release(slot) => {
                 self.release((slot, self.current[slot.0 as usize]));
                 let pause = self.dice.reaction();

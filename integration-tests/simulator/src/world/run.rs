@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use distfun_core::{
-    engine::{BUDGET, Chunk, ChunkDone, Death, Shape, Time},
+    engine::{BUDGET, Chunk, ChunkDone, Death, Time},
     failure::{FailureCause, ItemFailure},
     ids::{CallId, WorkerId},
 };
@@ -53,17 +53,17 @@ pub(crate) enum Result {
 }
 
 impl Run {
-    /// The story of `chunk` from `now` on.
+    /// The story of `chunk` from `now` on; of its items, the thread has taken `range`.
     pub(crate) fn new(
         now: Time,
         worker: WorkerId,
         chunk: &Chunk<CallId>,
+        range: Range<usize>,
         plan: &CallPlan,
         faults: &Faults,
         dice: &mut Dice,
     ) -> Self {
-        let range = chunk.range.clone();
-        let is_block = plan.spec.shape != Shape::Items;
+        let is_block = plan.takes_blocks;
         let mut run = Self {
             call: chunk.handle,
             worker,
