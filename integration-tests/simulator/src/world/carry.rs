@@ -49,14 +49,15 @@ pub(crate) enum Next {
 impl World<'_> {
     /// Carries out the commands of `batch`, all now unless the thread is put aside.
     pub(crate) fn carry(&mut self, mut batch: Batch) -> Verdict {
-        while let Some(command) = batch.commands.pop_front() {
-            self.carry_out(command, &mut batch)?;
+        loop {
             if self.dice.chance(self.faults.stall) {
                 self.seen.note("a step's commands held up");
                 let pause = Duration::from_secs_f64(self.dice.magnitude(1e-6, 20e-3));
                 self.plan(pause, Happening::Carry(batch));
                 return Ok(());
             }
+            let Some(command) = batch.commands.pop_front() else { break };
+            self.carry_out(command, &mut batch)?;
         }
         let (life, next) = match batch.by {
             By::Thread(life, next) => (life, next),
