@@ -85,7 +85,7 @@ impl<H> ActiveCall<H> {
             ends_engine: spec.ends_engine,
             first_failure: None,
             is_open: spec.is_open,
-            tells_failures: spec.is_open,
+            tells_failures: spec.is_open && !planted!(OpenTellsAtEnd),
             weight: spec.priority.weight(),
             since: now,
         }

@@ -77,6 +77,7 @@ impl Ledger {
             self.limit += count;
         }
         self.items += count;
+        planted!(ExtensionReplaces, self.next = self.limit - count);
     }
 
     /// Items that wait for a slot.
@@ -193,6 +194,8 @@ impl Ledger {
 
     /// The failures that were not told yet.
     pub(super) fn take_failures(&mut self) -> Vec<ItemFailure> {
+        planted!(FailuresToldAgain, return self.failures.clone());
+        planted!(ToldFailureLeavesTrace, self.deaths.extend(self.failures.iter().map(|failure| (failure.index, 0))));
         std::mem::take(&mut self.failures)
     }
 
@@ -310,6 +313,19 @@ mod tests {
             ledger.settle(W, item + 1, vec![]);
             assert!(ledger.deaths.is_empty(), "{:?}", ledger.deaths);
         }
+    }
+
+    #[test]
+    fn items_that_come_behind_a_cut_are_not_wanted() {
+        let mut ledger = Ledger::new(10);
+        ledger.give(W, 0..10);
+        ledger.extend(10);
+        assert_eq!((ledger.front(), ledger.pending()), (10..20, 10));
+        ledger.cut(3);
+        ledger.extend(10);
+        assert_eq!((ledger.items(), ledger.pending()), (30, 0));
+        ledger.settle(W, 2, vec![]);
+        assert_eq!(ledger.front(), 2..3);
     }
 
     #[test]

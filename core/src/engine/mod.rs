@@ -144,7 +144,7 @@ impl<H: Clone> Engine<H> {
             Some(Ending::Busy { max_calls: self.limits.max_calls })
         } else if self.all_parked() {
             Some(Ending::NoWorkers)
-        } else if spec.items == 0 && !spec.is_open {
+        } else if spec.items == 0 && (!spec.is_open || planted!(OpenNeedsItems)) {
             Some(Ending::Complete)
         } else {
             None
@@ -162,11 +162,13 @@ impl<H: Clone> Engine<H> {
     }
 
     fn extend(&mut self, id: CallId, items: usize) {
+        planted!(ExtendQueuesEndedCall, self.queue.insert((self.served, id)));
+        planted!(ExtendReopens, self.calls.get_mut(&id).into_iter().for_each(|call| call.is_open = true));
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_open && items > 0) else { return };
-        let has_waited = self.queue.remove(&(call.served, id));
+        let has_waited = self.queue.remove(&(call.served, id)) || planted!(ExtensionKeepsOldClaim);
         call.rejoin(has_waited, self.served);
         call.ledger.extend(items);
-        if call.ledger.pending() > 0 {
+        if call.ledger.pending() > 0 && !(!has_waited && planted!(ExtensionNotQueued)) {
             self.queue.insert((call.served, id));
         }
     }
@@ -174,6 +176,13 @@ impl<H: Clone> Engine<H> {
     fn close(&mut self, id: CallId, commands: &mut Commands<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.is_open = false;
+        planted!(
+            SettledNotEndedAtClose,
+            if call.ledger.is_settled() {
+                return;
+            }
+        );
+        planted!(CloseDoesNotWait, return self.end(id, Ending::Complete, commands));
         self.queue.remove(&(call.served, id));
         self.after_progress(id, commands);
     }
@@ -348,11 +357,11 @@ impl<H: Clone> Engine<H> {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.tells_failures {
             let failures = call.ledger.take_failures();
-            if !failures.is_empty() {
+            if !failures.is_empty() && !planted!(FailuresNotTold) {
                 commands.push(Command::Failed { handle: call.handle.clone(), failures });
             }
         }
-        if call.ledger.is_settled() && !call.is_open {
+        if call.ledger.is_settled() && (!call.is_open || planted!(OpenEndsDry)) {
             let ending = match call.first_failure {
                 Some(at) if planted!(PanicBeforeErr) => Ending::FirstFailure(call.ledger.first_failure().unwrap_or(at)),
                 Some(index) => Ending::FirstFailure(index),

@@ -153,5 +153,31 @@ mod bugs {
         NoWorkersForgotten,
         /// The status counts failed items as not done.
         StatusWithoutFailures,
+        /// An open call without items is complete.
+        OpenNeedsItems,
+        /// An open call ends when none of its items is left.
+        OpenEndsDry,
+        /// Items that come to a call that sleeps do not wake it.
+        ExtensionNotQueued,
+        /// A call that slept claims the time when it had no items.
+        ExtensionKeepsOldClaim,
+        /// Items that come replace those that wait.
+        ExtensionReplaces,
+        /// Items that come for a call that was closed open it again.
+        ExtendReopens,
+        /// Items that come for a call that has ended get a place in the queue.
+        ExtendQueuesEndedCall,
+        /// A call that is closed when nothing of it is left does not end.
+        SettledNotEndedAtClose,
+        /// A call ends when it is closed, though something of it runs.
+        CloseDoesNotWait,
+        /// Failures of an open call are told again with the next ones.
+        FailuresToldAgain,
+        /// Failures of an open call are not told.
+        FailuresNotTold,
+        /// Failures of an open call are told at its end.
+        OpenTellsAtEnd,
+        /// A failure that was told leaves something behind.
+        ToldFailureLeavesTrace,
     }
 }

@@ -327,6 +327,11 @@ impl Scenario {
         self.faults = Faults::random(dice);
         let span = Duration::from_secs_f64(dice.magnitude(0.02, 1.0));
         self.calm_from = span;
+        if dice.chance(0.07) {
+            // Hardly a thread can be started, for long enough to give all slots up.
+            self.faults.no_start = dice.magnitude(0.8, 1.0);
+            self.calm_from = Duration::from_secs(1);
+        }
         let opens = open_calls(dice);
         for number in 0..dice.within(1..13) {
             let mut call = random_call(dice, number);
@@ -393,7 +398,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
         _ => dice.magnitude(1000.0, 30_000.0) as usize,
     };
     let stream_cost = if dice.chance(0.5) { Some(dice.magnitude(1e-9, 1e-4)) } else { None };
-    let stops_at_failure = dice.chance(0.25);
+    let stops_at_failure = dice.chance(0.35);
     let rare = 1.0 / (items + 1) as f64;
     let shape = if dice.chance(0.7) { Shape::Items } else { Shape::Blocks { stream_cost } };
     CallPlan {

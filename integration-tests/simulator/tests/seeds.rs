@@ -32,6 +32,15 @@ fn every_law_holds_in_two_thousand_stories_that_get_everywhere() {
         ("a step's commands held up", 500),
         ("an event of an old life", 500),
         ("an item tried again", 500),
+        ("an open call that ran dry and was extended", 10_000),
+        ("a chunk across batches", 10_000),
+        ("a call closed when it was done", 100),
+        ("a call closed before", 500),
+        ("failures told while their call ran", 10_000),
+        ("failures told after the end of their call", 5),
+        ("items for a call that has ended", 100),
+        ("items for a call that was closed", 100),
+        ("a stream dropped", 50),
         ("two calls with their shares converged", 20),
     ];
     for (what, least) in rare {

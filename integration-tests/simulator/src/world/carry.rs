@@ -120,7 +120,7 @@ impl World<'_> {
             Command::GaveUp(_) => {}
             Command::WakeAt(at) => {
                 // Timers may be late, never early.
-                let is_late = self.dice.chance(0.8);
+                let is_late = self.dice.chance(0.5);
                 let late = if is_late { self.dice.time(Duration::from_millis(2)) } else { Duration::ZERO };
                 self.plan(at.saturating_sub(self.now) + late, Happening::Tick);
             }
