@@ -406,8 +406,8 @@ impl<H: Clone> Engine<H> {
             if call.ledger.pending() > 0 {
                 self.queue.insert((call.served, id));
             }
-            let is_quick = range.len() == call.ledger.items() && call.plan.is_quicker_than(range.len(), QUICK);
-            let is_quick = is_quick || planted!(QuickPart);
+            let is_whole = range.len() == call.ledger.items() && !call.is_open;
+            let is_quick = is_whole && call.plan.is_quicker_than(range.len(), QUICK) || planted!(QuickPart);
             let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, is_quick };
             let state = &mut self.slots[slot.0 as usize];
             state.state = SlotState::Busy { call: id, range, since: now, expected, abandon_at: None };

@@ -93,6 +93,22 @@ fn an_open_call_waits_for_more_items_until_it_is_closed() {
     assert_same(&commands, [Command::Finish { handle: 1, ending: Ending::Complete, failures: vec![] }]);
 }
 
+/// The first items of an open call, in one chunk, were announced as a whole call that is about to end.
+#[test]
+fn what_there_is_of_an_open_call_is_not_the_whole_of_it() {
+    let is_quick = |commands: &[Command<u64>]| matches!(&commands[0], Command::Assign(_, _, chunk) if chunk.is_quick);
+    let mut engine = engine(1);
+    let teach = engine.step(Time::ZERO, Event::Submit(call(1, 1)));
+    let quick = ChunkDone { elapsed: Duration::from_nanos(100), ..done(1) };
+    engine.step(Time::ZERO, Event::ChunkDone(assigned(&teach)[0].0, Generation(0), quick.clone()));
+    let whole = engine.step(Time::ZERO, Event::Submit(call(2, 1)));
+    assert!(is_quick(&whole), "{whole:?}");
+    engine.step(Time::ZERO, Event::ChunkDone(assigned(&whole)[0].0, Generation(0), quick));
+    engine.step(Time::ZERO, Event::Submit(CallSpec { is_open: true, ..call(3, 0) }));
+    let first = engine.step(Time::ZERO, Event::Extend(CallId(3), 1));
+    assert!(!is_quick(&first), "{first:?}");
+}
+
 #[test]
 fn an_open_call_tells_its_failures_as_they_come() {
     let mut engine = engine(1);

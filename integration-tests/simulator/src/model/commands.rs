@@ -93,7 +93,8 @@ impl Model {
         let follower = call.suspects.range(range.start + 1..range.end.max(range.start + 1)).next();
         check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
         check(call.is_even(&range), Law::EvenBlocks, what)?;
-        check(!chunk.is_quick || range.len() == call.items.len(), Law::Quick, what)?;
+        let is_whole = range.len() == call.items.len() && !call.is_open;
+        check(!chunk.is_quick || is_whole, Law::Quick, what)?;
         if deaths > 0 {
             self.seen.note("an item tried again");
         }
