@@ -132,6 +132,7 @@ impl Ledger {
         self.failures.extend(failures);
         // A suspect that has its outcome after all is none any more.
         self.deaths.retain(|item, _| !(running.range.start..reached).contains(item) || planted!(SuspectNeverForgotten));
+        planted!(RequeueTooEarly, self.give_back(reached.saturating_sub(1)..reached));
         self.give_back(reached + usize::from(planted!(RequeueOffByOne))..running.range.end);
         Some(running)
     }

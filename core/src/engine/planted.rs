@@ -59,6 +59,8 @@ mod bugs {
     bugs! {
         /// What a chunk hands back begins one item too late.
         RequeueOffByOne,
+        /// What a chunk hands back begins one item too early.
+        RequeueTooEarly,
         /// What came back is given out and stays there.
         ReturnedGivenTwice,
         /// The next new chunk begins with the last item of this one.
