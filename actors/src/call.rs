@@ -95,6 +95,7 @@ impl<O: Output> Call<O> {
 
     /// Says whether the call ended by itself within the limit.
     fn block(&self, limit: Option<Duration>) -> bool {
+        assert!(!self.taken, "a call was waited for after it had returned its result");
         let core = self.body.core();
         if is_manager_thread() && !core.is_ended() {
             self.cancel(Ending::WaitOnManager);

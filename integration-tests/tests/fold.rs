@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use distfun::{Ending, FailureCause, distribute, distribute_local, distribute_local_ref};
+use distfun::{Ending, FailureCause, distribute, distribute_local, distribute_local_ref, fault::kill_this_thread};
 use futures::executor::block_on;
 use proptest::prelude::*;
 
@@ -151,4 +151,32 @@ fn a_cancelled_fold_frees_what_it_has() {
     dfun.finished().unwrap();
     drop(dfun);
     crate::support::eventually(crate::support::LIMIT, "freed", || Arc::strong_count(&alive) == 1);
+}
+
+#[test]
+#[should_panic(expected = "after it had returned its result")]
+fn a_fold_gives_its_outcome_once() {
+    let dfun = distribute!(|x: u64| x).slots(2).build().unwrap();
+    let mut fold = dfun.map(0..1000).fold_tree(0, |a, b| a + b);
+    assert_eq!(block_on(&mut fold).unwrap(), 499_500);
+    let _ = fold.wait();
+}
+
+#[test]
+fn a_thread_that_dies_while_it_combines_fails_the_call() {
+    let error = within(|| {
+        let once = std::sync::atomic::AtomicBool::new(false);
+        let first_on_a_slot = move || {
+            let is_slot = thread::current().name().is_some_and(|name| name.starts_with("distfun-cpu"));
+            is_slot && !once.swap(true, Ordering::SeqCst)
+        };
+        let slow = |x: u64| {
+            thread::sleep(Duration::from_micros(300));
+            x
+        };
+        let call = distribute_local(slow).slots(1).build().unwrap().map(0..200u64);
+        call.fold_tree(0, move |a, b| if first_on_a_slot() { kill_this_thread() } else { a + b }).wait().unwrap_err()
+    });
+    assert_eq!(error.ending(), Ending::ItemsFailed);
+    assert!(matches!(error.failed()[0].cause, FailureCause::WorkerDied { .. }), "{error}");
 }

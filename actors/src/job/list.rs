@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -324,9 +325,21 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
             contain(|| drop(filled));
         } else if let Some(combine) = fold {
             drop(results);
-            let outcome = filled.into_iter().try_for_each(|part| self.job.combine(&*combine, part));
-            if let Err((index, cause)) = outcome {
-                self.progress.failures.push(ItemFailure::new(index, self.worker, self.attempt, cause));
+            let first =
+                filled.iter().map(Items::range).find(|range| !range.is_empty()).map_or(reached, |range| range.start);
+            let all = || filled.into_iter().try_for_each(|part| self.job.combine(&*combine, part));
+            let (worker, attempt) = (self.worker, self.attempt);
+            let mut fail = |index, cause| {
+                self.progress.failures.push(ItemFailure::new(index, worker, attempt, cause));
+            };
+            match catch_unwind(AssertUnwindSafe(all)) {
+                Ok(Ok(())) => {}
+                Ok(Err((index, cause))) => fail(index, cause),
+                Err(payload) => {
+                    // The thread dies, and what it had combined is gone: a sum without it must not look complete.
+                    fail(first, FailureCause::WorkerDied { deaths: 1 });
+                    resume_unwind(payload);
+                }
             }
         } else {
             filled.into_iter().filter(|part| !part.range().is_empty()).for_each(|part| results.filled.put_joined(part));
