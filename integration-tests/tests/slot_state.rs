@@ -152,3 +152,32 @@ fn a_state_that_panics_while_it_is_dropped_costs_nothing() {
     assert_eq!(dfun.map(0..10).wait().unwrap().len(), 10);
     within(move || dfun.finished().unwrap());
 }
+
+#[test]
+fn a_broken_state_that_panics_while_it_is_dropped_fails_no_other_item_and_keeps_no_other_state() {
+    crate::support::alone(|| {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let open = Arc::new(AtomicUsize::new(0));
+        let (counted, made) = (open.clone(), AtomicUsize::new(0));
+        let one = move |x: u32, context: &Context<'_>| {
+            let _models = (
+                context.slot_state(|| Model::open(&made, &counted)),
+                context.slot_state(|| [Model::open(&made, &counted)]),
+                context.slot_state(|| [(); 2].map(|()| Model::open(&made, &counted))),
+            );
+            let _bad = context.slot_state(|| if x == 4 { panic!("no state") } else { Bad });
+            assert_ne!(x, 3);
+            x
+        };
+        let dfun = distribute_local(one).slots(1).endaftercall(false).build().unwrap();
+        let error = dfun.map(0..10).wait().unwrap_err();
+        assert_eq!(error.failed().iter().map(|failure| failure.index).collect::<Vec<_>>(), [3, 4]);
+        dfun.finished().unwrap();
+        assert_eq!(open.load(Ordering::SeqCst), 0);
+    });
+}

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     ops::{Deref, DerefMut},
+    panic::{AssertUnwindSafe, catch_unwind},
     thread,
 };
 
@@ -21,7 +22,27 @@ enum State {
     Kept(Box<dyn Any>),
     InUse,
     /// Its item panicked while it had the state. Dropped later: a panic in `Drop` while unwinding would abort.
-    Broken(#[expect(dead_code, reason = "kept only to be dropped")] Box<dyn Any>),
+    Broken(Box<dyn Any>),
+}
+
+/// Drops a state of the user's. A panic of it is neither the next item's fault, nor a reason to keep other states.
+fn bury(state: Box<dyn Any>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
+        tracing::warn!("a slot state panicked while it was dropped; contained");
+        if !payload.is::<&str>() && !payload.is::<String>() {
+            std::mem::forget(payload); // its own drop could panic again
+        }
+    }
+}
+
+impl Drop for SlotStates {
+    fn drop(&mut self) {
+        for state in std::mem::take(self.0.get_mut()).into_values() {
+            if let State::Kept(state) | State::Broken(state) = state {
+                bury(state);
+            }
+        }
+    }
 }
 
 impl SlotStates {
@@ -37,7 +58,11 @@ impl SlotStates {
             Some(State::InUse) => {
                 panic!("the slot state {} is in use already; drop the one you have first", type_name::<T>())
             }
-            Some(State::Broken(_)) | None => None,
+            Some(State::Broken(broken)) => {
+                bury(broken);
+                None
+            }
+            None => None,
         };
         if let Some(value) = kept {
             return Ok(SlotState { states: self, key, value: Some(value) });
@@ -106,10 +131,7 @@ impl fmt::Debug for SlotStates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        convert::Infallible,
-        panic::{AssertUnwindSafe, catch_unwind},
-    };
+    use std::convert::Infallible;
 
     fn count(states: &SlotStates, function: &'static str) -> u32 {
         let made = states.get(function, || Ok::<_, Infallible>(0u32));
