@@ -120,9 +120,15 @@ impl Lifecycle {
         if let Some(ending) = core.refusal() {
             return Place::Nowhere(ending);
         }
-        if self.settings.endaftercall {
-            self.shares.release(); // the one call has its own by now
+        let place = self.seat(is_empty);
+        if self.settings.endaftercall && !matches!(place, Place::Nowhere(_)) {
+            // The one call has its own by now. Only now: one that came a moment later, and found no data, is refused.
+            self.shares.release();
         }
+        place
+    }
+
+    fn seat(&self, is_empty: bool) -> Place {
         let mut state = self.lock();
         match &*state {
             State::Ended(ending, _) => return Place::Nowhere(*ending),

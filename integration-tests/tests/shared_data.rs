@@ -305,3 +305,20 @@ fn it_is_in_memory_once_building_and_reading_included() {
         assert!(left < 0.02 * bytes, "{left} B are left");
     });
 }
+
+#[test]
+fn of_calls_at_once_the_one_that_is_accepted_has_the_data() {
+    for _ in 0..2000 {
+        let dfun = distribute!(by_value).shared_data(weights(1.0)).sequential(true).build().unwrap();
+        let start = std::sync::Barrier::new(2);
+        let call = || {
+            start.wait();
+            dfun.try_map([1.0]).wait()
+        };
+        let outcomes =
+            std::thread::scope(|scope| [scope.spawn(call), scope.spawn(call)].map(|one| one.join().unwrap()));
+        let (good, bad): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!(good.len(), 1, "{bad:?}");
+        assert_eq!(bad[0].as_ref().unwrap_err().ending(), Ending::EndedAfterCall);
+    }
+}
