@@ -267,7 +267,9 @@ impl Writer {
         } else {
             let body = AssertUnwindSafe(|| self.write_from(lines, &mut done));
             catch_unwind(body).unwrap_or_else(|payload| {
-                std::mem::forget(payload); // dropping it could panic again
+                if !payload.is::<&str>() && !payload.is::<String>() {
+                    std::mem::forget(payload); // dropping it could panic again
+                }
                 self.has_panicked = true;
                 Err(panicked())
             })
