@@ -361,3 +361,114 @@ fn sleepless(x: u64) -> u64 {
     while start.elapsed() < Duration::from_millis(1) {}
     x
 }
+
+#[test]
+fn who_catches_a_panic_of_the_iterator_loses_nothing_but_that_item() {
+    for weighed in [false, true] {
+        let seen = within(move || {
+            let dfun = distribute!(plus_one).slots(1).build().unwrap();
+            let bad = (0..10u64).map(|x| if x == 5 && !weighed { panic!("no item") } else { x });
+            let stream = dfun.stream(bad).item_bytes(move |x| if *x == 5 && weighed { panic!("no size") } else { 8 });
+            collect_through_panics(stream.into_iter())
+        });
+        let items = (0..10).filter(|x| weighed || *x != 5).map(|x| x + 1);
+        assert_eq!(seen.into_iter().map(Result::unwrap).collect::<Vec<_>>(), items.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_iterator_that_panics_while_it_is_dropped_ends_the_input_all_the_same() {
+    struct Bad(std::ops::Range<u64>);
+    impl Iterator for Bad {
+        type Item = u64;
+        fn next(&mut self) -> Option<u64> {
+            self.0.next()
+        }
+    }
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    for sequential in [false, true] {
+        let seen = within(move || {
+            let dfun = distribute!(plus_one).slots(1).sequential(sequential).build().unwrap();
+            collect_through_panics(dfun.stream(Bad(0..3)).into_iter())
+        });
+        assert_eq!(seen.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+}
+
+fn collect_through_panics<T>(mut results: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::new();
+    loop {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| results.next())) {
+            Ok(Some(result)) => seen.push(result),
+            Ok(None) => return seen,
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_dies_in_a_sequential_stream_does_not_leave_the_consumer_waiting() {
+    let seen = within(|| {
+        let dies = |x: u64| if x == 3 { kill_this_thread() } else { x };
+        let dfun = distribute_local(dies).sequential(true).build().unwrap();
+        collect_through_panics(dfun.stream(0..6).into_iter())
+    });
+    assert!(seen.last().unwrap().is_err());
+}
+
+#[test]
+fn sizes_that_add_up_to_more_than_a_number_holds_bound_the_window() {
+    let count = within(|| {
+        let stream = distribute!(plus_one).slots(2).build().unwrap().stream(0..100).window_bytes(usize::MAX);
+        stream.item_bytes(|_| usize::MAX / 2 + 1).into_iter().map(Result::unwrap).count()
+    });
+    assert_eq!(count, 100);
+}
+
+#[test]
+fn results_that_panic_while_they_are_dropped_with_their_stream_do_not_end_the_program() {
+    crate::support::alone(|| {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+        let dfun = distribute_local(|_: u64| Bad).slots(1).endaftercall(false).build().unwrap();
+        let mut results = dfun.stream(0..1000).into_iter();
+        for _ in 0..20 {
+            // Several at once are taken from the slots when they have had the time to run.
+            std::mem::forget(results.next());
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(results);
+        dfun.finished().unwrap();
+    });
+}
+
+#[test]
+fn an_item_may_call_the_manager_it_runs_on() {
+    static MANAGER: std::sync::Mutex<Option<distfun::ManagerHandle>> = std::sync::Mutex::new(None);
+    fn again() -> distfun::ManagerHandle {
+        MANAGER.lock().unwrap().clone().unwrap()
+    }
+    let (streamed, called) = within(|| {
+        let manager = Manager::builder().slots(1).start().unwrap();
+        *MANAGER.lock().unwrap() = Some(manager.clone());
+        let streamed = manager.call(Distribute::map(function!(outer_stream), [3, 4])).wait().unwrap();
+        (streamed, manager.call(Distribute::map(function!(outer_call), [3, 4])).wait().unwrap())
+    });
+    MANAGER.lock().unwrap().take();
+    assert_eq!((streamed, called), (vec![6, 10], vec![6, 10]));
+
+    fn outer_stream(n: u64) -> u64 {
+        again().stream(function!(plus_one), 0..n).into_iter().map(Result::unwrap).sum()
+    }
+    fn outer_call(n: u64) -> u64 {
+        again().call(Distribute::map(function!(plus_one), 0..n)).wait().unwrap().into_iter().sum()
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    mem::needs_drop,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Weak},
     task::{Poll, Waker},
     thread,
@@ -14,10 +16,13 @@ use distfun_core::{
     ids::CallId,
 };
 
-use super::window::Window;
+use super::window::{Pulled, Window};
 use crate::{
     call::{Canceller, Progress},
-    compute::thread::{KeepStates, current_worker},
+    compute::{
+        catch::contain,
+        thread::{KeepStates, current_worker},
+    },
     events,
     job::{Job, JobCore, ListJob, Progress as ChunkProgress, Ready, SharedJob},
     manager::is_manager_thread,
@@ -215,10 +220,11 @@ where
             return false;
         }
         let Some(source) = &mut self.source else { return false };
-        let pulled = self.window.pull(source);
-        if pulled.is_all {
-            self.source = None;
-        }
+        let mut pulled = Pulled::default();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.window.pull(source, &mut pulled)));
+        // Both the iterator and its drop may panic: what it gave before is under way by then, and a call that has all of
+        // its items is closed. So whoever catches the panic can go on.
+        let _used_up = if pulled.is_all { self.source.take() } else { None };
         let (first, count) = (self.core().items(), pulled.items.len());
         if count > 0 {
             self.window.sent(first, &pulled);
@@ -240,6 +246,9 @@ where
                 }
             }
         }
+        if let Err(payload) = outcome {
+            resume_unwind(payload);
+        }
         count > 0 && self.source.is_some()
     }
 
@@ -249,7 +258,12 @@ where
         let mut progress = ChunkProgress::new(items.start);
         while progress.reached < items.end {
             let chunk = Chunk { handle: job.clone(), range: progress.reached..items.end, attempt: 1, is_quick: false };
-            job.run(&chunk, current_worker(), &mut progress);
+            let run = AssertUnwindSafe(|| job.run(&chunk, current_worker(), &mut progress));
+            if let Err(payload) = catch_unwind(run) {
+                // A bug in our own code, or one that a test injects: whoever asks again must not wait for this item.
+                self.job.end_here(Ending::Cancelled);
+                resume_unwind(payload);
+            }
         }
         events::inline_ended(&job, &progress);
         job.note_progress(&progress);
@@ -276,6 +290,15 @@ impl<I: Iterator, R> Drop for Flow<I, R> {
             _ if self.is_over => {}
             Seat::Slots { session, .. } => session.0.cancel(self.job.id(), Ending::Cancelled),
             Seat::Here => self.job.end_here(Ending::Cancelled),
+        }
+        let AtHand::Results(_, results) = &mut self.at_hand else { return };
+        let mut are_left = needs_drop::<R>();
+        while are_left {
+            // As with those still in the job: a second panic while one unwinds would end the program.
+            contain(|| {
+                results.by_ref().for_each(drop);
+                are_left = false;
+            });
         }
     }
 }

@@ -50,6 +50,12 @@ pub(super) struct Pulled<A> {
     pub(super) is_all: bool,
 }
 
+impl<A> Default for Pulled<A> {
+    fn default() -> Self {
+        Self { items: Vec::new(), bytes: 0, is_all: false }
+    }
+}
+
 impl<A> Window<A> {
     pub(super) fn new(slots: usize, shallow_bytes: usize) -> Self {
         Self {
@@ -78,23 +84,26 @@ impl<A> Window<A> {
         self.weigh = Some(Box::new(weigh));
     }
 
-    /// Pulls items while there is room for them. The first one is let through whatever its size.
-    pub(super) fn pull(&mut self, source: &mut impl Iterator<Item = A>) -> Pulled<A> {
+    /// Pulls items while there is room for them. The first one is let through whatever its size. If `source` panics, the
+    /// items before are in `pulled`.
+    pub(super) fn pull(&mut self, source: &mut impl Iterator<Item = A>, pulled: &mut Pulled<A>) {
         self.grow();
         let room = self.size.min(self.max_items).saturating_sub(self.ahead);
         let held = self.ahead_bytes;
-        let mut pulled = Pulled { items: Vec::new(), bytes: 0, is_all: false };
         let (start, mut look_at) = (Instant::now(), 1);
         while pulled.items.len() < room {
-            if held + pulled.bytes >= self.max_bytes && held + pulled.bytes > 0 {
+            let bytes = held.saturating_add(pulled.bytes);
+            if bytes >= self.max_bytes && bytes > 0 {
                 break;
             }
             let Some(item) = source.next() else {
                 pulled.is_all = true;
                 break;
             };
-            pulled.bytes += self.weigh.as_ref().map_or(self.shallow_bytes, |weigh| weigh(&item));
-            pulled.items.push(item);
+            pulled.items.push(item); // before it is weighed, which may panic
+            let item = &pulled.items[pulled.items.len() - 1];
+            let bytes = self.weigh.as_ref().map_or(self.shallow_bytes, |weigh| weigh(item));
+            pulled.bytes = pulled.bytes.saturating_add(bytes);
             if pulled.items.len() == look_at {
                 look_at *= 2;
                 if start.elapsed() > PULL_FOR {
@@ -102,14 +111,13 @@ impl<A> Window<A> {
                 }
             }
         }
-        pulled
     }
 
     /// Items `first..` are under way.
     pub(super) fn sent(&mut self, first: usize, pulled: &Pulled<A>) {
         let range = first..first + pulled.items.len();
         self.ahead += range.len();
-        self.ahead_bytes += pulled.bytes;
+        self.ahead_bytes = self.ahead_bytes.saturating_add(pulled.bytes);
         self.batches.insert(first, Batch { missing: vec![range], bytes: pulled.bytes });
     }
 
@@ -123,7 +131,7 @@ impl<A> Window<A> {
         self.ahead -= items.len();
         self.taken += items.len();
         if batch.missing.is_empty() {
-            self.ahead_bytes -= batch.bytes;
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(batch.bytes);
             self.batches.remove(&first);
         }
     }
@@ -162,8 +170,14 @@ impl<A> fmt::Debug for Window<A> {
 mod tests {
     use super::*;
 
+    fn pull_from(window: &mut Window<u8>, source: &mut impl Iterator<Item = u8>) -> Pulled<u8> {
+        let mut pulled = Pulled::default();
+        window.pull(source, &mut pulled);
+        pulled
+    }
+
     fn pull(window: &mut Window<u8>, first: usize) -> usize {
-        let pulled = window.pull(&mut std::iter::repeat(0));
+        let pulled = pull_from(window, &mut std::iter::repeat(0));
         if !pulled.items.is_empty() {
             window.sent(first, &pulled);
         }
@@ -213,7 +227,7 @@ mod tests {
             std::thread::sleep(2 * PULL_FOR);
             0
         });
-        assert_eq!(window.pull(&mut slow).items.len(), 1);
-        assert!(window.pull(&mut [1, 2].into_iter()).is_all);
+        assert_eq!(pull_from(&mut window, &mut slow).items.len(), 1);
+        assert!(pull_from(&mut window, &mut [1, 2].into_iter()).is_all);
     }
 }
