@@ -33,9 +33,9 @@ pub(crate) use stream::Ready;
 use crate::compute::{
     catch::contain,
     latch::{Latch, spin_until},
-    thread::{KeepStates, slot_states},
+    thread::{KeepStates, current_worker, slot_states},
 };
-use crate::events;
+use crate::{events, pool::Pool};
 
 /// What a compute thread has done of a chunk; it survives the thread's death.
 #[derive(Debug)]
@@ -403,6 +403,15 @@ pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
         _ => Ending::Complete,
     };
     core.finish(ending, progress.failures);
+}
+
+/// The same for a call to the pool whose slot this thread is. It would wait there for a slot, perhaps for its own.
+pub(crate) fn run_on_own_slot(pool: &Pool, job: &SharedJob) {
+    events::job_submitted(job, events::Place::Here);
+    match job.core().refusal().or_else(|| pool.stopped()) {
+        Some(ending) => job.core().finish(ending, Vec::new()),
+        None => run_inline(job, current_worker()),
+    }
 }
 
 /// Parts of an input or output by where they start, to be taken by range.

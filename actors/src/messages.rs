@@ -18,7 +18,7 @@ use crate::{
     compute::catch::contain,
     error::{CallError, EndError},
     input::{Columns, OwnedColumns},
-    job::{JobCore, ListInput, SharedJob, next_call_id},
+    job::{JobCore, ListInput, SharedJob, next_call_id, run_on_own_slot},
     kernel::{ColumnKernel, ListKernel},
     pool::{Pool, Session},
 };
@@ -161,6 +161,12 @@ impl<O: Output> Started<O> {
     pub(crate) fn into_call(self, session: Arc<Session>) -> Call<O> {
         self.pool.submit(self.job);
         Call::new(self.body, Some(session), false)
+    }
+
+    /// Runs the call on the slot that this thread is.
+    pub(crate) fn run_here(self) -> Call<O> {
+        run_on_own_slot(&self.pool, &self.job);
+        Call::new(self.body, None, false)
     }
 
     /// Starts the call; its end is sent to `sender`.

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe},
+    ptr,
     rc::Rc,
     sync::Arc,
     time::Instant,
@@ -24,12 +25,19 @@ use crate::{
 
 thread_local! {
     static WORKER: Cell<Option<WorkerId>> = const { Cell::new(None) };
+    /// Its pool, only to be compared.
+    static POOL: Cell<*const Pool> = const { Cell::new(ptr::null()) };
     static STATES: RefCell<Option<Rc<SlotStates>>> = const { RefCell::new(None) };
 }
 
 /// The worker whose compute thread this is, if it is one. Calls made here run here, on the slot they have.
 pub(crate) fn current_worker() -> Option<WorkerId> {
     WORKER.get()
+}
+
+/// Whether this is a compute thread of `pool`: what it waits for must not need a slot, which may be its own.
+pub(crate) fn is_slot_of(pool: &Pool) -> bool {
+    ptr::eq(POOL.get(), pool)
 }
 
 /// What functions keep on this thread while it is a slot's, or runs a call in place; otherwise nothing, for once.
@@ -71,6 +79,7 @@ fn cancel_if_abandoned(pool: &Pool, core: &JobCore) {
 /// Runs until released; the body of a compute thread.
 pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
     WORKER.set(Some(port.worker));
+    POOL.set(Arc::as_ptr(pool));
     let _states = KeepStates::begin();
     port.attach();
     let mut life = events::Life::default();

@@ -8,8 +8,10 @@ use distfun_core::options::Told;
 use super::Manager;
 use crate::{
     call::{Call, Output},
+    compute::thread::is_slot_of,
     config,
     error::StartError,
+    events,
     job::{JobCore, SharedJob, next_call_id},
     kernel::ListKernel,
     messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
@@ -82,11 +84,16 @@ impl ManagerHandle {
     }
 
     /// Starts the call of a [`Distribute`](crate::Distribute) and returns its handle, to wait for, await, watch or cancel.
+    /// Inside a function that runs on this Manager's slots the call runs on the slot it has, before this returns.
     ///
     /// # Panics
     /// If the results would not fit the address space, as `Vec::with_capacity` does; so does [`send`](Self::send).
     pub fn call<O: Output>(&self, message: Distribute<O>) -> Call<O> {
-        message.start(&self.owner.session.0).into_call(self.owner.session.clone())
+        let started = message.start(&self.owner.session.0);
+        if is_slot_of(&self.owner.session.0) {
+            return started.run_here();
+        }
+        started.into_call(self.owner.session.clone())
     }
 
     /// Runs `function` on what an iterator gives, which may be endless, and gives the results one by one. It is one call,
@@ -101,8 +108,18 @@ impl ManagerHandle {
         let settings = &session.0.settings;
         let job = function.clone().open(JobCore::new(next_call_id(), function.name(), 0, settings, false, false));
         let slots = settings.slots;
-        session.0.submit(SharedJob::new(job.clone()));
-        ResultStream::new(items.into_iter(), Opened { job, seat: Seat::Slots { session, ends: false }, slots })
+        let shared = SharedJob::new(job.clone());
+        let seat = if is_slot_of(&session.0) {
+            events::job_submitted(&shared, events::Place::Here);
+            if let Some(ending) = session.0.stopped() {
+                job.end_here(ending);
+            }
+            Seat::Here
+        } else {
+            session.0.submit(shared);
+            Seat::Slots { session, ends: false }
+        };
+        ResultStream::new(items.into_iter(), Opened { job, seat, slots })
     }
 
     /// The arbiter of the Manager's System thread, for light actors of your own beside it. Nothing there may block, and
