@@ -168,7 +168,7 @@ impl<H: Clone> Engine<H> {
         let has_waited = self.queue.remove(&(call.served, id)) || planted!(ExtensionKeepsOldClaim);
         call.rejoin(has_waited, self.served);
         call.ledger.extend(items);
-        if call.ledger.pending() > 0 && !(!has_waited && planted!(ExtensionNotQueued)) {
+        if call.ledger.pending() > 0 && (has_waited || !planted!(ExtensionNotQueued)) {
             self.queue.insert((call.served, id));
         }
     }
