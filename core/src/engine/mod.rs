@@ -176,12 +176,7 @@ impl<H: Clone> Engine<H> {
     fn close(&mut self, id: CallId, commands: &mut Commands<H>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.is_open = false;
-        planted!(
-            SettledNotEndedAtClose,
-            if call.ledger.is_settled() {
-                return;
-            }
-        );
+        planted!(SettledStaysOpen, call.is_open = call.ledger.is_settled());
         planted!(CloseDoesNotWait, return self.end(id, Ending::Complete, commands));
         self.queue.remove(&(call.served, id));
         self.after_progress(id, commands);

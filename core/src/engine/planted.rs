@@ -169,8 +169,8 @@ mod bugs {
         ExtendReopens,
         /// Items that come for a call that has ended get a place in the queue.
         ExtendQueuesEndedCall,
-        /// A call that is closed when nothing of it is left does not end.
-        SettledNotEndedAtClose,
+        /// A call of which nothing is left can't be closed.
+        SettledStaysOpen,
         /// A call ends when it is closed, though something of it runs.
         CloseDoesNotWait,
         /// Failures of an open call are told again with the next ones.
