@@ -59,6 +59,9 @@ impl<O: Output> Call<O> {
     /// # Errors
     /// When not every item has a result: how it ended, the failed items, and the results that are there. On the
     /// Manager's own thread, `Ending::WaitOnManager` at once.
+    ///
+    /// # Panics
+    /// If it was polled before and has given its result.
     pub fn wait(self) -> Result<O, CallError<O>> {
         self.wait_limited(None)
     }

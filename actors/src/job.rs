@@ -8,7 +8,7 @@ mod stream;
 
 use std::{
     fmt,
-    ops::{Deref, Range},
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -320,7 +320,9 @@ impl JobCore {
 
     /// Of an open call: calls `waker` at the next news, which is at the latest the end.
     pub(crate) fn wake_at_news(&self, waker: &Waker) {
-        self.lock().waker = Some(waker.clone());
+        let waker = waker.clone();
+        let before = self.lock().waker.replace(waker);
+        drop(before); // not under the lock, as below: it is code of a runtime or of the user's
     }
 
     /// Of an open call: more results or failures are there.
@@ -338,11 +340,15 @@ impl JobCore {
         if self.near.swap(false, Ordering::Relaxed) {
             spin_until(|| self.is_ended());
         }
+        let waker = waker.clone();
         let mut end = self.lock();
         if end.outcome.is_some() {
+            drop(end);
             return Poll::Ready(());
         }
-        end.waker = Some(waker.clone());
+        let before = end.waker.replace(waker);
+        drop(end);
+        drop(before);
         Poll::Pending
     }
 

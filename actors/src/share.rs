@@ -17,16 +17,22 @@ impl Share {
     }
 }
 
-/// Every [`Share`] of one distributed function.
-#[derive(Default)]
+/// Every [`Share`] of one distributed function; none after its end.
 pub(crate) struct Shares {
-    all: Mutex<Vec<Weak<Held>>>,
+    all: Mutex<Option<Vec<Weak<Held>>>>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { all: Mutex::new(Some(Vec::new())) }
+    }
 }
 
 impl Shares {
     pub(crate) fn add(&self, shared: SharedData) -> Share {
-        let held = Arc::new(Mutex::new(Some(shared)));
         let mut all = lock(&self.all);
+        let Some(all) = &mut *all else { return Share(Arc::default()) };
+        let held = Arc::new(Mutex::new(Some(shared)));
         all.retain(|share| share.strong_count() > 0);
         all.push(Arc::downgrade(&held));
         Share(held)
@@ -34,8 +40,8 @@ impl Shares {
 
     /// Lets go of all shared data; calls that run keep theirs until they end.
     pub(crate) fn release(&self) {
-        let all = std::mem::take(&mut *lock(&self.all));
-        for share in all.iter().filter_map(Weak::upgrade) {
+        let all = lock(&self.all).take();
+        for share in all.iter().flatten().filter_map(Weak::upgrade) {
             let shared = lock(&share).take();
             drop(shared); // not under the lock: its values are the user's
         }

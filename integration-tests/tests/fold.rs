@@ -180,3 +180,22 @@ fn a_thread_that_dies_while_it_combines_fails_the_call() {
     assert_eq!(error.ending(), Ending::ItemsFailed);
     assert!(matches!(error.failed()[0].cause, FailureCause::WorkerDied { .. }), "{error}");
 }
+
+#[test]
+fn a_panic_while_combining_results_that_panic_when_dropped_ends_only_the_call() {
+    struct Bad(u32);
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            if self.0 == 3 {
+                panic!("dropped on purpose");
+            }
+        }
+    }
+    crate::support::alone(|| {
+        // In the calling thread, so that the first two are combined while the others are still to come.
+        let dfun = distribute_local(Bad).sequential(true).build().unwrap();
+        let combine = |a: Bad, b: Bad| -> Bad { panic!("no sum of {} and {}", a.0, b.0) };
+        let error = dfun.map([0, 1, 3, 3]).fold_tree(Bad(0), combine).wait().err().unwrap();
+        assert!(error.to_string().contains("no sum of 0 and 1"), "{error}");
+    });
+}

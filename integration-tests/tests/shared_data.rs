@@ -322,3 +322,15 @@ fn of_calls_at_once_the_one_that_is_accepted_has_the_data() {
         assert_eq!(bad[0].as_ref().unwrap_err().ending(), Ending::EndedAfterCall);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn data_given_after_the_end_is_not_kept() {
+    crate::support::alone(|| {
+        let dfun = distribute!(by_reference).shared_data(weights(1.0)).endaftercall(false).build().unwrap();
+        dfun.finished().unwrap();
+        let late = dfun.with_shared(weights(2.0));
+        assert_eq!(mappings(), [""; 0]);
+        assert_eq!(late.map([1.0]).wait().unwrap_err().ending(), Ending::Finished);
+    });
+}

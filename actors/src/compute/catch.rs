@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    mem::needs_drop,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::{Arc, Once},
 };
@@ -52,6 +53,17 @@ pub(crate) fn contain(body: impl FnOnce()) {
         }
     }
     INSIDE.set(outer);
+}
+
+/// Drops values of the user's one by one, each panic contained alone: a second one while one unwinds would end the program.
+pub(crate) fn discard<T>(mut values: impl Iterator<Item = T>) {
+    let mut are_left = needs_drop::<T>();
+    while are_left {
+        contain(|| {
+            values.by_ref().for_each(drop);
+            are_left = false;
+        });
+    }
 }
 
 fn text(payload: &(dyn Any + Send)) -> Arc<str> {

@@ -80,7 +80,7 @@ fn cancel_if_abandoned(pool: &Pool, core: &JobCore) {
 pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
     WORKER.set(Some(port.worker));
     POOL.set(Arc::as_ptr(pool));
-    let _states = KeepStates::begin();
+    let states = KeepStates::begin();
     port.attach();
     let mut life = events::Life::default();
     let mut next = pool.step_at(port, Event::SlotReady(port.worker, port.generation));
@@ -103,6 +103,8 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
             let Progress { reached, failures, first_failure, blamed_is_kept, .. } = progress;
             let death = Death { reached, failures, first_failure, blamed_is_kept };
             drop((job, chunk));
+            // Before a new thread may open the same file or device.
+            drop(states);
             pool.step_at(port, Event::SlotLost(port.worker, port.generation, Some(death)));
             return;
         }

@@ -5,12 +5,13 @@
 //! both are there, on the slot that brought the second. What is left at the end, when the number of items is no power of
 //! two, is combined from the right.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, vec::IntoIter};
 
 /// A function that combines two neighbours, with its type erased at the run of items.
 pub(crate) trait Combine<R>: Send + Sync {
-    /// The nodes that the consecutive `results` from item `first` on make up. Counts in `at` the item it has come to.
-    fn combine_run(&self, first: usize, results: Vec<R>, at: &mut usize) -> Vec<(Node, R)>;
+    /// Adds to `nodes` what the consecutive `results` from item `first` on make up. Counts in `at` the item it has come to.
+    /// After a panic what is left is still in `results` and `nodes`, so that it is not dropped while unwinding.
+    fn combine_run(&self, first: usize, results: &mut IntoIter<R>, nodes: &mut Vec<(Node, R)>, at: &mut usize);
 
     fn combine(&self, left: R, right: R) -> R;
 }
@@ -42,9 +43,8 @@ impl Node {
 }
 
 impl<R, F: Fn(R, R) -> R + Send + Sync> Combine<R> for F {
-    fn combine_run(&self, first: usize, results: Vec<R>, at: &mut usize) -> Vec<(Node, R)> {
+    fn combine_run(&self, first: usize, results: &mut IntoIter<R>, nodes: &mut Vec<(Node, R)>, at: &mut usize) {
         // Two nodes of each level at most: those that wait for a right neighbour, and those that have no left one.
-        let mut nodes: Vec<(Node, R)> = Vec::new();
         for (index, result) in (first..).zip(results) {
             *at = index;
             let (mut node, mut value) = (Node::leaf(index), result);
@@ -56,7 +56,6 @@ impl<R, F: Fn(R, R) -> R + Send + Sync> Combine<R> for F {
             }
             nodes.push((node, value));
         }
-        nodes
     }
 
     fn combine(&self, left: R, right: R) -> R {
@@ -134,8 +133,10 @@ mod tests {
         }
         let mut nodes = Nodes::default();
         for piece in pieces {
-            let results = piece.clone().map(|index| index.to_string()).collect();
-            for (mut node, mut value) in join.combine_run(piece.start, results, &mut 0) {
+            let results: Vec<String> = piece.clone().map(|index| index.to_string()).collect();
+            let mut made = Vec::new();
+            join.combine_run(piece.start, &mut results.into_iter(), &mut made, &mut 0);
+            for (mut node, mut value) in made {
                 while let Some(pair) = nodes.meet(node, value) {
                     assert!(pair.seam() < count);
                     (node, value) = (pair.parent, join(pair.left, pair.right));

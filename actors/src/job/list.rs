@@ -21,7 +21,7 @@ use super::{
     fold::{Combine, Nodes},
 };
 use crate::compute::{
-    catch::{catch, contain},
+    catch::{catch, contain, discard},
     lend::LentSlice,
     parts::{Items, Output},
 };
@@ -170,9 +170,13 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
 
     /// Combines the results of `part` with one another and with those before.
     fn combine(&self, combine: &dyn Combine<R>, part: Items<R>) -> Result<(), (usize, FailureCause)> {
-        let (first, results) = (part.range().start, part.into_vec());
-        let mut at = first;
-        let nodes = catch(|| combine.combine_run(first, results, &mut at)).map_err(|cause| (at, cause))?;
+        let (first, mut results) = (part.range().start, part.into_vec().into_iter());
+        let (mut nodes, mut at) = (Vec::new(), first);
+        if let Err(cause) = catch(|| combine.combine_run(first, &mut results, &mut nodes, &mut at)) {
+            discard(results);
+            discard(nodes.into_iter());
+            return Err((at, cause));
+        }
         for (mut node, mut value) in nodes {
             while let Some(pair) = {
                 let mut results = self.results();

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    mem::needs_drop,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Weak},
@@ -20,7 +19,7 @@ use super::window::{Pulled, Window};
 use crate::{
     call::{Canceller, Progress},
     compute::{
-        catch::contain,
+        catch::discard,
         thread::{KeepStates, current_worker},
     },
     events,
@@ -291,14 +290,8 @@ impl<I: Iterator, R> Drop for Flow<I, R> {
             Seat::Slots { session, .. } => session.0.cancel(self.job.id(), Ending::Cancelled),
             Seat::Here => self.job.end_here(Ending::Cancelled),
         }
-        let AtHand::Results(_, results) = &mut self.at_hand else { return };
-        let mut are_left = needs_drop::<R>();
-        while are_left {
-            // As with those still in the job: a second panic while one unwinds would end the program.
-            contain(|| {
-                results.by_ref().for_each(drop);
-                are_left = false;
-            });
+        if let AtHand::Results(_, results) = &mut self.at_hand {
+            discard(results);
         }
     }
 }

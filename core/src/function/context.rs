@@ -180,7 +180,7 @@ impl<'a> Context<'a> {
     ///
     /// There is one state per slot, function and type `T`. Results must not depend on what it held before, since which
     /// items a slot gets depends on timing. If an item panics while it has the state, the next one makes it anew. A call
-    /// that runs in the calling thread (`.sequential(true)`) makes its own.
+    /// that runs in the calling thread (`.sequential(true)`) makes its own, a stream there one for each item.
     ///
     /// ```
     /// # use distfun_core::function::{Context, Surroundings};
