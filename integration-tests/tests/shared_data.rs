@@ -164,7 +164,7 @@ fn replacing_it_changes_later_calls_only_and_starts_nothing_anew() {
 #[cfg(target_os = "linux")]
 fn mappings() -> Vec<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines().filter(|line| line.contains("distfun")).map(str::to_owned).collect()
+    maps.lines().filter(|line| line.contains("/memfd:distfun")).map(str::to_owned).collect()
 }
 
 #[cfg(target_os = "linux")]
