@@ -22,6 +22,13 @@ pub enum Error {
     /// A Manager could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A setting can't hold, as `settings()` of a builder says.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A log could not be started.
+    #[cfg(feature = "log")]
+    #[error(transparent)]
+    Log(#[from] crate::log::LogError),
     /// Shared data could not be built or read.
     #[error(transparent)]
     SharedData(#[from] SharedDataError),
@@ -72,7 +79,7 @@ pub enum StartError {
 }
 
 /// `finished` or `shutdown` did not end everything within two seconds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndError {
     /// These workers are inside an item that does not return. They are abandoned: each ends when its item does, and
@@ -227,7 +234,9 @@ macro_rules! debug_as_display {
         }
     )*};
 }
-debug_as_display!(BuildError, StartError);
+debug_as_display!(BuildError, StartError, EndError);
+#[cfg(feature = "log")]
+debug_as_display!(crate::log::LogError);
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,6 +245,9 @@ impl fmt::Debug for Error {
             Self::Start(error) => fmt::Debug::fmt(error, f),
             Self::Call(failure) => fmt::Debug::fmt(failure, f),
             Self::SharedData(error) => fmt::Debug::fmt(error, f),
+            Self::Settings(error) => write!(f, "{error}"),
+            #[cfg(feature = "log")]
+            Self::Log(error) => fmt::Debug::fmt(error, f),
             Self::Item(failure) => write!(f, "{failure}"),
             Self::End(error) => write!(f, "{error}"),
             Self::Mailbox(error) => write!(f, "{self}: {error}"),

@@ -381,7 +381,8 @@ pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailu
         }
         ending => ending.error_type(),
     };
-    let error = ending.error_type().is_some().then(|| ending.to_string());
+    let text = || core.refused_for.get().cloned().unwrap_or_else(|| ending.to_string());
+    let error = ending.error_type().is_some().then(text);
     let (done, failed) = core.counts();
     let is_all = matches!(ending, Ending::Complete | Ending::ItemsFailed);
     let slots = figures.slots.load(Relaxed);

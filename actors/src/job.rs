@@ -142,6 +142,8 @@ pub(crate) struct JobCore {
     /// Of an open call: how many failures it was told of, and what kind the first was.
     told_failures: AtomicUsize,
     first_told: OnceLock<&'static str>,
+    /// Why it was refused, where there is more to say than its ending does.
+    pub(crate) refused_for: OnceLock<String>,
     end: Mutex<End>,
     ended: Latch,
     /// Opens when a verbose call's summary is on stderr.
@@ -192,6 +194,7 @@ impl JobCore {
             failed: AtomicUsize::new(0),
             told_failures: AtomicUsize::new(0),
             first_told: OnceLock::new(),
+            refused_for: OnceLock::new(),
             end: Mutex::default(),
             ended: Latch::new(),
             shown: Latch::new(),
@@ -213,7 +216,7 @@ impl JobCore {
     /// Why the call must not start: reading a mapped file that was cut short would kill the process.
     pub(crate) fn refusal(&self) -> Option<Ending> {
         let error = self.shared.check_unchanged().err()?;
-        tracing::error!(call = self.id.0, function = self.function, %error, "shared data has changed");
+        let _ = self.refused_for.set(error.to_string());
         Some(Ending::SharedDataChanged)
     }
 

@@ -25,6 +25,9 @@
 //! - [`distribute!`] and [`distribute_local`] make a [`DistributeBuilder`]; built, a [`DistributedFunction`] or a
 //!   [`ColumnFunction`], which own their slots.
 //! - Calls return a [`Call`] (owned input: wait, await, cancel) or a [`Scoped`] (borrowed input: wait).
+//! - [`SharedData`]: arrays and values that every item may read, in memory once.
+//! - `stream` gives a [`ResultStream`]: results one by one, from input that may be endless. [`Call::fold_tree`] combines
+//!   results where they are made. [`Context::slot_state`] keeps what a function opens once per slot.
 //! - Services start a [`Manager`] and send it [`Distribute`], [`Status`], [`Cancel`], [`Finished`] and [`Shutdown`].
 //! - A function may take a [`Context`]: random numbers that repeat, its index, whether it is cancelled.
 //!

@@ -75,7 +75,7 @@ enum Output {
 }
 
 /// A log could not be started.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
     /// The file can't be written to.

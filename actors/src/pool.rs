@@ -275,7 +275,10 @@ pub(crate) struct Session(pub(crate) Arc<Pool>);
 impl Drop for Session {
     fn drop(&mut self) {
         events::session_dropped(&self.0);
-        self.0.stop(Ending::Finished);
+        match self.0.stopped() {
+            None => self.0.stop(Ending::Finished),
+            Some(_) => self.0.tell(internal::SlotsReleased), // it has ended otherwise already
+        }
     }
 }
 

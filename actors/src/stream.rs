@@ -51,6 +51,23 @@ pub(crate) use flow::{Opened, Seat};
 /// assert_eq!(sum, 1 + 4 + 9);
 /// # Ok::<(), distfun::Error>(())
 /// ```
+///
+/// In async code, with `futures::StreamExt` (or that of `tokio-stream`). Iterator adaptors (`take`, `map`, `enumerate`) come
+/// after `.into_iter()`, because those of `StreamExt` have the same names:
+///
+/// ```
+/// # use futures::StreamExt;
+/// # use distfun::prelude::*;
+/// # fn square(x: u64) -> u64 { x * x }
+/// # futures::executor::block_on(async {
+/// let mut squares = distribute!(square).build()?.stream(1..=3).window(100);
+/// while let Some(result) = squares.next().await {
+///     println!("{}", result?);
+/// }
+/// # Ok::<(), distfun::Error>(()) }).unwrap();
+/// ```
+///
+/// An `Err` that the function itself returns is an ordinary result, `Ok(Err(…))`; `result??` passes both on.
 #[must_use = "nothing is pulled from the input until results are asked for"]
 pub struct ResultStream<I: Iterator, R, O = InOrder> {
     flow: Flow<I, R>,

@@ -10,7 +10,7 @@ use crate::ids::WorkerId;
 pub struct ItemFailure {
     /// Position in the input, from 0: the list index or the column.
     pub index: usize,
-    /// The worker that ran it last; none when it never ran, or ran in the calling thread, or returned an `Err`.
+    /// The worker that ran it last; none when it never ran, or ran in the calling thread.
     pub worker: Option<WorkerId>,
     /// How often it was tried, from 1; 0 when it never ran.
     pub attempt: u32,
@@ -157,7 +157,7 @@ pub enum Ending {
     NoWorkers,
     /// `wait` was called on the Manager's own thread, which must never block. The call was cancelled.
     WaitOnManager,
-    /// A file that is mapped as shared data has changed since; the call did not start. The log says which.
+    /// A file that is mapped as shared data has changed since; the call did not start.
     SharedDataChanged,
 }
 
@@ -220,7 +220,7 @@ impl fmt::Display for Ending {
             ),
             Self::SharedDataChanged => write!(
                 f,
-                "a file that is mapped as shared data has changed since, as the log says; build the shared data anew"
+                "a file that is mapped as shared data has changed since; check_unchanged() of the data says which, build it anew"
             ),
             Self::WaitOnManager => write!(
                 f,

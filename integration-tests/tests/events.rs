@@ -395,3 +395,17 @@ fn a_subscriber_that_panics_keeps_no_call_from_its_end() {
         dfun.finished().unwrap();
     });
 }
+
+/// Once dropped after `.await`, a Manager that had ended by its one call said that it was finished.
+#[test]
+fn a_manager_that_ended_by_its_call_says_so_however_the_call_was_waited_for() {
+    alone(|| {
+        let memory = Memory::default();
+        let log = log::json().writer(memory.clone()).init().unwrap();
+        block_on(distribute!(plus).slots(1).build().unwrap().map([1])).unwrap();
+        let stopped = || !lines_of(&memory.lines(), "manager.stopped").is_empty();
+        eventually(LIMIT, "the Manager stops", || log.flush(LIMIT) && stopped());
+        let lines = memory.lines();
+        assert_eq!(lines_of(&lines, "manager.stopped")[0]["distfun.reason"], "endaftercall");
+    });
+}

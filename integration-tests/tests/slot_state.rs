@@ -181,3 +181,16 @@ fn a_broken_state_that_panics_while_it_is_dropped_fails_no_other_item_and_keeps_
         assert_eq!(open.load(Ordering::SeqCst), 0);
     });
 }
+
+#[test]
+fn other_shared_data_means_another_state() {
+    fn scaled(x: f64, context: &Context<'_>) -> f64 {
+        let factor = context.slot_state(|| *context.shared().value::<f64>("factor").unwrap());
+        x * *factor
+    }
+    let by = |factor: f64| distfun::SharedData::builder().value("factor", &factor).unwrap().build().unwrap();
+    let dfun = distribute!(scaled).shared_data(by(2.0)).slots(1).endaftercall(false).build().unwrap();
+    assert_eq!(dfun.map([1.0, 2.0]).wait().unwrap(), [2.0, 4.0]);
+    assert_eq!(dfun.with_shared(by(10.0)).map([1.0, 2.0]).wait().unwrap(), [10.0, 20.0]);
+    assert_eq!(dfun.map([1.0]).wait().unwrap(), [2.0]);
+}

@@ -44,7 +44,8 @@ impl<R: Send + 'static> Call<Vec<R>> {
     }
 }
 
-/// A call whose results are combined into one: what [`Call::fold_tree`] returns. It is used as a [`Call`] is.
+/// A call whose results are combined into one: what [`Call::fold_tree`] returns. It is used as a [`Call`] is, but has no
+/// `settle`, since its items' results are not kept.
 #[must_use = "dropping a call cancels it; `.wait()` for it or `.await` it"]
 pub struct Folded<R: Send + 'static> {
     call: Call<Vec<R>>,

@@ -153,7 +153,7 @@ fields! {
     backoff_s: Float = "distfun.backoff_s";
 
     // Jobs.
-    /// How the items are given to the function: one by one, in lists, or as blocks of columns.
+    /// How the items are given to the function: one by one, in lists, as blocks of columns, or as an iterator gives them.
     mode: Text ["items" "list" "columns" "stream"] = "distfun.mode";
     /// Whether the call ran in the calling thread: empty, nested, or `.sequential`.
     inline: Flag = "distfun.inline";
@@ -204,7 +204,7 @@ fields! {
     /// What kind of error: of an item, of a chunk, or of the call.
     error_type: Text [
         "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "timeout" "finished" "shutdown" "ended_after_call"
-        "busy" "no_workers" "wait_on_manager" "spawn_failed" "other"
+        "busy" "shared_data_changed" "no_workers" "wait_on_manager" "spawn_failed" "other"
     ] = "error.type";
     /// The error in words, 512 bytes at most. Never a value of the user's.
     error_message: Text = "error.message";

@@ -178,7 +178,7 @@ impl<'a> Context<'a> {
     /// dropped on the slot's thread when the slot ends (`endaftercall`, `finished`, `shutdown`, drop) or its thread is
     /// replaced. So a slot opens a model or allocates a buffer once, not once per item.
     ///
-    /// There is one state per slot, function and type `T`. Results must not depend on what it held before, since which
+    /// There is one state per slot, function and type `T`; with other shared data (`with_shared`) it is made anew. Results must not depend on what it held before, since which
     /// items a slot gets depends on timing. If an item panics while it has the state, the next one makes it anew. A call
     /// that runs in the calling thread (`.sequential(true)`) makes its own, a stream there one for each item.
     ///
@@ -211,8 +211,9 @@ impl<'a> Context<'a> {
     ///
     /// # Panics
     /// As [`slot_state`](Self::slot_state).
+    #[track_caller]
     pub fn try_slot_state<T: 'static, E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<SlotState<'_, T>, E> {
-        self.around.states.get(self.around.function, make)
+        self.around.states.get(self.around.function, self.around.shared.id(), make)
     }
 }
 

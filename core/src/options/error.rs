@@ -8,7 +8,7 @@ use std::{
 use super::{CONFIG_VARIABLE, MAX_FILE_BYTES, MAX_SLOTS};
 
 /// A setting that can't hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// `max_cpu(0)` or `slots(0)`, and no other machine to do the work.
@@ -148,5 +148,12 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
+    }
+}
+
+impl std::fmt::Debug for SettingsError {
+    /// What `main` prints of an error that it returns: the message for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }

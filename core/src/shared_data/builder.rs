@@ -73,7 +73,7 @@ impl<'a> SharedDataBuilder<'a> {
     /// # Examples
     ///
     /// ```
-    /// use distfun_core::shared_data::SharedData;
+    /// # use distfun_core::shared_data::SharedData; // `distfun::SharedData` for users
     /// use ndarray::{ArrayView2, ArrayViewMut2};
     ///
     /// let shared = SharedData::builder()

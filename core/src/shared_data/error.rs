@@ -211,11 +211,11 @@ const SHOWN: usize = 10;
 
 fn hint(key: &str, keys: &[String]) -> String {
     if keys.is_empty() {
-        return ": nothing is shared".to_owned();
+        return ": nothing is shared; give the call some with .shared_data(…)".to_owned();
     }
     let nearest = keys.iter().map(|other| (strsim::damerau_levenshtein(key, other), other)).min();
     let close = nearest.filter(|(distance, other)| *distance <= other.chars().count().max(3) / 3);
-    let question = close.map(|(_, other)| format!(", did you mean {other:?}?")).unwrap_or_default();
+    let question = close.map(|(_, other)| format!(", perhaps {other:?}")).unwrap_or_default();
     let shown: Vec<String> = keys.iter().take(SHOWN).map(|key| format!("{key:?}")).collect();
     let more = match keys.len().saturating_sub(SHOWN) {
         0 => String::new(),

@@ -29,7 +29,14 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub use builder::SharedDataBuilder;
 pub use element::{Element, ElementType};
@@ -44,10 +51,31 @@ use crate::event::{SharedPublished, SharedReleased, SupervisionEvent};
 
 /// Read-only arrays and values by name, stored once. A clone is another handle of the same data; when the last is gone
 /// the memory is given back.
+///
+/// Everything given to [`SharedData::builder`] goes into one file that is mapped into memory, and functions read their
+/// arrays as views of it: a gigabyte shared by any number of slots takes a gigabyte. A function takes it as its last
+/// argument; `.shared_data(…)` gives it to all calls, `with_shared` to those of another handle of the function.
+///
+/// ```
+/// # use distfun_core::shared_data::{SharedData, SharedDataError}; // `distfun::…` for users
+/// use ndarray::{ArrayView1, array};
+///
+/// fn score(x: f64, shared: &SharedData) -> Result<f64, SharedDataError> {
+///     let weights: ArrayView1<f64> = shared.array("weights")?;
+///     Ok(x * weights.sum() + shared.value::<f64>("offset")?)
+/// }
+///
+/// let weights = array![1.0, 2.0];
+/// let shared = SharedData::builder().array("weights", &weights)?.value("offset", &0.5)?.build()?;
+/// assert_eq!(score(2.0, &shared)?, 6.5); // distributed: `distribute!(score).shared_data(shared).build()?.map(…)`
+/// # Ok::<(), SharedDataError>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct SharedData(Arc<Inner>);
 
 struct Inner {
+    /// No other shared data of this process has it; 0 if nothing is shared.
+    id: u64,
     all: BTreeMap<String, Stored>,
     /// The mapped files that somebody else could change.
     watched: Vec<Watch>,
@@ -56,7 +84,7 @@ struct Inner {
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { all: BTreeMap::new(), watched: Vec::new(), storage: Storage::Memory }
+        Self { id: 0, all: BTreeMap::new(), watched: Vec::new(), storage: Storage::Memory }
     }
 }
 
@@ -80,7 +108,14 @@ impl SharedData {
             let (total_bytes, mapping) = (stored.bytes(), Some(stored.mapping()));
             SharedPublished { key, total_bytes, digest: None, mapping, readers: None }.emit();
         }
-        Self(Arc::new(Inner { all, watched, storage }))
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Inner { id, all, watched, storage }))
+    }
+
+    /// Tells it from all other shared data of this process; clones are the same.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id
     }
 
     /// The array under `key`, without a copy. This takes well under a microsecond, so a function may ask at every call.

@@ -188,7 +188,10 @@ fn nothing_at_all_can_be_shared() {
         assert_eq!((shared.len(), shared.is_empty(), shared.bytes(), shared.keys().count()), (0, true, 0, 0));
         assert_eq!(format!("{shared:?}"), "SharedData {}");
         let error = shared.array::<f64, ndarray::Ix1>("w").unwrap_err();
-        assert_eq!(error.to_string(), r#"there is no shared data "w": nothing is shared"#);
+        assert_eq!(
+            error.to_string(),
+            r#"there is no shared data "w": nothing is shared; give the call some with .shared_data(…)"#
+        );
         shared.check_unchanged().unwrap();
     }
     let shared = SharedData::builder().value("", &1u8).unwrap().build().unwrap();
@@ -242,7 +245,7 @@ fn errors_say_what_is_there_and_what_to_do() {
         error.to_string()
     });
     let expected = [
-        r#"there is no shared data "wieghts", did you mean "weights"?; there are "config", "weights""#,
+        r#"there is no shared data "wieghts", perhaps "weights"; there are "config", "weights""#,
         r#"there is no shared data "other"; there are "config", "weights""#,
         r#"shared data "weights" is an array of f64 with shape [200, 3] and was asked for as one of f32: ask for `ArrayView2<f64>`"#,
         r#"shared data "weights" is an array of f64 with shape [200, 3] and was asked for with 1 axis: ask for `ArrayView2<f64>`"#,
