@@ -12,8 +12,9 @@ use super::{available, error::SharedDataError};
 /// Where the arrays and values of shared data are kept. Either way they are there once per machine, every process that
 /// gets them maps the same pages, and nothing is left when the last one lets go, however it ends.
 ///
-/// Without a choice it is `Memory`, and `File` for what is larger than half of the memory that is available or that the
-/// process's control groups leave it. NumPy files stay where they are.
+/// Without a choice it is `Memory` for what is small, and `File` from 256 MiB on, whose pages are large and so quicker to
+/// read in jumps; if there is no disk, or no room on it, that is `Memory` too. What is larger than half of the memory that is
+/// available, or that the process's control groups leave it, is always in a `File`. NumPy files stay where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Storage {
@@ -57,11 +58,25 @@ impl PrivateFile {
             Some(available) if needed > available => Err(SharedDataError::TooLarge { needed, available }),
             _ => Ok(()),
         };
-        if choose(needed, wish.storage, available) == Storage::Memory && platform::HAS_MEMORY_FILES {
-            check_fits()?;
-            return Self::in_memory(len);
+        let dir = || wish.dir.clone().unwrap_or_else(default_dir);
+        match choose(needed, wish.storage, available) {
+            Choice::Must(Storage::File) => {}
+            _ if !platform::HAS_MEMORY_FILES => {}
+            Choice::Must(Storage::Memory) => {
+                check_fits()?;
+                return Self::in_memory(len);
+            }
+            Choice::RatherFile => {
+                let dir = Some(dir()).filter(|dir| !platform::is_memory(dir));
+                return match dir.map(|dir| Self::on_disk(len, dir)) {
+                    Some(Ok(file)) => Ok(file),
+                    // A directory that was asked for and is not there is a mistake.
+                    Some(Err(error @ SharedDataError::Io { .. })) if wish.dir.is_some() => Err(error),
+                    _ => Self::in_memory(len),
+                };
+            }
         }
-        let dir = wish.dir.clone().unwrap_or_else(default_dir);
+        let dir = dir();
         if platform::is_memory(&dir) {
             check_fits()?;
         }
@@ -126,9 +141,24 @@ impl SealedFile {
     }
 }
 
-fn choose(needed: u64, asked: Option<Storage>, available: Option<u64>) -> Storage {
-    let is_large = available.is_some_and(|available| needed > available / 2);
-    asked.unwrap_or(if is_large { Storage::File } else { Storage::Memory })
+/// From here on a file is worth making: reads in jumps take half the time, since its pages are large, and a few more
+/// milliseconds to make it do not count.
+const LARGE: u64 = 256 << 20;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    Must(Storage),
+    /// Memory will do.
+    RatherFile,
+}
+
+fn choose(needed: u64, asked: Option<Storage>, available: Option<u64>) -> Choice {
+    match asked {
+        Some(storage) => Choice::Must(storage),
+        None if available.is_some_and(|available| needed > available / 2) => Choice::Must(Storage::File),
+        None if needed >= LARGE => Choice::RatherFile,
+        None => Choice::Must(Storage::Memory),
+    }
 }
 
 fn default_dir() -> PathBuf {
@@ -290,13 +320,38 @@ mod tests {
         Wish { storage: Some(storage), dir: None }
     }
 
+    /// Large data goes to a file, and to memory where there is no directory to make one in.
+    #[test]
+    fn large_data_is_in_a_file_if_there_can_be_one() {
+        let build = |dir: &Path| {
+            let builder = crate::shared_data::SharedData::builder().dir(dir);
+            // Its pages are zeros that nobody has touched: it takes no memory worth speaking of.
+            let builder = builder.array_with("x", LARGE as usize, |_: ndarray::ArrayViewMut1<'_, u8>| ());
+            builder.and_then(|builder| builder.build()).map(|shared| shared.storage())
+        };
+        if available::bytes().is_some_and(|bytes| bytes < 3 * LARGE)
+            || platform::free_bytes(Path::new(".")) < Some(2 * LARGE)
+        {
+            return eprintln!("skipped: too little memory or disk");
+        }
+        assert_eq!(build(Path::new(".")), Ok(Storage::File));
+        assert!(build(Path::new("/nowhere/at/all")).is_err(), "it was asked for");
+        if platform::is_memory(Path::new("/dev/shm")) {
+            assert_eq!(build(Path::new("/dev/shm")), Ok(Storage::Memory));
+        }
+    }
+
     #[test]
     fn what_is_large_goes_to_a_file_unless_asked_otherwise() {
-        assert_eq!(choose(50, None, Some(100)), Storage::Memory);
-        assert_eq!(choose(51, None, Some(100)), Storage::File);
-        assert_eq!(choose(51, None, None), Storage::Memory);
-        assert_eq!(choose(51, Some(Storage::Memory), Some(100)), Storage::Memory);
-        assert_eq!(choose(1, Some(Storage::File), Some(100)), Storage::File);
+        let (memory, file) = (Choice::Must(Storage::Memory), Choice::Must(Storage::File));
+        assert_eq!(choose(50, None, Some(100)), memory);
+        assert_eq!(choose(51, None, Some(100)), file);
+        assert_eq!(choose(51, None, None), memory);
+        assert_eq!(choose(51, Some(Storage::Memory), Some(100)), memory);
+        assert_eq!(choose(1, Some(Storage::File), Some(100)), file);
+        assert_eq!(choose(LARGE - 1, None, Some(2 * LARGE)), memory);
+        assert_eq!(choose(LARGE, None, Some(2 * LARGE)), Choice::RatherFile);
+        assert_eq!(choose(LARGE, None, Some(2 * LARGE - 2)), file);
     }
 
     #[test]
