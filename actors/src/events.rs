@@ -416,5 +416,3 @@ pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailu
         retries: has_run.then(|| figures.retries.load(Relaxed)),
     });
 }
-
-// ---- shared data
