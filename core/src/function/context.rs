@@ -76,12 +76,25 @@ pub struct Surroundings<'a> {
     pub stop: &'a AtomicBool,
     pub shared: SharedData,
     pub states: Rc<SlotStates>,
+    /// Index in the call of the first item here: a node is given a part of the items.
+    pub first: usize,
+    /// What the function is given as one item is a list of so many.
+    pub list: Option<usize>,
 }
 
 impl<'a> Surroundings<'a> {
     /// Outside of any call.
     pub fn of_test(stop: &'a AtomicBool) -> Self {
-        Self { function: "test", seed: 7, worker: None, stop, shared: SharedData::default(), states: Rc::default() }
+        Self {
+            function: "test",
+            seed: 7,
+            worker: None,
+            stop,
+            shared: SharedData::default(),
+            states: Rc::default(),
+            first: 0,
+            list: None,
+        }
     }
 }
 
@@ -103,6 +116,9 @@ impl<'a> Context<'a> {
     /// The function is about to run on the single item `index`.
     #[doc(hidden)]
     pub fn enter(&self, index: usize) {
+        if let Some(count) = self.around.list {
+            return self.enter_block(0..count);
+        }
         self.is_block.set(false);
         self.set(index..index + 1);
     }
@@ -115,8 +131,8 @@ impl<'a> Context<'a> {
     }
 
     fn set(&self, items: Range<usize>) {
-        self.start.set(items.start);
-        self.end.set(items.end);
+        self.start.set(self.around.first + items.start);
+        self.end.set(self.around.first + items.end);
         self.is_seeded.set(false);
     }
 

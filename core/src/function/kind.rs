@@ -201,6 +201,8 @@ where
 pub trait ColumnsOutput: Sized + Send + 'static + sealed::Sealed {
     /// Type of one element.
     type Elem: Send + 'static;
+    /// What it is called in schemas.
+    const NAME: &'static str;
     /// Number of rows K; 1 for `Array1`.
     fn rows(&self) -> usize;
     /// Number of columns n.
@@ -220,6 +222,7 @@ pub trait ColumnsOutput: Sized + Send + 'static + sealed::Sealed {
 
 impl<R: Send + 'static> ColumnsOutput for Array1<R> {
     type Elem = R;
+    const NAME: &'static str = "Array1";
     fn rows(&self) -> usize {
         1
     }
@@ -247,6 +250,7 @@ impl<R: Send + 'static> ColumnsOutput for Array1<R> {
 
 impl<R: Send + 'static> ColumnsOutput for Array2<R> {
     type Elem = R;
+    const NAME: &'static str = "Array2";
     fn rows(&self) -> usize {
         self.nrows()
     }

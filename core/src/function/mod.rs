@@ -1,16 +1,17 @@
-//! What the user wrote: kinds of function, the context they may ask for, their names, and their form over bytes.
+//! What the user wrote: kinds of function, the context they may ask for, what their types are, and what travels.
 
 mod context;
+mod fingerprint;
 mod kind;
-mod registry;
+mod schema;
 mod slot_state;
+mod wire;
 
 pub use context::{Context, ContextRng, ItemRng, Surroundings};
+pub use fingerprint::Fingerprint;
 pub use kind::{
     ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Contextual, Plain, RefFunction, Sharing, ValueFunction,
 };
-pub use registry::{Entry, PayloadError, WireFunction, find, names, run};
+pub use schema::{Schema, difference, schema_of_columns, schema_of_list};
 pub use slot_state::{SlotState, SlotStates};
-
-#[doc(hidden)]
-pub use inventory;
+pub use wire::WireFunction;
