@@ -507,7 +507,7 @@ refused! {
     a_number_that_is_too_large_is_refused_by_name:
         "DISTFUN_MAX_CALLS" = "99999999999999999999999" => "DISTFUN_MAX_CALLS=\"999";
     a_flag_that_is_none_is_refused_by_name: "DISTFUN_VERBOSE" = "perhaps" => "is not 1 or 0, true or false";
-    zero_slots_in_the_environment_are_refused: "DISTFUN_SLOTS" = "0" => "DISTFUN_SLOTS=\"0\" is not a whole number from 1 to 4096";
+    zero_slots_in_the_environment_are_refused: "DISTFUN_SLOTS" = "0" => "allow at least 1, or name machines";
     a_variable_with_a_typing_error_is_refused_with_the_right_name:
         "DISTFUN_ENDAFTERCAL" = "1" => "did you mean DISTFUN_ENDAFTERCALL?";
     a_variable_nobody_knows_is_refused_with_all_names: "DISTFUN_COLOUR_SCHEME" = "red" => "known are DISTFUN_MAX_CPU, ";

@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 
 use super::{
-    CONFIG_VARIABLE, Overrides, SettingsError,
+    CACHE_VARIABLE, CONFIG_VARIABLE, COOKIE_VARIABLE, Overrides, SettingsError,
     table::{Raw, SETTINGS, hint},
 };
+
+/// Variables that are read elsewhere, since they are no settings.
+const OTHERS: [(&str, &str); 3] = [("config", CONFIG_VARIABLE), ("cookie", COOKIE_VARIABLE), ("cache", CACHE_VARIABLE)];
 
 /// The variable of a setting.
 pub(super) fn variable(key: &str) -> String {
@@ -17,11 +20,11 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     let mut said = Overrides::default();
     for (name, value) in variables {
         let name = name.to_string_lossy();
-        if !name.starts_with("DISTFUN_") || name == CONFIG_VARIABLE {
+        if !name.starts_with("DISTFUN_") || OTHERS.iter().any(|(_, other)| *other == name) {
             continue;
         }
         let Some(setting) = SETTINGS.iter().find(|setting| variable(setting.key) == name) else {
-            let known = SETTINGS.iter().map(|setting| setting.key).chain(["config"]);
+            let known = SETTINGS.iter().map(|setting| setting.key).chain(OTHERS.map(|(key, _)| key));
             return Err(SettingsError::Unknown { hint: hint(&name, known, variable), name: name.into() });
         };
         let value = value.to_string_lossy();

@@ -5,14 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CONFIG_VARIABLE, MAX_FILE_BYTES, MAX_SLOTS};
+use super::{CONFIG_VARIABLE, DEFAULT_PORT, MAX_FILE_BYTES, MAX_SLOTS};
+use crate::machines::MachinesError;
 
 /// A setting that can't hold.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// `max_cpu(0)` or `slots(0)`, and no other machine to do the work.
-    #[error("max_cpu(0) or slots(0) leaves nothing to compute on, since no other machine is given; allow at least 1")]
+    #[error(
+        "max_cpu(0) or slots(0) leaves nothing to compute on, since no other machine is given; allow at least 1, or name machines"
+    )]
     NoSlots,
     /// Both limits were given by one source.
     #[error(
@@ -35,6 +38,25 @@ pub enum SettingsError {
     /// `max_calls(0)`.
     #[error("max_calls(0) would refuse every call; allow at least 1")]
     NoCalls,
+    /// `port(0)`.
+    #[error("port(0) is none that a node can be found at; leave it out for {DEFAULT_PORT}, or give one up to 65535")]
+    NoPort,
+    /// The list of machines is not right.
+    #[error("{by}: {error}")]
+    Machines {
+        /// Where it is said.
+        by: String,
+        /// What is wrong.
+        error: MachinesError,
+    },
+    /// The name of the local socket can't be one.
+    #[error("{by}: {why}")]
+    NamedPipe {
+        /// Where it is said.
+        by: String,
+        /// What is wrong, and what to write instead.
+        why: String,
+    },
     /// An environment variable has a value of the wrong form.
     #[error("environment variable {name}={value:?} is not {expected}; correct or unset it")]
     Malformed {

@@ -77,6 +77,9 @@ fn raw<'a>(value: &'a DeValue<'_>) -> Raw<'a> {
         DeValue::String(text) => Raw::Text(text),
         DeValue::Integer(number) => Raw::Integer { digits: number.as_str(), radix: number.radix() },
         DeValue::Boolean(yes) => Raw::Boolean(*yes),
+        DeValue::Array(values) => {
+            values.iter().map(|value| value.get_ref().as_str()).collect::<Option<_>>().map_or(Raw::Other, Raw::Texts)
+        }
         _ => Raw::Other,
     }
 }
@@ -165,13 +168,13 @@ mod tests {
             // The first fault in the file, not in the alphabet.
             ("zeal = 1\narm = 1", "1:1: zeal is not a setting".into()),
             // Values.
-            ("max_cpu = \"two\"", "1:11: max_cpu = \"two\" is not a whole number, 1 or more".into()),
-            ("max_cpu = -2", "1:11: max_cpu = -2 is not a whole number, 1 or more".into()),
-            ("max_cpu = 2.0", "1:11: max_cpu = 2.0 is not a whole number, 1 or more".into()),
-            ("max_cpu = 2026-01-01", "1:11: max_cpu = 2026-01-01 is not a whole number, 1 or more".into()),
+            ("max_cpu = \"two\"", "1:11: max_cpu = \"two\" is not a whole number, 0 or more".into()),
+            ("max_cpu = -2", "1:11: max_cpu = -2 is not a whole number, 0 or more".into()),
+            ("max_cpu = 2.0", "1:11: max_cpu = 2.0 is not a whole number, 0 or more".into()),
+            ("max_cpu = 2026-01-01", "1:11: max_cpu = 2026-01-01 is not a whole number, 0 or more".into()),
             ("max_calls = 0", "1:13: max_calls = 0 is not a whole number, 1 or more".into()),
-            ("\n\n slots=0", "3:8: slots = 0 is not a whole number from 1 to 4096".into()),
-            ("slots = 0x1001", "1:9: slots = 0x1001 is not a whole number from 1 to 4096".into()),
+            ("\n\n slots=4097", "3:8: slots = 4097 is not a whole number from 0 to 4096".into()),
+            ("slots = 0x1001", "1:9: slots = 0x1001 is not a whole number from 0 to 4096".into()),
             ("seed = -1", "1:8: seed = -1 is not a whole number, 0 or more".into()),
             (
                 "seed = 18446744073709551616",
@@ -181,10 +184,14 @@ mod tests {
             ("endaftercall = 1", "1:16: endaftercall = 1 is not true or false".into()),
             ("priority = \"top\"", "1:12: priority = \"top\" is not \"low\", \"normal\" or \"high\"".into()),
             ("priority = 1", "1:12: priority = 1 is not \"low\", \"normal\" or \"high\"".into()),
-            ("[slots]\na = 1", "1:1: slots is a table, which is not a whole number from 1 to 4096".into()),
+            ("[slots]\na = 1", "1:1: slots is a table, which is not a whole number from 0 to 4096".into()),
             ("seed = { a = 1 }", "1:8: seed is a table, which is not a whole number, 0 or more".into()),
             ("verbose.a = 1", "1:1: verbose is a table, which is not true or false".into()),
-            ("slots = [1]", "1:9: slots is an array, which is not a whole number from 1 to 4096".into()),
+            ("slots = [1]", "1:9: slots is an array, which is not a whole number from 0 to 4096".into()),
+            ("machines = 3", "1:12: machines = 3 is not a list of machines, as in [\"bob\", \"ann:2719\"]".into()),
+            ("machines = ['a', 1]", "1:12: machines is an array, which is not a list of machines, as".into()),
+            ("port = 0", "1:8: port = 0 is not a whole number from 1 to 65535".into()),
+            ("named_pipe = 1", "1:14: named_pipe = 1 is not true, false, or the name of a local socket in q".into()),
             (
                 "priority = 'a\u{1b}[2J'",
                 "1:14: invalid literal string, expected non-single-quote visible characters, in `priority = 'a…`"

@@ -4,6 +4,7 @@
 mod environment;
 mod error;
 mod file;
+mod named_pipe;
 mod table;
 
 use std::{ffi::OsString, fmt, num::NonZeroUsize, path::Path, sync::Arc};
@@ -11,8 +12,12 @@ use std::{ffi::OsString, fmt, num::NonZeroUsize, path::Path, sync::Arc};
 pub use self::{
     error::{Place, SettingsError},
     file::ConfigFile,
+    named_pipe::NamedPipe,
 };
-use crate::engine::{Limits, Priority};
+use crate::{
+    engine::{Limits, Priority},
+    machines::MachineList,
+};
 
 /// Active calls a Manager accepts at once, unless told otherwise.
 pub const DEFAULT_MAX_CALLS: usize = 10_000;
@@ -20,11 +25,20 @@ pub const DEFAULT_MAX_CALLS: usize = 10_000;
 /// Largest number of slots: each is an operating system thread.
 pub const MAX_SLOTS: usize = 4096;
 
+/// The TCP port a node listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 2718;
+
 /// The settings file, if [`CONFIG_VARIABLE`] names no other.
 pub const CONFIG_FILE: &str = "distfun.toml";
 
 /// The environment variable that names the settings file.
 pub const CONFIG_VARIABLE: &str = "DISTFUN_CONFIG";
+
+/// The environment variable that names the file with the secret that managers and nodes share; no setting.
+pub const COOKIE_VARIABLE: &str = "DISTFUN_COOKIE";
+
+/// The environment variable that names the folder in which a node keeps what it was sent; no setting.
+pub const CACHE_VARIABLE: &str = "DISTFUN_CACHE";
 
 /// Largest settings file: thousands of times what all settings need, and quick to refuse.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -46,6 +60,12 @@ pub struct Overrides {
     pub max_calls: Option<usize>,
     /// Share against other calls.
     pub priority: Option<Priority>,
+    /// Other machines to compute on, as [`machines`](crate::machines) has them.
+    pub machines: Option<Vec<String>>,
+    /// The port of machines that are named without one.
+    pub port: Option<u16>,
+    /// A node on this machine, by a local socket.
+    pub named_pipe: Option<NamedPipe>,
 }
 
 /// What the program itself says.
@@ -103,6 +123,12 @@ pub struct Settings {
     pub max_calls: usize,
     /// Share against other calls.
     pub priority: Priority,
+    /// Other machines to compute on, not yet looked up.
+    pub machines: MachineList,
+    /// The port of machines that are named without one.
+    pub port: u16,
+    /// A node on this machine, by a local socket.
+    pub named_pipe: NamedPipe,
     /// The settings file, if there was one.
     pub file: Option<Arc<Path>>,
     origins: Origins,
@@ -118,6 +144,9 @@ struct Origins {
     seed: Origin,
     max_calls: Origin,
     priority: Origin,
+    machines: Origin,
+    port: Origin,
+    named_pipe: Origin,
 }
 
 /// One setting as it holds, to be shown.
@@ -143,7 +172,7 @@ impl Settings {
     /// Every setting, with where it is from.
     pub fn held(&self) -> Vec<Held> {
         let of = &self.origins;
-        let held = |key, value, origin, by| Held { key, value, origin, said: self.said(origin, by) };
+        let held = |key, value, origin, by| Held { key, value, origin, said: said(origin, by, self.file.as_deref()) };
         let plain = |key, value, origin| held(key, value, origin, key);
         vec![
             held("slots", self.slots.to_string(), of.slots, of.limit),
@@ -152,17 +181,10 @@ impl Settings {
             plain("seed", self.seed.to_string(), of.seed),
             plain("max_calls", self.max_calls.to_string(), of.max_calls),
             plain("priority", table::name(self.priority).into(), of.priority),
+            plain("machines", self.machines.to_string(), of.machines),
+            plain("port", self.port.to_string(), of.port),
+            plain("named_pipe", self.named_pipe.to_string(), of.named_pipe),
         ]
-    }
-
-    fn said(&self, origin: Origin, key: &str) -> String {
-        match (origin, &self.file) {
-            (Origin::Builder, _) => format!(".{key}()"),
-            (Origin::Flag, _) => format!("--{}", key.replace('_', "-")),
-            (Origin::Environment, _) => environment::variable(key),
-            (Origin::File, Some(path)) => format!("{key} in {}", path.display()),
-            _ => origin.to_string(),
-        }
     }
 
     /// Resolves what is `told` over the `DISTFUN_*` variables in `environment`, those over the settings `file`, and
@@ -188,7 +210,14 @@ impl Settings {
             (Origin::Environment, &environment),
             (Origin::File, &in_file),
         ]);
-        sources.check(file)?;
+        let path = file.map(|file| file.path.as_path());
+        sources.check(path)?;
+        let (port, port_from) = sources.strongest(|said| said.port, DEFAULT_PORT);
+        let (machines, machines_from) = sources.machines(port, path)?;
+        let (named_pipe, named_pipe_from) = sources.strongest(|said| said.named_pipe.clone(), NamedPipe::from(false));
+        if machines.is_empty() && !named_pipe.is_on() {
+            sources.check_slots()?;
+        }
         let cpus = cpus.get();
         // A machine may have more CPUs than a Manager starts threads.
         let all = cpus.min(MAX_SLOTS);
@@ -212,9 +241,35 @@ impl Settings {
             seed: seed_from,
             max_calls: max_calls_from,
             priority: priority_from,
+            machines: machines_from,
+            port: port_from,
+            named_pipe: named_pipe_from,
         };
-        let file = file.map(|file| Arc::from(file.path.as_path()));
-        Ok(Self { slots, pinned: slots == cpus, endaftercall, verbose, seed, max_calls, priority, file, origins })
+        Ok(Self {
+            slots,
+            pinned: slots == cpus,
+            endaftercall,
+            verbose,
+            seed,
+            max_calls,
+            priority,
+            machines,
+            port,
+            named_pipe,
+            file: path.map(Arc::from),
+            origins,
+        })
+    }
+}
+
+/// Where exactly a setting is said.
+fn said(origin: Origin, key: &str, file: Option<&Path>) -> String {
+    match (origin, file) {
+        (Origin::Builder, _) => format!(".{key}()"),
+        (Origin::Flag, _) => format!("--{}", key.replace('_', "-")),
+        (Origin::Environment, _) => environment::variable(key),
+        (Origin::File, Some(path)) => format!("{key} in {}", path.display()),
+        _ => origin.to_string(),
     }
 }
 
@@ -229,17 +284,14 @@ impl Sources<'_> {
     }
 
     /// That no source contradicts itself, or says what environment and file could not.
-    fn check(&self, file: Option<&ConfigFile>) -> Result<(), SettingsError> {
+    fn check(&self, file: Option<&Path>) -> Result<(), SettingsError> {
         for (origin, said) in &self.0 {
             if let (Some(max_cpu), Some(slots)) = (said.max_cpu, said.slots) {
                 let by = match (origin, file) {
-                    (Origin::File, Some(file)) => file.path.display().to_string(),
+                    (Origin::File, Some(path)) => path.display().to_string(),
                     _ => format!("the {origin}"),
                 };
                 return Err(SettingsError::BothLimits { max_cpu, slots, by });
-            }
-            if said.slots.or(said.max_cpu) == Some(0) {
-                return Err(SettingsError::NoSlots);
             }
             if let Some(slots) = said.slots.filter(|&slots| slots > MAX_SLOTS) {
                 return Err(SettingsError::TooManySlots { slots });
@@ -247,8 +299,34 @@ impl Sources<'_> {
             if said.max_calls == Some(0) {
                 return Err(SettingsError::NoCalls);
             }
+            if said.port == Some(0) {
+                return Err(SettingsError::NoPort);
+            }
+            if let Some(Err(error)) = said.named_pipe.as_ref().map(NamedPipe::check) {
+                let by = self::said(*origin, "named_pipe", file);
+                return Err(SettingsError::NamedPipe { by, why: error.to_string() });
+            }
         }
         Ok(())
+    }
+
+    /// That every source leaves something to compute on, where there is this machine only.
+    fn check_slots(&self) -> Result<(), SettingsError> {
+        let is_none = |said: &Overrides| said.slots.or(said.max_cpu) == Some(0);
+        if self.0.iter().any(|(_, said)| is_none(said)) { Err(SettingsError::NoSlots) } else { Ok(()) }
+    }
+
+    /// The machines that the strongest source names, all of them read, since each must be right.
+    fn machines(&self, port: u16, file: Option<&Path>) -> Result<(MachineList, Origin), SettingsError> {
+        let none = MachineList::parse::<String>(&[], port).expect("an empty list is right");
+        let mut strongest = (none, Origin::Default);
+        for (origin, said) in self.0.iter().rev() {
+            if let Some(texts) = &said.machines {
+                let wrong = |error| SettingsError::Machines { by: self::said(*origin, "machines", file), error };
+                strongest = (MachineList::parse(texts, port).map_err(wrong)?, *origin);
+            }
+        }
+        Ok(strongest)
     }
 }
 

@@ -2,19 +2,22 @@
 
 use std::ops::RangeInclusive;
 
-use super::{MAX_SLOTS, Overrides};
-use crate::engine::Priority;
+use super::{MAX_SLOTS, NamedPipe, Overrides};
+use crate::{engine::Priority, machines};
 
 /// Every setting there is. The key `max_cpu` is the variable `DISTFUN_MAX_CPU`, the flag `--max-cpu` and the builder's
 /// `.max_cpu()`.
-pub(super) static SETTINGS: [Setting; 7] = [
-    Setting { key: "max_cpu", form: Form::Count(usize::MAX, |said| &mut said.max_cpu) },
-    Setting { key: "slots", form: Form::Count(MAX_SLOTS, |said| &mut said.slots) },
+pub(super) static SETTINGS: [Setting; 10] = [
+    Setting { key: "max_cpu", form: Form::Count(0..=usize::MAX, |said| &mut said.max_cpu) },
+    Setting { key: "slots", form: Form::Count(0..=MAX_SLOTS, |said| &mut said.slots) },
     Setting { key: "endaftercall", form: Form::Flag(|said| &mut said.endaftercall) },
     Setting { key: "verbose", form: Form::Flag(|said| &mut said.verbose) },
     Setting { key: "seed", form: Form::Number(|said| &mut said.seed) },
-    Setting { key: "max_calls", form: Form::Count(usize::MAX, |said| &mut said.max_calls) },
+    Setting { key: "max_calls", form: Form::Count(1..=usize::MAX, |said| &mut said.max_calls) },
     Setting { key: "priority", form: Form::Share(|said| &mut said.priority) },
+    Setting { key: "machines", form: Form::Machines(|said| &mut said.machines) },
+    Setting { key: "port", form: Form::Port(|said| &mut said.port) },
+    Setting { key: "named_pipe", form: Form::Pipe(|said| &mut said.named_pipe) },
 ];
 
 pub(super) struct Setting {
@@ -24,16 +27,21 @@ pub(super) struct Setting {
 
 /// What a setting may be, and where a source keeps what it says of it.
 enum Form {
-    /// A whole number from 1 to the one given.
-    Count(usize, fn(&mut Overrides) -> &mut Option<usize>),
+    /// A whole number in this range.
+    Count(RangeInclusive<usize>, fn(&mut Overrides) -> &mut Option<usize>),
     /// Any whole number of 64 bits.
     Number(fn(&mut Overrides) -> &mut Option<u64>),
     Flag(fn(&mut Overrides) -> &mut Option<bool>),
     Share(fn(&mut Overrides) -> &mut Option<Priority>),
+    /// Entries of a list of machines, not yet read: that needs the port.
+    Machines(fn(&mut Overrides) -> &mut Option<Vec<String>>),
+    Port(fn(&mut Overrides) -> &mut Option<u16>),
+    /// A flag or a name.
+    Pipe(fn(&mut Overrides) -> &mut Option<NamedPipe>),
 }
 
 /// A value as its source has it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Raw<'a> {
     /// From the environment, which has text only: a number, a flag or a word.
     Untyped(&'a str),
@@ -43,6 +51,7 @@ pub(super) enum Raw<'a> {
         radix: u32,
     },
     Boolean(bool),
+    Texts(Vec<&'a str>),
     /// Of a type that no setting has.
     Other,
 }
@@ -50,14 +59,20 @@ pub(super) enum Raw<'a> {
 impl Setting {
     /// Has `said` say `value`, or returns what the value must be instead.
     pub(super) fn put(&self, said: &mut Overrides, value: Raw<'_>) -> Result<(), String> {
-        match self.form {
-            Form::Count(most, at) => {
-                let count = whole(value, 1..=most as u64)?;
+        match &self.form {
+            Form::Count(range, at) => {
+                let count = whole(value, *range.start() as u64..=*range.end() as u64)?;
                 *at(said) = Some(usize::try_from(count).expect("no more than a usize"));
             }
             Form::Number(at) => *at(said) = Some(whole(value, 0..=u64::MAX)?),
             Form::Flag(at) => *at(said) = Some(flag(value)?),
             Form::Share(at) => *at(said) = Some(share(value)?),
+            Form::Machines(at) => *at(said) = Some(list(value)?),
+            Form::Port(at) => {
+                let port = whole(value, 1..=u16::MAX.into())?;
+                *at(said) = Some(u16::try_from(port).expect("no more than a u16"));
+            }
+            Form::Pipe(at) => *at(said) = Some(pipe(value)?),
         }
         Ok(())
     }
@@ -111,6 +126,23 @@ fn share(value: Raw<'_>) -> Result<Priority, String> {
     found.ok_or_else(|| "\"low\", \"normal\" or \"high\"".into())
 }
 
+fn list(value: Raw<'_>) -> Result<Vec<String>, String> {
+    match value {
+        Raw::Untyped(text) | Raw::Text(text) => Ok(machines::split(text).map(|(_, entry)| entry.into()).collect()),
+        Raw::Texts(texts) => Ok(texts.into_iter().map(str::to_owned).collect()),
+        _ => Err("a list of machines, as in [\"bob\", \"ann:2719\"]".into()),
+    }
+}
+
+fn pipe(value: Raw<'_>) -> Result<NamedPipe, String> {
+    match value {
+        Raw::Text(text) => Ok(text.into()),
+        Raw::Untyped(text) => Ok(flag(value).map_or_else(|_| text.trim().into(), NamedPipe::from)),
+        Raw::Boolean(yes) => Ok(yes.into()),
+        _ => Err("true, false, or the name of a local socket in quotes".into()),
+    }
+}
+
 /// A priority as environment and file write it.
 pub(super) fn name(priority: Priority) -> &'static str {
     match priority {
@@ -121,7 +153,7 @@ pub(super) fn name(priority: Priority) -> &'static str {
 }
 
 /// How alike two names must be for one to be a slip for the other: of 1, by the measure of Jaro and Winkler. So
-/// `maxcpu` and `prio` find their setting, and `port` finds none.
+/// `maxcpu` and `prio` find their setting, and `colour` finds none.
 const ALIKE: f64 = 0.85;
 
 /// What whoever wrote `unknown` may have meant: the closest of the `known` names, or all. `spell` writes them as the

@@ -64,11 +64,12 @@ fn what_cannot_hold_is_refused_with_the_remedy() {
         (
             told(None, None),
             vec![("DISTFUN_MAX_CPU", "two")],
-            "DISTFUN_MAX_CPU=\"two\" is not a whole number, 1 or more",
+            "DISTFUN_MAX_CPU=\"two\" is not a whole number, 0 or more",
         ),
-        (told(None, None), vec![("DISTFUN_MAX_CPU", "-1")], "a whole number, 1 or more"),
-        (told(None, None), vec![("DISTFUN_SLOTS", "0")], "=\"0\" is not a whole number from 1 to 4096"),
-        (told(None, None), vec![("DISTFUN_SLOTS", "4097")], "=\"4097\" is not a whole number from 1 to 4096"),
+        (told(None, None), vec![("DISTFUN_MAX_CPU", "-1")], "a whole number, 0 or more"),
+        (told(None, None), vec![("DISTFUN_MAX_CPU", "0")], "allow at least 1, or name machines"),
+        (told(None, None), vec![("DISTFUN_SLOTS", "0")], "allow at least 1, or name machines"),
+        (told(None, None), vec![("DISTFUN_SLOTS", "4097")], "=\"4097\" is not a whole number from 0 to 4096"),
         (told(None, None), vec![("DISTFUN_SEED", "-1")], "0 or more"),
         (told(None, None), vec![("DISTFUN_SEED", "18446744073709551616")], "from 0 to 18446744073709551615; correct"),
         (told(None, None), vec![("DISTFUN_VERBOSE", "maybe")], "1 or 0, true or false"),
@@ -77,7 +78,26 @@ fn what_cannot_hold_is_refused_with_the_remedy() {
         (told(None, None), vec![("DISTFUN_max_cpu", "2")], "DISTFUN_max_cpu is not a setting of distfun; did you"),
         (told(None, None), vec![("DISTFUN_CONFG", "x")], "did you mean DISTFUN_CONFIG?"),
         (told(None, None), vec![("DISTFUN_COLOUR_OF_THE_BAR", "red")], "known are DISTFUN_MAX_CPU, "),
+        (told(None, None), vec![("DISTFUN_COOKY", "x")], "did you mean DISTFUN_COOKIE?"),
+        (told(None, None), vec![("DISTFUN_PORT", "0")], "DISTFUN_PORT=\"0\" is not a whole number from 1 to 65535"),
+        (told(None, None), vec![("DISTFUN_PORT", "65536")], "=\"65536\" is not a whole number from 1 to 65535"),
+        (
+            told(None, None),
+            vec![("DISTFUN_MACHINES", "ann,bob:4")],
+            "DISTFUN_MACHINES: entry 2 (\"bob:4\"): port 4 is below 1024, where nodes don't listen; did you mean bob*4?",
+        ),
+        (
+            told(None, None),
+            vec![("DISTFUN_NAMED_PIPE", "a/b")],
+            "DISTFUN_NAMED_PIPE: \"a/b\" can't name a local socket",
+        ),
         (Overrides { max_calls: Some(0), ..Overrides::default() }, vec![], "would refuse every call"),
+        (Overrides { port: Some(0), ..Overrides::default() }, vec![], "port(0) is none that a node can be found at"),
+        (
+            Overrides { machines: Some(vec!["bob".into(), "".into()]), ..Overrides::default() },
+            vec![],
+            ".machines(): entry 2 (\"\"): it is empty",
+        ),
     ] {
         let error = resolve(told, &environment).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
@@ -85,15 +105,84 @@ fn what_cannot_hold_is_refused_with_the_remedy() {
 }
 
 #[test]
+fn with_other_machines_none_of_the_work_has_to_be_done_here() {
+    let machines = || Overrides { machines: Some(vec!["bob".into()]), ..Overrides::default() };
+    let settings = resolve(Overrides { max_cpu: Some(0), ..machines() }, &[]).unwrap();
+    assert_eq!((settings.slots, settings.pinned), (0, false));
+    assert_eq!(resolve(Overrides { slots: Some(0), ..machines() }, &[]).unwrap().slots, 0);
+    assert_eq!(resolve(machines(), &[("DISTFUN_MAX_CPU", "0")]).unwrap().slots, 0);
+    let pipe = Overrides { named_pipe: Some(true.into()), max_cpu: Some(0), ..Overrides::default() };
+    assert_eq!(resolve(pipe, &[]).unwrap().slots, 0);
+    // A stronger source that wants none counts.
+    let none = Overrides { machines: Some(vec![]), ..Overrides::default() };
+    let environment = [("DISTFUN_MACHINES", "bob"), ("DISTFUN_MAX_CPU", "0")];
+    assert_eq!(resolve(Overrides::default(), &environment).unwrap().slots, 0);
+    assert_eq!(resolve(none, &environment).unwrap_err(), SettingsError::NoSlots);
+    let file = ConfigFile { path: "/etc/distfun.toml".into(), bytes: "machines = ['bob']\nslots = 0".into() };
+    assert_eq!(Settings::resolve(&Told::default(), [], Some(&file), CPUS).unwrap().slots, 0);
+}
+
+#[test]
+fn machines_are_a_list_or_a_text_and_are_read_with_the_port_that_holds() {
+    let shown = |settings: &Settings| settings.machines.entries().map(ToString::to_string).collect::<Vec<_>>();
+    for (text, expected) in [
+        ("machines = ['bob', 'n[1,2]*4']", vec!["bob", "n1*4", "n2*4"]),
+        ("machines = 'bob, n[1, 2]*4'", vec!["bob", "n1*4", "n2*4"]),
+        ("machines = [\n 'bob',\n]\nport = 2719", vec!["bob"]),
+        ("machines = []", vec![]),
+        ("machines = ''", vec![]),
+    ] {
+        let settings = Settings::resolve(&Told::default(), [], Some(&file(text)), CPUS).unwrap();
+        assert_eq!(shown(&settings), expected, "{text}");
+    }
+    let environment = [("DISTFUN_MACHINES", "bob ann:2719\tn[1,2],[::1]:2720"), ("DISTFUN_PORT", "2719")];
+    let settings = resolve(Overrides::default(), &environment).unwrap();
+    assert_eq!(shown(&settings), ["bob", "ann", "n1", "n2", "[::1]:2720"]);
+    assert_eq!(settings.port, 2719);
+    let held = settings.held();
+    let held = held.iter().find(|held| held.key == "machines").unwrap();
+    assert_eq!((held.value.as_str(), held.said.as_str()), ("bob ann:2719 n[1,2] [::1]:2720", "DISTFUN_MACHINES"));
+}
+
+#[test]
+fn the_local_socket_is_a_flag_or_a_name() {
+    for (value, name) in [("1", Some("distfun")), ("off", None), ("true", Some("distfun")), (" mine ", Some("mine"))] {
+        let settings = resolve(Overrides::default(), &[("DISTFUN_NAMED_PIPE", value)]).unwrap();
+        assert_eq!(settings.named_pipe.name(), name, "{value}");
+    }
+    for (text, name) in [("named_pipe = true", Some("distfun")), ("named_pipe = 'mine'", Some("mine"))] {
+        let settings = Settings::resolve(&Told::default(), [], Some(&file(text)), CPUS).unwrap();
+        assert_eq!(settings.named_pipe.name(), name, "{text}");
+    }
+    assert_eq!(NamedPipe::from(true).machine().unwrap().to_string(), "pipe:distfun");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_of_another_machine_is_refused_with_the_way_to_go() {
+    let told = Overrides { named_pipe: Some(r"\\bob\pipe\distfun".into()), ..Overrides::default() };
+    let expected = ".named_pipe(): named pipes of other machines exist on Windows only; use TCP: .machines([\"bob\"])";
+    assert_eq!(resolve(told, &[]).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn variables_that_are_no_settings_are_passed_over() {
+    let environment = [("DISTFUN_CONFIG", "a"), ("DISTFUN_COOKIE", "b"), ("DISTFUN_CACHE", "c")];
+    let settings = resolve(Overrides::default(), &environment).unwrap();
+    assert!(settings.held().iter().all(|held| held.origin == Origin::Default));
+}
+
+#[test]
 fn what_the_file_says_holds_and_a_second_limit_in_it_is_refused() {
-    let all = "slots = 3\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'";
+    let all = "slots = 3\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'
+machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'";
     let settings = Settings::resolve(&Told::default(), [], Some(&file(all)), CPUS).unwrap();
     assert_eq!((settings.slots, settings.endaftercall, settings.verbose), (3, false, true));
     assert_eq!((settings.seed, settings.max_calls, settings.priority), (7, 9, Priority::High));
     assert_eq!(settings.file.as_deref(), Some(Path::new("/etc/distfun.toml")));
     let said: Vec<_> = settings.held().into_iter().map(|held| (held.value, held.said)).collect();
-    let values = ["3", "false", "true", "7", "9", "high"];
-    let keys = ["slots", "endaftercall", "verbose", "seed", "max_calls", "priority"];
+    let values = ["3", "false", "true", "7", "9", "high", "bob", "2719", "mine"];
+    let keys = ["slots", "endaftercall", "verbose", "seed", "max_calls", "priority", "machines", "port", "named_pipe"];
     let expected = keys.map(|key| format!("{key} in /etc/distfun.toml"));
     assert_eq!(said, values.map(str::to_owned).into_iter().zip(expected).collect::<Vec<_>>());
 
@@ -157,15 +246,23 @@ fn anything() -> impl Strategy<Value = Overrides> {
     let flags = (option::of(any::<bool>()), option::of(any::<bool>()));
     let numbers = (option::of(any::<u64>()), option::of(1..usize::MAX));
     let priority = option::of(prop::sample::select(vec![Priority::Low, Priority::Normal, Priority::High]));
-    (limit, flags, numbers, priority).prop_map(|(limit, (endaftercall, verbose), (seed, max_calls), priority)| {
-        let of = |exact| limit.filter(|limit| limit.0 == exact).map(|limit| limit.1);
-        Overrides { max_cpu: of(false), slots: of(true), endaftercall, verbose, seed, max_calls, priority }
-    })
+    let machines = option::of(prop::collection::btree_set("[a-z]{1,3}", 0..3));
+    let pipe = option::of(prop_oneof![any::<bool>().prop_map(NamedPipe::from), "m[a-z]{2}".prop_map(NamedPipe::from)]);
+    let nodes = (machines, option::of(1..=u16::MAX), pipe);
+    (limit, flags, numbers, priority, nodes).prop_map(
+        |(limit, (endaftercall, verbose), (seed, max_calls), priority, (machines, port, named_pipe))| {
+            let of = |exact| limit.filter(|limit| limit.0 == exact).map(|limit| limit.1);
+            let machines = machines.map(Vec::from_iter);
+            let (max_cpu, slots) = (of(false), of(true));
+            Overrides { max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe }
+        },
+    )
 }
 
 /// The same in words, each with its key.
 fn words(said: &Overrides) -> Vec<(&'static str, String)> {
-    let Overrides { max_cpu, slots, endaftercall, verbose, seed, max_calls, priority } = said;
+    let Overrides { max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe } =
+        said;
     let all = [
         ("max_cpu", max_cpu.map(|count| count.to_string())),
         ("slots", slots.map(|count| count.to_string())),
@@ -174,6 +271,9 @@ fn words(said: &Overrides) -> Vec<(&'static str, String)> {
         ("seed", seed.map(|seed| seed.to_string())),
         ("max_calls", max_calls.map(|count| count.to_string())),
         ("priority", priority.map(|priority| format!("{priority:?}").to_lowercase())),
+        ("machines", machines.as_ref().map(|machines| machines.join(" "))),
+        ("port", port.map(|port| port.to_string())),
+        ("named_pipe", named_pipe.as_ref().map(ToString::to_string)),
     ];
     all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
@@ -186,7 +286,7 @@ proptest! {
         let in_variables: Vec<_> = words(&environment).into_iter()
             .map(|(key, value)| (format!("DISTFUN_{}", key.to_uppercase()), value)).collect();
         let text: String = words(&in_file).into_iter()
-            .map(|(key, value)| if key == "priority" { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
+            .map(|(key, value)| if ["priority", "machines", "named_pipe"].contains(&key) { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
             .collect();
         let sources = [
             (Origin::Builder, words(&builder)),
@@ -197,7 +297,7 @@ proptest! {
         let told = Told { builder, flags };
         let settings = Settings::resolve(&told, variables(&in_variables), Some(&file(&text)), CPUS).unwrap();
         let defaults =
-            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal")];
+            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false")];
         let held = settings.held();
         prop_assert_eq!(held.len(), defaults.len());
         for (held, (key, default)) in held.iter().zip(defaults) {
@@ -207,7 +307,11 @@ proptest! {
                 words.iter().find(|(name, _)| is_it(name)).map(|(name, value)| (*origin, *name, value.as_str()))
             });
             let (origin, name, value) = said.unwrap_or((Origin::Default, key, default));
-            let value = if name == "max_cpu" { value.parse::<usize>().unwrap().min(8).to_string() } else { value.into() };
+            let value = match name {
+                "max_cpu" => value.parse::<usize>().unwrap().min(8).to_string(),
+                "machines" if value.is_empty() => "none".into(),
+                _ => value.to_owned(),
+            };
             prop_assert_eq!((&held.value, held.origin), (&value, origin));
             let place = match origin {
                 Origin::Builder => format!(".{name}()"),
@@ -220,8 +324,9 @@ proptest! {
         }
         // What is shown is what holds.
         let shown: Vec<String> = held.into_iter().map(|held| held.value).collect();
-        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, .. } = settings;
-        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?}").to_lowercase();
+        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, .. } = settings;
+        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe}")
+            .to_lowercase();
         prop_assert_eq!(shown.join(" "), fields);
     }
 }
