@@ -10,7 +10,7 @@ use ndarray::{Array, ArrayBase, ArrayViewMut, Data, Dimension, ShapeBuilder};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    SharedData,
+    Inner, SharedData,
     element::{Element, ElementType},
     error::{Cause, SharedDataError},
     foreign::{Elements, Foreign, Watch},
@@ -202,13 +202,15 @@ impl<'a> SharedDataBuilder<'a> {
     /// There is not enough memory or disk, or the operating system refuses something. Nothing is left behind.
     pub fn build(self) -> Result<SharedData, SharedDataError> {
         let Self { sections, mapped, watched, wish } = self;
-        let (mut all, storage) = if sections.is_empty() {
-            (BTreeMap::new(), wish.storage.unwrap_or(Storage::Memory))
+        let mut inner = if sections.is_empty() {
+            Inner::new(BTreeMap::new(), wish.storage.unwrap_or(Storage::Memory), None)
         } else {
-            write(sections, &wish)?
+            let (map, storage) = write(sections, &wish)?;
+            Inner::new(read(&map, storage)?, storage, Some(map))
         };
-        all.extend(mapped);
-        let shared = SharedData::new(all, watched, storage);
+        inner.all.extend(mapped);
+        inner.watched = watched;
+        let shared = SharedData::publish(inner);
         shared.check_unchanged()?;
         Ok(shared)
     }
@@ -229,8 +231,9 @@ impl<'a> SharedDataBuilder<'a> {
 }
 
 /// Makes a place for all sections, fills it and seals it.
-fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(BTreeMap<String, Stored>, Storage), SharedDataError> {
+fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(Map, Storage), SharedDataError> {
     let plan = layout::plan(sections.iter().map(|one| (one.key.as_str(), one.content.clone(), one.len)));
+    let plan = plan.filter(|plan| isize::try_from(plan.total).is_ok());
     let plan = plan.ok_or(SharedDataError::TooLarge { needed: u64::MAX, available: isize::MAX as u64 })?;
     let file = PrivateFile::create(plan.total, wish)?;
     let (storage, path) = (file.storage(), file.path().to_owned());
@@ -243,11 +246,11 @@ fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(BTreeMap<String, St
         (section.fill)(&mut bytes[place])?;
     }
     let map = Map::sealed(&filling.into_file().seal()?).map_err(refused)?;
-    Ok((read(&map, storage)?, storage))
+    Ok((map, storage))
 }
 
-/// Everything in a mapped file of shared data.
-fn read(map: &Map, storage: Storage) -> Result<BTreeMap<String, Stored>, SharedDataError> {
+/// Everything in a mapped file of shared data. All of it is checked, since the file may come from another machine.
+pub(super) fn read(map: &Map, storage: Storage) -> Result<BTreeMap<String, Stored>, SharedDataError> {
     let damaged = |reason: String| SharedDataError::Damaged { reason };
     let entries = layout::open(map.bytes()).map_err(|error| damaged(error.to_string()))?;
     let mut all = BTreeMap::new();

@@ -25,7 +25,7 @@ use super::element::ElementType;
 
 const MAGIC: [u8; 8] = *b"distfun\0";
 const VERSION: u16 = 1;
-const HEADER: usize = 32;
+pub(super) const HEADER: usize = 32;
 /// Sections start at multiples of this: a cache line, and more than any element needs.
 pub(super) const ALIGNMENT: usize = 64;
 const BYTE_ORDER: u8 = if cfg!(target_endian = "big") { 1 } else { 0 };
@@ -90,7 +90,7 @@ pub(super) struct Plan {
     pub(super) total: usize,
 }
 
-/// Places sections of these sizes. None if the file would be larger than memory can be.
+/// Places sections of these sizes. None if the file would be larger than an address can say.
 pub(super) fn plan<'k>(contents: impl IntoIterator<Item = (&'k str, Content, usize)>) -> Option<Plan> {
     let mut end = 0;
     let mut entries = Vec::new();
@@ -101,7 +101,7 @@ pub(super) fn plan<'k>(contents: impl IntoIterator<Item = (&'k str, Content, usi
     }
     let directory = postcard::to_stdvec(&entries).expect("a directory has nothing that postcard can't write");
     let start = align(HEADER + directory.len())?;
-    let total = start.checked_add(end).filter(|total| isize::try_from(*total).is_ok())?;
+    let total = start.checked_add(end)?;
 
     let mut head = Vec::with_capacity(start);
     head.extend(MAGIC);

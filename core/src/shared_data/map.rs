@@ -1,8 +1,8 @@
 //! An island of `unsafe`: files mapped into memory, and their bytes seen as elements.
 //!
 //! Two facts carry it. A [`PrivateFile`] and a [`SealedFile`] are known to nobody else, have all of their length, and
-//! once sealed are written by nobody; [`storage`](super::storage), which alone makes them, promises that. And a [`Section`] has
-//! been looked at once, when it was made: it lies inside its mapping, is aligned for its elements, and holds no bytes
+//! once sealed are written by nobody; [`storage`](super::storage), which alone makes them, promises that, and says there
+//! what a [kept](SealedFile::kept) one rests on, which has a name. And a [`Section`] has been looked at once, when it was made: it lies inside its mapping, is aligned for its elements, and holds no bytes
 //! that are not elements.
 #![allow(unsafe_code)]
 
@@ -86,6 +86,10 @@ impl Filling {
         Ok(Self { map, file })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     pub(super) fn bytes(&mut self) -> &mut [u8] {
         &mut self.map
     }
@@ -102,7 +106,8 @@ pub(super) struct Map(Arc<Mmap>);
 
 impl Map {
     pub(super) fn sealed(file: &SealedFile) -> io::Result<Self> {
-        // SAFETY: nobody writes or truncates a `SealedFile`, and it has all of its length.
+        // SAFETY: nobody writes or truncates a `SealedFile`, and it has all of its length; `SealedFile::kept` names what
+        // that rests on if the file has a name.
         let map = unsafe { MmapOptions::new().len(file.len()).map(file.file()) }?;
         #[cfg(target_os = "linux")]
         let _ = map.advise(Advice::HugePage);
@@ -143,6 +148,7 @@ impl Map {
 }
 
 /// Part of a mapping that holds elements of one type, checked when it was made.
+#[derive(Clone)]
 pub(super) struct Section {
     map: Map,
     range: Range<usize>,

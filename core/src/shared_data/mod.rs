@@ -17,10 +17,12 @@
 //! ```
 
 mod available;
+mod blob;
 mod builder;
 mod element;
 mod error;
 mod foreign;
+mod image;
 mod layout;
 mod map;
 mod npy;
@@ -32,21 +34,24 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+pub use blob::BlobFile;
 pub use builder::SharedDataBuilder;
 pub use element::{Element, ElementType};
 pub use error::{Cause, SharedDataError};
+pub use image::Image;
 pub use layout::{Content, Order};
 use ndarray::{ArrayView, Dimension};
 use serde::de::DeserializeOwned;
 pub use storage::Storage;
 
-use self::{foreign::Watch, stored::Stored};
+use self::{foreign::Watch, map::Map, stored::Stored};
 use crate::event::{SharedPublished, SharedReleased, SupervisionEvent};
 
 /// Read-only arrays and values by name, stored once. A clone is another handle of the same data; when the last is gone
@@ -80,11 +85,23 @@ struct Inner {
     /// The mapped files that somebody else could change.
     watched: Vec<Watch>,
     storage: Storage,
+    /// The one file that everything is in, except mapped NumPy files.
+    file: Option<Map>,
+    /// A file with a name that was mapped, so that locks on it last as long as the data.
+    kept: Option<File>,
+    digest: OnceLock<[u8; 32]>,
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { id: 0, all: BTreeMap::new(), watched: Vec::new(), storage: Storage::Memory }
+        Self::new(BTreeMap::new(), Storage::Memory, None)
+    }
+}
+
+impl Inner {
+    /// What is not shared yet.
+    fn new(all: BTreeMap<String, Stored>, storage: Storage, file: Option<Map>) -> Self {
+        Self { id: 0, all, watched: Vec::new(), storage, file, kept: None, digest: OnceLock::new() }
     }
 }
 
@@ -103,14 +120,20 @@ impl SharedData {
         SharedDataBuilder::default()
     }
 
-    fn new(all: BTreeMap<String, Stored>, watched: Vec<Watch>, storage: Storage) -> Self {
-        for (key, stored) in &all {
+    /// Gives it an id, and tells that it is there.
+    fn publish(mut inner: Inner) -> Self {
+        for (key, stored) in &inner.all {
             let (total_bytes, mapping) = (stored.bytes(), Some(stored.mapping()));
             SharedPublished { key, total_bytes, digest: None, mapping, readers: None }.emit();
         }
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { id, all, watched, storage }))
+        inner.id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(inner))
+    }
+
+    /// A handle that does not keep the data: to find what is there already, and give it to the next who needs it.
+    pub fn downgrade(&self) -> WeakSharedData {
+        WeakSharedData(Arc::downgrade(&self.0))
     }
 
     /// Tells it from all other shared data of this process; clones are the same.
@@ -184,6 +207,23 @@ impl SharedData {
             key: key.to_owned(),
             keys: self.keys().map(str::to_owned).collect(),
         })
+    }
+}
+
+/// A handle of [`SharedData`] that does not keep it.
+#[derive(Clone, Default)]
+pub struct WeakSharedData(Weak<Inner>);
+
+impl WeakSharedData {
+    /// The data, if somebody still has it.
+    pub fn upgrade(&self) -> Option<SharedData> {
+        self.0.upgrade().map(SharedData)
+    }
+}
+
+impl fmt::Debug for WeakSharedData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakSharedData")
     }
 }
 

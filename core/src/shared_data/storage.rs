@@ -1,5 +1,5 @@
 //! Where shared data is kept: a private file, in memory or on a disk where all of it is allocated before it is mapped,
-//! and sealed before anything reads it.
+//! and sealed before anything reads it. What came from another machine may also be kept as a file with a name.
 
 use std::{
     fs::File,
@@ -36,7 +36,7 @@ pub(super) struct PrivateFile {
     path: PathBuf,
 }
 
-/// A private file that nobody can write any more.
+/// A file that nobody writes any more: once private, or kept under a name.
 pub(super) struct SealedFile {
     file: File,
     len: usize,
@@ -132,6 +132,23 @@ impl PrivateFile {
 }
 
 impl SealedFile {
+    /// A file with a name, as a cache keeps it: complete, on a disk, and from now on only ever unlinked.
+    ///
+    /// It is checked to be a plain file of this user's that nobody has permission to write. What remains rests on the
+    /// user: only this user (and root) can give that permission back, or reach into the file by a descriptor from
+    /// before it was taken away. Who does that on purpose can write to this process's memory as well, so nothing is
+    /// given away by it; what permissions keep out are accidents, except those of root. And the cache must keep its
+    /// own rule: it writes to another name, renames what is complete, and neither writes nor cuts it after that.
+    pub(super) fn kept(file: File) -> io::Result<Self> {
+        let len = platform::check_kept(&file)?;
+        let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Ok(Self { file, len })
+    }
+
+    pub(super) fn into_file(self) -> File {
+        self.file
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -267,6 +284,24 @@ mod platform {
         Ok(File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())).unwrap_or(file))
     }
 
+    /// Size of a plain file that nobody has permission to write.
+    pub(super) fn check_kept(file: &File) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+
+        let metadata = file.metadata()?;
+        let refuse = |why| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        if !metadata.is_file() {
+            return refuse("it is no plain file");
+        }
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return refuse("it belongs to another user");
+        }
+        if metadata.mode() & 0o222 != 0 {
+            return refuse("somebody may write to it");
+        }
+        Ok(metadata.len())
+    }
+
     pub(super) fn is_memory(dir: &Path) -> bool {
         const TMPFS: u64 = 0x0102_1994;
         const RAMFS: u64 = 0x8584_58f6;
@@ -301,6 +336,10 @@ mod platform {
 
     pub(super) fn seal(file: File, _storage: Storage) -> io::Result<File> {
         Ok(file)
+    }
+
+    pub(super) fn check_kept(_file: &File) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn is_memory(_dir: &Path) -> bool {

@@ -16,6 +16,7 @@ use super::{
     map::Section,
     storage::Storage,
 };
+use crate::payload::{Decoder, PayloadError};
 
 /// What is stored under one key, where, and for a value what it was decoded to.
 pub(super) struct Stored {
@@ -40,6 +41,14 @@ impl Stored {
 
     pub(super) fn bytes(&self) -> u64 {
         self.section.bytes().len() as u64
+    }
+
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    pub(super) fn section(&self) -> &Section {
+        &self.section
     }
 
     pub(super) fn array<T: Element, D: Dimension>(&self, key: &str) -> Result<ArrayView<'_, T, D>, SharedDataError> {
@@ -98,9 +107,13 @@ impl fmt::Debug for Stored {
 
 /// Reads a value from all of `bytes`.
 pub(super) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, Cause> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(Cause(format!("{} of {} bytes are left over", rest.len(), bytes.len()))),
-        Err(error) => Err(Cause(error.to_string())),
+    let mut decoder = Decoder::new(bytes);
+    let value = decoder.next().map_err(|error| match error {
+        PayloadError::Decode(error) => Cause(error.to_string()),
+        error => Cause(error.to_string()),
+    })?;
+    match decoder.rest().len() {
+        0 => Ok(value),
+        rest => Err(Cause(format!("{rest} of {} bytes are left over", bytes.len()))),
     }
 }

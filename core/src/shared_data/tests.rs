@@ -13,7 +13,7 @@ use ndarray::{
 };
 use num_complex::Complex;
 use proptest::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, ser::SerializeTuple};
 
 use super::*;
 
@@ -314,6 +314,26 @@ fn values_that_cannot_come_back_are_refused_when_given() {
         assert!(text.starts_with(r#"shared data "v" of type "#) && text.contains("can't be read back"), "{text}");
         assert!(std::error::Error::source(&error).is_some());
     }
+}
+
+/// An image from a peer that holds such a value ended the process when somebody asked for the value.
+#[test]
+fn values_nested_without_end_are_an_error() {
+    #[derive(Deserialize)]
+    struct Chain {
+        _next: Option<Box<Chain>>,
+    }
+    /// Written as a chain of 300,000 links would be.
+    impl Serialize for Chain {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut bytes = serializer.serialize_tuple(300_000)?;
+            (0..300_000).try_for_each(|_| bytes.serialize_element(&1u8))?;
+            bytes.end()
+        }
+    }
+    let error = SharedData::builder().value("v", &Chain { _next: None }).err().unwrap();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.starts_with("values are nested too deeply"), "{source}");
 }
 
 #[test]
