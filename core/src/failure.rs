@@ -12,6 +12,8 @@ pub struct ItemFailure {
     pub index: usize,
     /// The worker that ran it last; none when it never ran, or ran in the calling thread.
     pub worker: Option<WorkerId>,
+    /// The machine of that worker, as `machines` names it; none if it is this one.
+    pub machine: Option<Arc<str>>,
     /// How often it was tried, from 1; 0 when it never ran.
     pub attempt: u32,
     /// What went wrong.
@@ -21,20 +23,31 @@ pub struct ItemFailure {
 impl ItemFailure {
     /// An item that failed at its `attempt`-th try, on `worker` unless the caller ran it itself.
     pub fn new(index: usize, worker: impl Into<Option<WorkerId>>, attempt: u32, cause: FailureCause) -> Self {
-        Self { index, worker: worker.into(), attempt, cause }
+        Self { index, worker: worker.into(), machine: None, attempt, cause }
+    }
+
+    /// The same, on another machine.
+    pub fn on(mut self, machine: Arc<str>) -> Self {
+        self.machine = Some(machine);
+        self
     }
 
     /// An item that had no outcome when its call ended.
     pub fn not_run(index: usize, ending: Ending) -> Self {
-        Self { index, worker: None, attempt: 0, cause: FailureCause::NotRun(ending) }
+        Self { index, worker: None, machine: None, attempt: 0, cause: FailureCause::NotRun(ending) }
     }
 }
 
 impl fmt::Display for ItemFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "item {}", self.index)?;
-        if let Some(worker) = self.worker {
-            write!(f, " on worker {worker}, attempt {}", self.attempt)?;
+        match (self.worker, &self.machine) {
+            (Some(worker), None) => write!(f, " on worker {worker}, attempt {}", self.attempt)?,
+            (Some(worker), Some(machine)) => {
+                write!(f, " on worker {worker} of {machine}, attempt {}", self.attempt)?;
+            }
+            (None, Some(machine)) => write!(f, " on {machine}, attempt {}", self.attempt)?,
+            (None, None) => {}
         }
         write!(f, ": {}", self.cause)
     }
@@ -83,6 +96,11 @@ pub enum FailureCause {
         /// How many threads died at this item.
         deaths: u32,
     },
+    /// The item could not be sent to another machine, or its result not come back.
+    Payload {
+        /// What is wrong, and what to do.
+        message: Arc<str>,
+    },
     /// The call ended before the item had an outcome.
     NotRun(Ending),
 }
@@ -109,6 +127,7 @@ impl fmt::Display for FailureCause {
             Self::WorkerDied { deaths } => {
                 write!(f, "its compute thread died {deaths} time(s) while running it; other items were redone")
             }
+            Self::Payload { message } => f.write_str(message),
             Self::NotRun(ending) => write!(f, "not run: {ending}"),
         }
     }
@@ -123,6 +142,7 @@ impl FailureCause {
             Self::WrongLength { .. } => "wrong_length",
             Self::WrongRows { .. } => "wrong_rows",
             Self::WorkerDied { .. } => "worker_lost",
+            Self::Payload { .. } => "payload",
             Self::NotRun(ending) => ending.error_type().unwrap_or("other"),
         }
     }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{CallSpec, Death, Time};
 use crate::{
     failure::{Ending, ItemFailure},
-    ids::{CallId, Generation, WorkerId},
+    ids::{CallId, Generation, NodeId, WorkerId},
 };
 
 /// What a step asks its owner to do.
@@ -20,8 +20,12 @@ pub enum Event<H> {
     SlotReady(WorkerId, Generation),
     /// The compute thread of a slot died or could not be started; how far it was in its chunk, if it had one.
     SlotLost(WorkerId, Generation, Option<Death>),
-    /// A slot ended its chunk, or as much of it as its budget allowed.
+    /// A slot or lane ended its chunk, or as much of it as its budget allowed.
     ChunkDone(WorkerId, Generation, ChunkDone),
+    /// The chunk of a lane took a thread of its node along; the node has another.
+    ChunkLost(WorkerId, Generation, Death),
+    /// Something about a node.
+    Node(NodeId, NodeEvent),
     /// A new call.
     Submit(CallSpec<H>),
     /// So many more items of an open call have come.
@@ -34,6 +38,28 @@ pub enum Event<H> {
     Stop(Ending),
     /// The time asked for by [`Command::WakeAt`] has come.
     Tick,
+}
+
+/// Something that happened to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// It may come up: calls may wait for it.
+    Expected,
+    /// It is connected, and computes so many chunks at once.
+    Up {
+        /// Chunks at once, at least 1.
+        slots: u32,
+        /// From here to there and back.
+        round_trip: Duration,
+    },
+    /// It shall get no new chunks for now (it is silent, or about to stop), or may again.
+    Pause(bool),
+    /// The connection is gone; what it had is done elsewhere. It may come up again.
+    Down,
+    /// It will not come up, or has failed to for so long that nothing should wait for it.
+    Hopeless,
+    /// It can't run this call.
+    Refuses(CallId),
 }
 
 /// The report of a chunk.
@@ -70,6 +96,12 @@ pub enum Command<H> {
         /// The items.
         failures: Vec<ItemFailure>,
     },
+    /// A node's lanes, by number, are free from now on; the answer to [`NodeEvent::Up`].
+    Lanes(NodeId, Range<u32>),
+    /// Ask for the chunk of a lane back, in case its node has not begun it.
+    Recall(WorkerId, Generation),
+    /// The chunk of a lane is not wanted any more: its call has ended.
+    Revoke(WorkerId, Generation),
     /// Start a new compute thread for a slot, after a pause. An older thread of the slot may still be running: it is
     /// abandoned and must end by itself.
     Start(WorkerId, Generation, Duration),

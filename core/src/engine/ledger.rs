@@ -43,7 +43,7 @@ pub(super) struct Ledger {
     /// Ranges that came back, start to end, below `next`.
     returned: BTreeMap<usize, usize>,
     returned_count: usize,
-    running: Vec<(WorkerId, Running)>,
+    running: BTreeMap<WorkerId, Running>,
     done: usize,
     failed: usize,
     /// Those that failed and were not told yet.
@@ -59,7 +59,7 @@ impl Ledger {
             limit: items,
             returned: BTreeMap::new(),
             returned_count: 0,
-            running: Vec::new(),
+            running: BTreeMap::new(),
             done: 0,
             failed: 0,
             failures: Vec::new(),
@@ -118,14 +118,13 @@ impl Ledger {
             self.next = range.end - usize::from(planted!(LastItemGivenTwice));
         }
         let attempt = 1 + self.deaths.get(&range.start).copied().unwrap_or(0) * u32::from(!planted!(AttemptNotCounted));
-        self.running.push((worker, Running { range, attempt }));
+        self.running.insert(worker, Running { range, attempt });
         attempt
     }
 
     /// The chunk of `worker` has ended: items before `reached` have their outcome, the rest comes back.
     pub(super) fn settle(&mut self, worker: WorkerId, reached: usize, failures: Vec<ItemFailure>) -> Option<Running> {
-        let at = self.running.iter().position(|(id, _)| *id == worker)?;
-        let (_, running) = self.running.swap_remove(at);
+        let running = self.running.remove(&worker)?;
         let reached = reached.clamp(running.range.start, running.range.end);
         self.done += reached - running.range.start - failures.len();
         self.failed += failures.len();
@@ -185,7 +184,14 @@ impl Ledger {
     /// Whether every item that is wanted has its outcome.
     pub(super) fn is_settled(&self) -> bool {
         planted!(RunningForgotten, return self.pending() == 0);
-        self.pending() == 0 && self.running.iter().all(|(_, running)| running.range.start >= self.limit)
+        self.pending() == 0
+            && (self.running.is_empty()
+                || self.limit < self.items && self.running.values().all(|running| running.range.start >= self.limit))
+    }
+
+    /// Who computes chunks of the call.
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.running.keys().copied()
     }
 
     /// The lowest index among the failures.
@@ -212,7 +218,7 @@ impl Ledger {
         self.returned.len() + self.running.len() + self.failures.len() + self.deaths.len()
     }
 
-    fn give_back(&mut self, range: Range<usize>) {
+    pub(super) fn give_back(&mut self, range: Range<usize>) {
         let range = range.start..range.end.min(self.limit);
         if range.is_empty() {
             return;

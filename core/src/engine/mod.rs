@@ -13,6 +13,14 @@
 //! | busy | `Command::Assign` | `ChunkDone` -> idle or busy, `SlotLost` -> starting or parked |
 //! | parked | too many deaths | never |
 //! | released | `Stop`, end of an `endaftercall` call | never |
+//!
+//! # States of a node
+//! | state | entered by | left by |
+//! |---|---|---|
+//! | expected | `Expected`, `Down` | `Up`, `Hopeless` |
+//! | up | `Up`, `Pause(false)` | `Pause(true)`, `Down`, `Hopeless` |
+//! | paused | `Pause(true)` | `Pause(false)`, `Down`, `Hopeless` |
+//! | hopeless | `Hopeless` | `Expected`, `Up` |
 
 #[macro_use]
 mod planted;
@@ -20,6 +28,7 @@ mod planted;
 mod call;
 mod event;
 mod ledger;
+mod nodes;
 mod pace;
 mod plan;
 mod status;
@@ -35,12 +44,14 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     failure::Ending,
-    ids::{CallId, Generation, WorkerId},
+    ids::{CallId, Generation, NodeId, WorkerId},
 };
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
-pub use event::{Chunk, ChunkDone, Command, Commands, Event};
+pub use event::{Chunk, ChunkDone, Command, Commands, Event, NodeEvent};
 pub use ledger::{Death, MAX_DEATHS};
+pub use nodes::{NodeState, NodeStatus};
+use nodes::{Nodes, Taken};
 pub use plan::{BUDGET, Shape, TARGET};
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};
@@ -60,7 +71,7 @@ pub const QUICK: Duration = Duration::from_micros(10);
 /// Limits of an engine.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many slots there are, at least 1.
+    /// How many slots this machine has; 0 where only nodes compute.
     pub slots: usize,
     /// How many calls may be active at once.
     pub max_calls: usize,
@@ -82,11 +93,20 @@ enum SlotState {
     Released,
 }
 
+/// Where a chunk goes.
+enum Seat {
+    Slot(WorkerId),
+    Node(NodeId),
+}
+
 /// The decisions about all calls and slots of one Manager. See the [module](self).
 #[derive(Debug)]
 pub struct Engine<H> {
     limits: Limits,
     slots: Vec<Slot>,
+    /// How many of them are not parked.
+    live_slots: usize,
+    nodes: Nodes,
     /// Idle slots, the one that worked last on top: its caches are warm and its thread may still be awake.
     idle: Vec<WorkerId>,
     calls: HashMap<CallId, ActiveCall<H>>,
@@ -97,6 +117,8 @@ pub struct Engine<H> {
     served: Duration,
     /// Seconds per item of earlier calls, by function.
     costs: HashMap<&'static str, f64>,
+    /// When it has asked to be woken to look again for chunks to recall.
+    look_at: Option<Time>,
     stopped: Option<Ending>,
     jitter: ChaCha8Rng,
 }
@@ -107,12 +129,15 @@ impl<H: Clone> Engine<H> {
         let slot = || Slot { generation: Generation(0), state: SlotState::Starting, history: History::default() };
         Self {
             slots: (0..limits.slots).map(|_| slot()).collect(),
+            live_slots: limits.slots,
+            nodes: Nodes::new(limits.slots as u32),
             idle: Vec::with_capacity(limits.slots),
             limits,
             calls: HashMap::new(),
             queue: BTreeSet::new(),
             served: Duration::ZERO,
             costs: HashMap::new(),
+            look_at: None,
             stopped: None,
             jitter: supervision::jitter(),
         }
@@ -125,7 +150,12 @@ impl<H: Clone> Engine<H> {
         match event {
             Event::SlotReady(slot, generation) => self.slot_ready(slot, generation, &mut commands),
             Event::SlotLost(slot, generation, death) => self.slot_lost(now, slot, generation, death, &mut commands),
+            Event::ChunkDone(lane, generation, done) if self.nodes.has(lane) => {
+                self.lane_done(now, lane, generation, done, &mut commands);
+            }
             Event::ChunkDone(slot, generation, done) => self.chunk_done(slot, generation, done, &mut commands),
+            Event::ChunkLost(lane, generation, death) => self.lane_lost(lane, generation, death, &mut commands),
+            Event::Node(node, event) => self.node(node, event, &mut commands),
             Event::Submit(spec) => self.submit(now, spec, &mut commands),
             Event::Extend(call, items) => self.extend(call, items),
             Event::Close(call) => self.close(call, &mut commands),
@@ -134,6 +164,7 @@ impl<H: Clone> Engine<H> {
             Event::Tick => self.abandon_overdue(now, &mut commands),
         }
         self.assign(now, &mut commands);
+        self.recall(now, &mut commands);
         commands
     }
 
@@ -142,7 +173,7 @@ impl<H: Clone> Engine<H> {
             Some(ending)
         } else if self.calls.len() >= self.limits.max_calls + usize::from(planted!(MaxCallsOffByOne)) {
             Some(Ending::Busy { max_calls: self.limits.max_calls })
-        } else if self.all_parked() {
+        } else if self.is_hopeless() {
             Some(Ending::NoWorkers)
         } else if spec.items == 0 && (!spec.is_open || planted!(OpenNeedsItems)) {
             Some(Ending::Complete)
@@ -154,7 +185,8 @@ impl<H: Clone> Engine<H> {
             return;
         }
         let cost = self.costs.get(spec.function).copied();
-        let call = ActiveCall::new(spec, now, self.slots.len(), cost, self.served);
+        let slots = self.live_slots + self.nodes.slots();
+        let call = ActiveCall::new(spec, now, slots, cost, self.served);
         if call.ledger.pending() > 0 {
             self.queue.insert((call.served, call.id));
         }
@@ -226,6 +258,9 @@ impl<H: Clone> Engine<H> {
 
     fn release_all(&mut self, commands: &mut Commands<H>) {
         self.idle.clear();
+        if !planted!(StopForgetsNodes) {
+            self.nodes.clear();
+        }
         for (id, slot) in (0u32..).map(WorkerId).zip(&mut self.slots).skip(usize::from(planted!(OneNotReleased))) {
             if !matches!(slot.state, SlotState::Released) {
                 slot.state = SlotState::Released;
@@ -255,11 +290,17 @@ impl<H: Clone> Engine<H> {
         self.idle.push(id);
         planted!(SlotNotIdleAgain, self.idle.pop_if(|_| !self.calls.contains_key(&call)));
         let Some(active) = self.calls.get_mut(&call) else { return };
+        active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
+        self.settle(id, call, expected, done, commands);
+    }
+
+    /// Notes what a slot or lane has done for an active call.
+    fn settle(&mut self, id: WorkerId, call: CallId, expected: Duration, done: ChunkDone, commands: &mut Commands<H>) {
+        let Some(active) = self.calls.get_mut(&call) else { return };
         let has_waited = self.queue.remove(&(active.served, call));
         active.correct_charge(expected, done.elapsed);
         active.rejoin(has_waited, self.served);
         active.pace.note(done.elapsed);
-        active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
         active.ledger.settle(id, done.reached, done.failures);
         if let Some(index) = done.first_failure {
             active.ledger.cut(index);
@@ -299,33 +340,126 @@ impl<H: Clone> Engine<H> {
             }
             Verdict::Park => {
                 slot.state = SlotState::Parked;
+                self.live_slots -= 1;
                 commands.push(Command::GaveUp(id));
             }
         }
-        if let SlotState::Busy { call, range, .. } = before
-            && let Some(active) = self.calls.get_mut(&call)
-        {
-            let has_waited = self.queue.remove(&(active.served, call));
-            active.rejoin(has_waited, self.served);
+        if let SlotState::Busy { call, range, .. } = before {
             let death = death.unwrap_or(Death {
                 reached: range.start,
                 failures: Vec::new(),
                 first_failure: None,
                 blamed_is_kept: Some(true),
             });
-            let first_failure = death.first_failure;
-            active.ledger.bury(id, death);
-            planted!(DeathDoesNotCut, return self.after_progress(call, commands));
-            if active.stops_at_failure
-                && let Some(index) = active.ledger.first_failure().into_iter().chain(first_failure).min()
-            {
-                active.ledger.cut(index);
-                active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
-            }
-            self.after_progress(call, commands);
+            self.bury(id, call, death, commands);
         }
-        if self.all_parked() && !planted!(NoWorkersForgotten) {
-            self.end_all(Ending::NoWorkers, commands);
+        self.end_hopeless(commands);
+    }
+
+    /// A thread died inside the chunk that `id` had of an active call.
+    fn bury(&mut self, id: WorkerId, call: CallId, death: Death, commands: &mut Commands<H>) {
+        let Some(active) = self.calls.get_mut(&call) else { return };
+        let has_waited = self.queue.remove(&(active.served, call));
+        active.rejoin(has_waited, self.served);
+        let first_failure = death.first_failure;
+        active.ledger.bury(id, death);
+        planted!(DeathDoesNotCut, return self.after_progress(call, commands));
+        if active.stops_at_failure
+            && let Some(index) = active.ledger.first_failure().into_iter().chain(first_failure).min()
+        {
+            active.ledger.cut(index);
+            active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
+        }
+        self.after_progress(call, commands);
+    }
+
+    fn lane_done(
+        &mut self,
+        now: Time,
+        lane: WorkerId,
+        generation: Generation,
+        done: ChunkDone,
+        commands: &mut Commands<H>,
+    ) {
+        let Some(Taken { call, range, since, expected, charged, .. }) = self.nodes.take(lane, generation) else {
+            return;
+        };
+        let Some(active) = self.calls.get_mut(&call) else { return };
+        let items = done.reached.saturating_sub(range.start);
+        self.nodes.learn(lane, active.function, items, done.elapsed, now.saturating_sub(since));
+        let charged = if planted!(LaneChargeGuessed) { expected } else { charged };
+        self.settle(lane, call, charged, done, commands);
+    }
+
+    fn lane_lost(&mut self, lane: WorkerId, generation: Generation, death: Death, commands: &mut Commands<H>) {
+        let Some(taken) = self.nodes.take(lane, generation) else { return };
+        planted!(LaneDeathForgiven, {
+            let Death { reached, failures, first_failure, .. } = death;
+            let done = ChunkDone { reached, failures, first_failure, elapsed: taken.charged };
+            return self.settle(lane, taken.call, taken.charged, done, commands);
+        });
+        self.bury(lane, taken.call, death, commands);
+    }
+
+    fn node(&mut self, node: NodeId, event: NodeEvent, commands: &mut Commands<H>) {
+        if self.stopped.is_some() {
+            return;
+        }
+        match event {
+            NodeEvent::Expected => self.nodes.expect(node),
+            NodeEvent::Up { slots, round_trip } => {
+                if !planted!(UpForgetsOldChunks) {
+                    self.node_lost(node, false, commands);
+                }
+                let lanes = self.nodes.up(node, slots, round_trip);
+                commands.push(Command::Lanes(node, lanes));
+            }
+            NodeEvent::Pause(yes) => self.nodes.pause(node, yes),
+            NodeEvent::Down => self.node_lost(node, false, commands),
+            NodeEvent::Hopeless => {
+                self.node_lost(node, true, commands);
+                self.end_hopeless(commands);
+            }
+            NodeEvent::Refuses(call) => {
+                if self.calls.contains_key(&call) && self.nodes.bar(node, call) {
+                    planted!(RefusalEndsNothing, return);
+                    self.end_hopeless(commands);
+                }
+            }
+        }
+    }
+
+    /// Gives what a lost node had to others. That is not held against the items.
+    fn node_lost(&mut self, node: NodeId, is_hopeless: bool, commands: &mut Commands<H>) {
+        let lost = self.nodes.down(node, is_hopeless);
+        for (lane, Taken { call, range, charged, .. }) in
+            lost.into_iter().skip(usize::from(planted!(LostChunkForgotten)))
+        {
+            let reached = range.start;
+            planted!(LossHeldAgainstItem, {
+                let death = Death { reached, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
+                self.bury(lane, call, death, commands);
+                continue;
+            });
+            planted!(
+                LostChunkGivenBackTwice,
+                self.calls.get_mut(&call).into_iter().for_each(|active| active.ledger.give_back(range.clone()))
+            );
+            let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
+            self.settle(lane, call, charged, done, commands);
+        }
+    }
+
+    /// Ends the calls that nothing can run any more.
+    fn end_hopeless(&mut self, commands: &mut Commands<H>) {
+        if self.live_slots > 0 || planted!(NoWorkersForgotten) {
+            return;
+        }
+        let is_lost = |call: &&ActiveCall<H>| !self.nodes.may_run(call.id);
+        let mut lost: Vec<CallId> = self.calls.values().filter(is_lost).map(|call| call.id).collect();
+        lost.sort_unstable();
+        for id in lost {
+            self.end(id, Ending::NoWorkers, commands);
         }
     }
 
@@ -372,12 +506,20 @@ impl<H: Clone> Engine<H> {
     fn end(&mut self, id: CallId, ending: Ending, commands: &mut Commands<H>) {
         let Some(call) = self.calls.remove(&id) else { return };
         self.queue.remove(&(call.served, id));
+        if !planted!(RefusalsRemembered) {
+            self.nodes.forget(id);
+        }
         if let Some(cost) = call.plan.cost() {
             self.costs.insert(call.function, cost);
         }
         let last = call.ends_engine;
         planted!(QueueEntryLeft, self.queue.insert((call.served, id)));
         planted!(FinishTwice, commands.push(Command::Finish { handle: call.handle.clone(), ending, failures: vec![] }));
+        for lane in call.ledger.workers().skip(usize::from(planted!(RevokeForgotten))) {
+            if let Some(generation) = self.nodes.revoke(lane) {
+                commands.push(Command::Revoke(lane, generation));
+            }
+        }
         commands.push(Command::Finish { handle: call.handle, ending, failures: call.ledger.into_failures() });
         if last {
             // Calls beside it can't go on without slots.
@@ -388,25 +530,100 @@ impl<H: Clone> Engine<H> {
         }
     }
 
-    /// Hands waiting items to idle slots: the call that had the least slot time for its weight first.
+    /// Hands waiting items to idle slots, then to nodes: the call that had the least slot time for its weight first.
     fn assign(&mut self, now: Time, commands: &mut Commands<H>) {
-        while !self.idle.is_empty() {
-            let Some((served, id)) = self.queue.pop_first() else { return };
+        if self.idle.is_empty() && !self.nodes.is_ready() {
+            return;
+        }
+        // Calls that no node with room can run.
+        let mut passed_over = Vec::new();
+        while let Some((served, id)) = self.queue.pop_first() {
             let Some(call) = self.calls.get_mut(&id) else { continue };
-            let Some(slot) = self.idle.pop() else { return };
+            let seat = match self.idle.pop() {
+                Some(slot) => Seat::Slot(slot),
+                None => match self.nodes.next(id) {
+                    Some(node) => Seat::Node(node),
+                    None => {
+                        passed_over.push((served, id));
+                        if !self.nodes.is_picky(id) {
+                            break;
+                        }
+                        continue;
+                    }
+                },
+            };
             self.served = self.served.max(served);
-            let range = call.plan.next_chunk(&call.ledger.front(), call.ledger.pending());
-            let attempt = call.ledger.give(slot, range.clone());
-            let expected = call.charge(range.len());
+            call.plan.set_slots(self.live_slots + self.nodes.slots());
+            let (front, pending) = (call.ledger.front(), call.ledger.pending());
+            let mut range = call.plan.next_chunk(&front, pending);
+            if let Seat::Node(node) = seat {
+                let most = self.nodes.most_items(node, call.function, call.plan.cost());
+                range = call.plan.at_most(range, most);
+            }
+            let charged = call.charge(range.len());
+            let (worker, generation) = match seat {
+                Seat::Slot(slot) => (slot, self.slots[slot.0 as usize].generation),
+                Seat::Node(node) => {
+                    let expected = self.nodes.expected(node, call.function, range.len());
+                    let expected = expected.unwrap_or_else(|| call.plan.expected(range.len()));
+                    self.nodes.give(node, Taken::new(id, range.clone(), now, expected, charged))
+                }
+            };
+            let attempt = call.ledger.give(worker, range.clone());
             if call.ledger.pending() > 0 {
                 self.queue.insert((call.served, id));
             }
             let is_whole = range.len() == call.ledger.items() && !call.is_open;
             let is_quick = is_whole && call.plan.is_quicker_than(range.len(), QUICK) || planted!(QuickPart);
             let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, is_quick };
-            let state = &mut self.slots[slot.0 as usize];
-            state.state = SlotState::Busy { call: id, range, since: now, expected, abandon_at: None };
-            commands.push(Command::Assign(slot, state.generation, chunk));
+            if let Seat::Slot(slot) = seat {
+                self.slots[slot.0 as usize].state =
+                    SlotState::Busy { call: id, range, since: now, expected: charged, abandon_at: None };
+            }
+            commands.push(Command::Assign(worker, generation, chunk));
+            if self.idle.is_empty() && !self.nodes.is_ready() {
+                break;
+            }
+        }
+        self.queue.extend(passed_over);
+    }
+
+    /// Asks for chunks back that wait at nodes while others have nothing to do, and for those that are overdue while
+    /// slots here have nothing to do: another node may be as far away, and then they would wander for ever.
+    fn recall(&mut self, now: Time, commands: &mut Commands<H>) {
+        self.look_at = self.look_at.filter(|at| *at > now);
+        planted!(RecallForgotten, return);
+        let (mut idle, mut wanted) = (self.idle.len(), self.idle.len().max(1));
+        let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
+        while wanted > 0 && !is_waiting && self.nodes.should_recall(!self.idle.is_empty()) {
+            match self.nodes.recall(now) {
+                Some(Ok((lane, generation))) => {
+                    commands.push(Command::Recall(lane, generation));
+                    planted!(RecallTakenForAnswer, self.nodes.take(lane, generation));
+                }
+                Some(Err(at)) => {
+                    self.look_again(at, commands);
+                    break;
+                }
+                None => break,
+            }
+            wanted -= 1;
+            idle = idle.saturating_sub(1);
+        }
+        while idle > 0 && !is_waiting {
+            match self.nodes.recall_overdue(now) {
+                Some(Ok((lane, generation))) => commands.push(Command::Recall(lane, generation)),
+                Some(Err(at)) => return self.look_again(at, commands),
+                None => return,
+            }
+            idle -= 1;
+        }
+    }
+
+    fn look_again(&mut self, at: Time, commands: &mut Commands<H>) {
+        if self.look_at.is_none_or(|before| at < before) {
+            self.look_at = Some(at);
+            commands.push(Command::WakeAt(at));
         }
     }
 
@@ -414,8 +631,9 @@ impl<H: Clone> Engine<H> {
         self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation || planted!(OldLifeHeard))
     }
 
-    fn all_parked(&self) -> bool {
-        self.slots.iter().all(|slot| matches!(slot.state, SlotState::Parked))
+    /// Whether nothing is left, or may come, to compute on.
+    fn is_hopeless(&self) -> bool {
+        self.live_slots == 0 && self.nodes.hopeful() == 0
     }
 
     /// How the engine was ended, if it was.
@@ -441,16 +659,18 @@ impl<H: Clone> Engine<H> {
         });
         let mut calls: Vec<CallStatus> = self.calls.values().map(|call| call.status(now)).collect();
         calls.sort_unstable_by_key(|call| call.id);
-        EngineStatus { at: now, slots: slots.collect(), calls, stopped: self.stopped }
+        EngineStatus { at: now, slots: slots.collect(), nodes: self.nodes.status(), calls, stopped: self.stopped }
     }
 
     /// How many things the engine remembers, for checks that it forgets what is over.
     pub fn footprint(&self) -> usize {
         let of_slots: usize = self.slots.iter().map(|slot| slot.history.footprint()).sum();
         let of_calls: usize = self.calls.values().map(|call| 1 + call.ledger.footprint()).sum();
-        self.idle.len() + self.queue.len() + self.costs.len() + of_slots + of_calls
+        self.idle.len() + self.queue.len() + self.costs.len() + self.nodes.footprint() + of_slots + of_calls
     }
 }
 
+#[cfg(test)]
+mod node_tests;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,8 @@ pub enum Shape {
         /// From [`ColumnLayout::stream_cost`](crate::columns::ColumnLayout::stream_cost).
         stream_cost: Option<f64>,
     },
+    /// All of it at once.
+    Whole,
 }
 
 /// The plan of one call.
@@ -56,6 +58,7 @@ impl Plan {
         let slots = slots.max(1);
         let blocks = match shape {
             Shape::Items => None,
+            Shape::Whole => Some(Balanced::new(items, 1)),
             Shape::Blocks { stream_cost } => Some(Balanced::new(items, block_count(items, stream_cost, slots, cost))),
         };
         Self { slots, cost, blocks }
@@ -79,6 +82,19 @@ impl Plan {
         planted!(EmptyChunk, return front.start..front.start + (pending / (2 * self.slots)).min(front.len()));
         planted!(ChunkPastFront, return front.start..front.start + len.clamp(1, pending));
         front.start..front.start + len.clamp(1, front.len().max(1)).min(front.len())
+    }
+
+    /// So many chunks may be computed at once, from now on. The split of a block call stays what it is.
+    pub(super) fn set_slots(&mut self, slots: usize) {
+        self.slots = slots.max(1);
+    }
+
+    /// The beginning of `chunk` with no more than `most` items; all of it where it is a block.
+    pub(super) fn at_most(&self, chunk: Range<usize>, most: usize) -> Range<usize> {
+        match &self.blocks {
+            Some(_) => chunk,
+            None => chunk.start..chunk.end.min(chunk.start.saturating_add(most)),
+        }
     }
 
     /// Learns from a chunk of `items` that took `elapsed`.
@@ -107,7 +123,7 @@ impl Plan {
 }
 
 /// Items that fit into `time`, at least one.
-fn items_in(time: Duration, cost: f64) -> usize {
+pub(super) fn items_in(time: Duration, cost: f64) -> usize {
     ((time.as_secs_f64() / cost.max(1e-12)) as usize).max(1)
 }
 

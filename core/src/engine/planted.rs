@@ -181,5 +181,63 @@ mod bugs {
         OpenTellsAtEnd,
         /// A failure that was told leaves something behind.
         ToldFailureLeavesTrace,
+        /// A node that is expected is nothing to wait for.
+        NewNodeGivesNoHope,
+        /// A node without hope is still waited for.
+        HopelessNotCounted,
+        /// A call waits for nodes that can't run it.
+        RefusalTakesNoHope,
+        /// A call that the last node refuses goes on waiting.
+        RefusalEndsNothing,
+        /// A node gets a call that it has refused.
+        RefusedGetsIt,
+        /// What a call's refusals have left is not forgotten with it.
+        RefusalsRemembered,
+        /// A node that comes back with other slots has the lanes that it had.
+        OldLanesKept,
+        /// The slots of a node count twice.
+        SlotsCountedTwice,
+        /// A paused node gets chunks.
+        PausedGetsWork,
+        /// A lost node is still among those that take more.
+        LostNodeStaysReady,
+        /// The first chunk of a lost node is forgotten.
+        LostChunkForgotten,
+        /// The chunks of a lost node come back twice.
+        LostChunkGivenBackTwice,
+        /// The chunks of a lost node come back, and stay on their lanes.
+        LostLaneKeepsChunk,
+        /// The loss of a node is held against the items that it had.
+        LossHeldAgainstItem,
+        /// What a node had is forgotten when it comes back before its loss was told.
+        UpForgetsOldChunks,
+        /// Answers of a lane's earlier turns are heard.
+        OldTurnHeard,
+        /// A lane whose chunk is over stays taken.
+        LaneNotFreed,
+        /// The death of a thread at a node is held against nobody.
+        LaneDeathForgiven,
+        /// What a lane's chunk took replaces what was expected, not what was charged.
+        LaneChargeGuessed,
+        /// Chunks that wait at nodes are never asked back.
+        RecallForgotten,
+        /// A chunk is asked back again and again.
+        RecalledTwice,
+        /// A chunk that a node computes is asked back.
+        RunningRecalled,
+        /// A chunk is asked back though nobody is idle.
+        RecalledForNobody,
+        /// A chunk is asked back though other items wait.
+        RecalledWhileItemsWait,
+        /// A chunk is asked back though its call has ended.
+        EndedRecalled,
+        /// A lane is free when its chunk was asked back.
+        RecallTakenForAnswer,
+        /// Nodes are taken for crowded that were so once.
+        CrowdedStale,
+        /// The first chunk of a call that ends is not revoked.
+        RevokeForgotten,
+        /// After the end nodes are what they were.
+        StopForgetsNodes,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, time::Duration};
 
-use super::{CallStatus, Time};
+use super::{CallStatus, NodeState, NodeStatus, Time};
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
@@ -16,6 +16,8 @@ pub struct EngineStatus {
     pub at: Time,
     /// By worker number.
     pub slots: Vec<SlotStatus>,
+    /// By node number.
+    pub nodes: Vec<NodeStatus>,
     /// Active calls, by id.
     pub calls: Vec<CallStatus>,
     /// How everything was ended, if it was.
@@ -60,7 +62,7 @@ pub enum Activity {
 }
 
 impl fmt::Display for EngineStatus {
-    /// A line per slot and per active call.
+    /// A line per slot, node and active call.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for SlotStatus { worker, generation, activity, .. } in &self.slots {
             write!(f, "worker {worker}: ")?;
@@ -76,6 +78,18 @@ impl fmt::Display for EngineStatus {
             match generation.0 {
                 0 => writeln!(f)?,
                 times => writeln!(f, " (thread replaced {times} times)")?,
+            }
+        }
+        for NodeStatus { node, machine, state, slots, chunks } in &self.nodes {
+            match machine {
+                Some(machine) => write!(f, "machine {machine}: ")?,
+                None => write!(f, "node {node}: ")?,
+            }
+            match state {
+                NodeState::Expected => writeln!(f, "not connected")?,
+                NodeState::Hopeless => writeln!(f, "not connected, and nothing waits for it")?,
+                NodeState::Paused => writeln!(f, "gets nothing new; {chunks} chunks on {slots} slots")?,
+                NodeState::Up => writeln!(f, "{chunks} chunks on {slots} slots")?,
             }
         }
         for call in &self.calls {

@@ -1,0 +1,493 @@
+//! Nodes: other machines, each with lanes for chunks.
+//!
+//! A node that computes S chunks at once has 2 S lanes, so that its next chunks are there when it has computed the ones
+//! before, whatever the way is long. What waits at a node is asked back when a slot elsewhere has nothing to do. Every
+//! step here costs O(log nodes), times the calls that some nodes refuse, so that a thousand nodes are no harder than ten.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{TARGET, Time};
+use crate::ids::{CallId, Generation, NodeId, WorkerId};
+
+/// Lanes per chunk that a node computes at once: one is computed while the other travels.
+const LANES_PER_SLOT: u32 = 2;
+
+/// First chunk of a function whose cost at the node nobody knows, in items.
+const FIRST_GRANT: usize = 1024;
+
+/// A chunk that comes back earlier than this, counted from when it was sent, was too small to be worth its message.
+const LONGEST_TARGET: Duration = Duration::from_millis(20);
+
+/// A chunk of which more work than this is expected is worth asking back.
+const WORTH_RECALLING: Duration = Duration::from_millis(2);
+
+/// A chunk that has waited this long may be asked back whatever is known about it.
+pub(super) const WAITED: Duration = Duration::from_millis(5);
+
+/// A chunk that should have been back this long ago may still be on its way, over a slow link.
+const OVERDUE: Duration = Duration::from_millis(100);
+
+/// What a node is to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// Not connected, and may come up.
+    Expected,
+    /// Gets chunks.
+    Up,
+    /// Connected, and gets no new chunks for now.
+    Paused,
+    /// Nothing waits for it.
+    Hopeless,
+}
+
+/// One node at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// Which.
+    pub node: NodeId,
+    /// The machine as its owner calls it, if it says.
+    pub machine: Option<Arc<str>>,
+    /// What it is to the engine.
+    pub state: NodeState,
+    /// Chunks that it computes at once, while it is connected.
+    pub slots: u32,
+    /// Chunks that it has.
+    pub chunks: usize,
+}
+
+/// A place for one chunk at a node.
+#[derive(Debug)]
+pub(super) struct Lane {
+    node: NodeId,
+    pub(super) generation: Generation,
+    pub(super) chunk: Option<Taken>,
+}
+
+/// The chunk of a lane.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    pub(super) call: CallId,
+    pub(super) range: Range<usize>,
+    pub(super) since: Time,
+    pub(super) expected: Duration,
+    /// What its call was charged for it in advance.
+    pub(super) charged: Duration,
+    /// Asked back, or not wanted any more.
+    is_recalled: bool,
+}
+
+impl Taken {
+    pub(super) fn new(call: CallId, range: Range<usize>, since: Time, expected: Duration, charged: Duration) -> Self {
+        Self { call, range, since, expected, charged, is_recalled: false }
+    }
+
+    fn overdue_at(&self, round_trip: Duration) -> Time {
+        self.since + self.expected.saturating_add(OVERDUE.max(4 * round_trip))
+    }
+}
+
+/// What is known about a function at a node.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Seconds of computing per item.
+    cost: Option<f64>,
+    /// Most items of the next chunk: it doubles while chunks come back soon.
+    grant: usize,
+}
+
+#[derive(Debug)]
+struct Node {
+    state: NodeState,
+    slots: u32,
+    round_trip: Duration,
+    lanes: Range<u32>,
+    free: Vec<u32>,
+    /// Lanes with a chunk, in the order in which they got it.
+    taken: Vec<u32>,
+    /// When the first of its chunks is overdue that was not asked back.
+    overdue_at: Option<Time>,
+    paces: HashMap<&'static str, Pace>,
+}
+
+impl Node {
+    fn load(&self) -> u32 {
+        (self.taken.len() as u32).saturating_mul(1000) / self.slots.max(1)
+    }
+}
+
+/// A call that some nodes can't run.
+#[derive(Debug)]
+struct Picky {
+    barred: HashSet<NodeId>,
+    /// Of [`Nodes::ready`], those that can. Those that can't stay idle, and so would come first, all of them.
+    ready: BTreeSet<(u32, NodeId)>,
+}
+
+/// All nodes and their lanes. Numbers of lanes begin behind those of the slots.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    first: u32,
+    all: HashMap<NodeId, Node>,
+    lanes: Vec<Lane>,
+    /// Nodes that take another chunk, the one with the least to do first.
+    ready: BTreeSet<(u32, NodeId)>,
+    /// Nodes that have chunks waiting, by how many.
+    crowded: BTreeSet<(u32, NodeId)>,
+    /// Nodes that have chunks, by when the first is overdue.
+    overdue: BTreeSet<(Time, NodeId)>,
+    /// What there is for calls that not every node can run.
+    picky: HashMap<CallId, Picky>,
+    hopeful: usize,
+    slots: usize,
+}
+
+impl Nodes {
+    pub(super) fn new(first: u32) -> Self {
+        Self {
+            first,
+            all: HashMap::new(),
+            lanes: Vec::new(),
+            ready: BTreeSet::new(),
+            crowded: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+            picky: HashMap::new(),
+            hopeful: 0,
+            slots: 0,
+        }
+    }
+
+    /// How many nodes there may be something to hope for from.
+    pub(super) fn hopeful(&self) -> usize {
+        self.hopeful
+    }
+
+    /// Chunks that all connected nodes compute at once.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Whether `worker` is a lane.
+    pub(super) fn has(&self, worker: WorkerId) -> bool {
+        worker.0 >= self.first
+    }
+
+    pub(super) fn lane(&self, worker: WorkerId) -> Option<&Lane> {
+        self.lanes.get(worker.0.checked_sub(self.first)? as usize)
+    }
+
+    /// Whether any node that may still come up would take this call.
+    pub(super) fn may_run(&self, call: CallId) -> bool {
+        planted!(RefusalTakesNoHope, return self.hopeful > 0);
+        let barred = self.picky.get(&call).into_iter().flat_map(|picky| &picky.barred);
+        let lost = barred.filter(|node| self.all.get(node).is_some_and(|node| is_hopeful(node.state))).count();
+        self.hopeful > lost
+    }
+
+    /// The node can't run this call; says whether that is news.
+    pub(super) fn bar(&mut self, id: NodeId, call: CallId) -> bool {
+        let ready = &self.ready;
+        let picky = self.picky.entry(call).or_insert_with(|| Picky { barred: HashSet::new(), ready: ready.clone() });
+        if let Some(node) = self.all.get(&id) {
+            picky.ready.remove(&(node.load(), id));
+        }
+        picky.barred.insert(id)
+    }
+
+    /// Whether any node can't run this call.
+    pub(super) fn is_picky(&self, call: CallId) -> bool {
+        self.picky.contains_key(&call)
+    }
+
+    /// The call has ended.
+    pub(super) fn forget(&mut self, call: CallId) {
+        self.picky.remove(&call);
+    }
+
+    pub(super) fn expect(&mut self, id: NodeId) {
+        let node = self.all.entry(id).or_insert_with(|| Node {
+            state: NodeState::Hopeless,
+            slots: 0,
+            round_trip: Duration::ZERO,
+            lanes: 0..0,
+            free: Vec::new(),
+            taken: Vec::new(),
+            overdue_at: None,
+            paces: HashMap::new(),
+        });
+        if node.state == NodeState::Hopeless && !planted!(NewNodeGivesNoHope) {
+            node.state = NodeState::Expected;
+            self.hopeful += 1;
+        }
+    }
+
+    /// The node is connected anew; returns its lanes, all free.
+    pub(super) fn up(&mut self, id: NodeId, slots: u32, round_trip: Duration) -> Range<u32> {
+        self.expect(id);
+        debug_assert!(self.all[&id].taken.is_empty(), "what an old connection had has come back");
+        self.unlist(id);
+        let wanted = slots.max(1).saturating_mul(LANES_PER_SLOT);
+        let node = self.all.get_mut(&id).expect("it is expected");
+        if node.lanes.len() as u32 != wanted && (node.lanes.is_empty() || !planted!(OldLanesKept)) {
+            // Another machine than before may answer there. Its old lanes stay numbered, and empty.
+            let from = self.first + self.lanes.len() as u32;
+            node.lanes = from..from + wanted;
+            let lane = || Lane { node: id, generation: Generation(0), chunk: None };
+            self.lanes.extend((0..wanted).map(|_| lane()));
+        }
+        node.free = node.lanes.clone().rev().collect();
+        node.slots = slots.max(1);
+        node.round_trip = round_trip;
+        node.state = NodeState::Up;
+        let lanes = node.lanes.clone();
+        self.slots += slots.max(1) as usize * (1 + usize::from(planted!(SlotsCountedTwice)));
+        self.list(id);
+        lanes
+    }
+
+    pub(super) fn pause(&mut self, id: NodeId, yes: bool) {
+        let Some(node) = self.all.get(&id) else { return };
+        let (from, to) = if yes { (NodeState::Up, NodeState::Paused) } else { (NodeState::Paused, NodeState::Up) };
+        if node.state == from {
+            self.unlist(id);
+            self.all.get_mut(&id).expect("it is there").state = to;
+            self.list(id);
+        }
+    }
+
+    /// The connection is gone; returns the chunks that it had, by lane.
+    pub(super) fn down(&mut self, id: NodeId, is_hopeless: bool) -> Vec<(WorkerId, Taken)> {
+        self.unlist(id);
+        planted!(LostNodeStaysReady, self.list(id));
+        let Some(node) = self.all.get_mut(&id) else { return Vec::new() };
+        if matches!(node.state, NodeState::Up | NodeState::Paused) {
+            self.slots -= node.slots as usize;
+        }
+        let was_hopeful = is_hopeful(node.state);
+        node.state = if is_hopeless || !was_hopeful { NodeState::Hopeless } else { NodeState::Expected };
+        self.hopeful -= usize::from(was_hopeful && is_hopeless && !planted!(HopelessNotCounted));
+        node.free.clear();
+        let taken = std::mem::take(&mut node.taken);
+        let take = |lane: u32| {
+            let lost = &mut self.lanes[(lane - self.first) as usize].chunk;
+            let chunk = if planted!(LostLaneKeepsChunk) { lost.clone()? } else { lost.take()? };
+            Some((WorkerId(lane), chunk))
+        };
+        taken.into_iter().filter_map(take).collect()
+    }
+
+    /// The node that gets the next chunk of a call.
+    pub(super) fn next(&self, call: CallId) -> Option<NodeId> {
+        let picky = self.picky.get(&call).filter(|_| !planted!(RefusedGetsIt));
+        let ready = picky.map_or(&self.ready, |picky| &picky.ready);
+        ready.first().map(|(_, node)| *node)
+    }
+
+    /// Whether any node takes another chunk.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether some node has computing capacity left, and not only room for waiting chunks.
+    fn has_room(&self) -> bool {
+        self.ready.first().is_some_and(|(load, _)| *load < 1000)
+    }
+
+    /// How many items of a function a node should get: none while nothing is known, so that only the share counts.
+    pub(super) fn most_items(&self, id: NodeId, function: &'static str, cost_here: Option<f64>) -> usize {
+        let node = &self.all[&id];
+        let pace = node.paces.get(function);
+        let target = TARGET.max(node.round_trip.min(LONGEST_TARGET));
+        let by_cost = pace.and_then(|pace| pace.cost).or(cost_here).map(|cost| super::plan::items_in(target, cost));
+        let grant = pace.map_or(FIRST_GRANT, |pace| pace.grant);
+        by_cost.map_or(grant, |items| items.min(grant)).max(1)
+    }
+
+    /// What a chunk of `items` will probably take at a node.
+    pub(super) fn expected(&self, id: NodeId, function: &'static str, items: usize) -> Option<Duration> {
+        let cost = self.all[&id].paces.get(function)?.cost?;
+        Duration::try_from_secs_f64(cost * items as f64).ok()
+    }
+
+    /// Puts a chunk on a free lane of a node.
+    pub(super) fn give(&mut self, id: NodeId, chunk: Taken) -> (WorkerId, Generation) {
+        self.unlist(id);
+        let node = self.all.get_mut(&id).expect("a node that is ready");
+        let number = node.free.pop().expect("a node that is ready has a free lane");
+        node.taken.push(number);
+        let lane = &mut self.lanes[(number - self.first) as usize];
+        lane.generation.0 = lane.generation.0.wrapping_add(1);
+        lane.chunk = Some(chunk);
+        let generation = lane.generation;
+        self.list(id);
+        (WorkerId(number), generation)
+    }
+
+    /// The chunk of a lane is over.
+    pub(super) fn take(&mut self, worker: WorkerId, generation: Generation) -> Option<Taken> {
+        let at = worker.0.checked_sub(self.first)? as usize;
+        let lane = self.lanes.get_mut(at).filter(|lane| lane.generation == generation || planted!(OldTurnHeard))?;
+        let (chunk, id) = (lane.chunk.take()?, lane.node);
+        self.unlist(id);
+        let node = self.all.get_mut(&id).expect("a lane has a node");
+        node.taken.retain(|taken| *taken != worker.0);
+        if !planted!(LaneNotFreed) {
+            node.free.push(worker.0);
+        }
+        self.list(id);
+        Some(chunk)
+    }
+
+    /// The chunk of a lane is not wanted any more, and so is not asked back: the turn that it has.
+    pub(super) fn revoke(&mut self, worker: WorkerId) -> Option<Generation> {
+        let at = worker.0.checked_sub(self.first)? as usize;
+        let lane = self.lanes.get_mut(at)?;
+        let (generation, id) = (lane.generation, lane.node);
+        lane.chunk.as_mut()?.is_recalled |= !planted!(EndedRecalled);
+        self.unlist(id);
+        self.list(id);
+        Some(generation)
+    }
+
+    /// Learns from a chunk of a lane: how many of its items were done, computed in `elapsed` and back after `turnaround`.
+    pub(super) fn learn(
+        &mut self,
+        worker: WorkerId,
+        function: &'static str,
+        items: usize,
+        elapsed: Duration,
+        turnaround: Duration,
+    ) {
+        let Some(id) = self.lane(worker).map(|lane| lane.node).filter(|_| items > 0) else { return };
+        let node = self.all.get_mut(&id).expect("a lane has a node");
+        let pace = node.paces.entry(function).or_insert(Pace { cost: None, grant: FIRST_GRANT });
+        let seen = elapsed.as_secs_f64() / items as f64;
+        pace.cost = Some(pace.cost.map_or(seen, |known| 0.5 * (known + seen)));
+        if turnaround < LONGEST_TARGET.max(4 * node.round_trip) {
+            if 2 * items >= pace.grant {
+                pace.grant = pace.grant.saturating_mul(2);
+            }
+        } else {
+            pace.grant = (pace.grant / 2).max(1);
+        }
+    }
+
+    /// A chunk that waits at a node and is worth asking back, marked as asked for; or when one will have waited long
+    /// enough.
+    pub(super) fn recall(&mut self, now: Time) -> Option<Result<(WorkerId, Generation), Time>> {
+        let (_, id) = *self.crowded.last()?;
+        let node = &self.all[&id];
+        // The youngest: those before it are computed, or next.
+        let computed = if planted!(RunningRecalled) { 0 } else { node.slots as usize };
+        let waiting = &node.taken[computed..];
+        let mut soonest = None;
+        for &number in waiting.iter().rev() {
+            let lane = &mut self.lanes[(number - self.first) as usize];
+            let Some(chunk) = lane.chunk.as_mut().filter(|chunk| !chunk.is_recalled) else { continue };
+            let is_old = chunk.since + WAITED <= now;
+            if is_old || chunk.expected >= WORTH_RECALLING.max(2 * node.round_trip) {
+                chunk.is_recalled = !planted!(RecalledTwice);
+                let recalled = (WorkerId(number), lane.generation);
+                self.unlist(id);
+                self.list(id);
+                return Some(Ok(recalled));
+            }
+            soonest = Some(soonest.map_or(chunk.since + WAITED, |at: Time| at.min(chunk.since + WAITED)));
+        }
+        soonest.map(Err)
+    }
+
+    /// A chunk that is overdue, computed or still on its way, marked as asked for; or when the next one is.
+    pub(super) fn recall_overdue(&mut self, now: Time) -> Option<Result<(WorkerId, Generation), Time>> {
+        let (at, id) = *self.overdue.first()?;
+        if at > now {
+            return Some(Err(at));
+        }
+        self.unlist(id);
+        let node = &self.all[&id];
+        let recalled = node.taken.iter().find_map(|&number| {
+            let lane = &mut self.lanes[(number - self.first) as usize];
+            let is_it = |chunk: &&mut Taken| !chunk.is_recalled && chunk.overdue_at(node.round_trip) <= now;
+            let chunk = lane.chunk.as_mut().filter(is_it)?;
+            chunk.is_recalled = true;
+            Some((WorkerId(number), lane.generation))
+        });
+        self.list(id);
+        recalled.map(Ok)
+    }
+
+    /// Whether chunks wait at nodes while this machine, with or without `idle` slots, or another node could compute.
+    pub(super) fn should_recall(&self, idle: bool) -> bool {
+        !self.crowded.is_empty() && (idle || self.has_room() || planted!(RecalledForNobody))
+    }
+
+    pub(super) fn status(&self) -> Vec<NodeStatus> {
+        let one = |(id, node): (&NodeId, &Node)| NodeStatus {
+            node: *id,
+            machine: None,
+            state: node.state,
+            slots: if matches!(node.state, NodeState::Up | NodeState::Paused) { node.slots } else { 0 },
+            chunks: node.taken.len(),
+        };
+        let mut all: Vec<_> = self.all.iter().map(one).collect();
+        all.sort_unstable_by_key(|status| status.node);
+        all
+    }
+
+    /// How many things it remembers that should be forgotten when everything is over.
+    pub(super) fn footprint(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.chunk.is_some()).count() + self.picky.len()
+    }
+
+    /// Forgets every chunk: everything has ended.
+    pub(super) fn clear(&mut self) {
+        let ids: Vec<NodeId> = self.all.keys().copied().collect();
+        for id in ids {
+            self.down(id, true);
+        }
+    }
+
+    fn unlist(&mut self, id: NodeId) {
+        let Some(node) = self.all.get_mut(&id) else { return };
+        self.ready.remove(&(node.load(), id));
+        if let Some(at) = node.overdue_at.take() {
+            self.overdue.remove(&(at, id));
+        }
+        self.picky.values_mut().for_each(|picky| _ = picky.ready.remove(&(node.load(), id)));
+        if !planted!(CrowdedStale) {
+            self.crowded.remove(&(node.taken.len() as u32, id));
+        }
+    }
+
+    fn list(&mut self, id: NodeId) {
+        let Some(node) = self.all.get_mut(&id) else { return };
+        let is_up = node.state == NodeState::Up || planted!(PausedGetsWork) && node.state == NodeState::Paused;
+        if is_up && !node.free.is_empty() {
+            self.ready.insert((node.load(), id));
+            for picky in self.picky.values_mut().filter(|picky| !picky.barred.contains(&id)) {
+                picky.ready.insert((node.load(), id));
+            }
+        }
+        let waiting = node.taken.get(node.slots as usize..).unwrap_or_default();
+        let can_be_recalled = |number: &u32| {
+            let lane = &self.lanes[(*number - self.first) as usize];
+            lane.chunk.as_ref().is_some_and(|chunk| !chunk.is_recalled)
+        };
+        if waiting.iter().any(can_be_recalled) {
+            self.crowded.insert((node.taken.len() as u32, id));
+        }
+        let chunks = node.taken.iter().filter_map(|number| self.lanes[(*number - self.first) as usize].chunk.as_ref());
+        let can_be_recalled = chunks.filter(|chunk| !chunk.is_recalled);
+        node.overdue_at = can_be_recalled.map(|chunk| chunk.overdue_at(node.round_trip)).min();
+        self.overdue.extend(node.overdue_at.map(|at| (at, id)));
+    }
+}
+
+fn is_hopeful(state: NodeState) -> bool {
+    state != NodeState::Hopeless
+}
