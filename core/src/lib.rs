@@ -14,5 +14,7 @@ pub mod event;
 pub mod failure;
 pub mod function;
 pub mod ids;
+pub mod machines;
 pub mod options;
+pub mod payload;
 pub mod shared_data;

@@ -109,8 +109,9 @@ fields! {
     stop_reason: Text ["finished" "shutdown" "endaftercall" "error"] = "distfun.reason";
     /// For so long it was there.
     uptime_s: Float = "distfun.uptime_s";
-    /// Why no call gets on: no worker has a thread, or all are inside items of calls that have ended.
-    stall_reason: Text ["no_workers" "workers_stuck"] = "distfun.reason";
+    /// Why no call gets on: no worker has a thread, all are inside items of calls that have ended, or there are none and
+    /// no node is connected.
+    stall_reason: Text ["no_workers" "workers_stuck" "no_nodes"] = "distfun.reason";
     /// For so long nothing got on.
     stalled_s: Float = "distfun.stalled_s";
     /// Calls that have not ended.
@@ -204,7 +205,8 @@ fields! {
     /// What kind of error: of an item, of a chunk, or of the call.
     error_type: Text [
         "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "timeout" "finished" "shutdown" "ended_after_call"
-        "busy" "shared_data_changed" "no_workers" "wait_on_manager" "spawn_failed" "other"
+        "busy" "shared_data_changed" "no_workers" "wait_on_manager" "spawn_failed" "payload" "unreachable" "auth" "identity"
+        "protocol_version" "not_distfun" "unknown_function" "other"
     ] = "error.type";
     /// The error in words, 512 bytes at most. Never a value of the user's.
     error_message: Text = "error.message";
@@ -216,6 +218,34 @@ fields! {
     code_file: Text = "code.file.path";
     /// Line in it.
     code_line: Whole = "code.line.number";
+
+    // Nodes.
+    /// Machines that are connected and get chunks.
+    nodes_up: Whole = "distfun.nodes.up";
+    /// Machines that are not.
+    nodes_lost: Whole = "distfun.nodes.lost";
+    /// Names an entry of `machines` within its Manager.
+    node_id: Whole = "distfun.node.id";
+    /// The machine as `machines` names it; none for this one.
+    machine: Text = "distfun.machine";
+    /// What the node calls itself.
+    node_name: Text = "distfun.node.name";
+    /// Chunks that the node computes at once.
+    workers_total: Whole = "distfun.workers.total";
+    /// Version of distfun that the node is built with.
+    node_version: Text = "distfun.node.version";
+    /// From here to the node and back.
+    rtt_s: Float = "distfun.rtt_s";
+    /// For so long it was not connected.
+    outage_s: Float = "distfun.outage_s";
+    /// Whether it is not tried again.
+    gives_up: Flag = "distfun.gives_up";
+    /// Chunks that were there, which are done elsewhere.
+    chunks_requeued: Whole = "distfun.chunks.requeued";
+    /// Bytes that were sent for it.
+    wire_bytes: Whole = "distfun.wire_bytes";
+    /// Whether the other side had it already.
+    cached: Flag = "distfun.cached";
 
     // Shared data.
     /// Name of the shared data.

@@ -101,7 +101,7 @@ events! {
             manager_id, uptime_s, jobs_active, jobs_finished, items_pending, chunks_running, chunks_done, chunks_failed,
             chunks_retried, workers_available, workers_busy, workers_restarting, workers_offline
         },
-        optional {};
+        optional { nodes_up, nodes_lost };
 
     /// Calls wait, and for more than a second no worker has worked on any of them.
     ManagerStalled = "distfun.manager.stalled", WARN,
@@ -183,6 +183,21 @@ events! {
         },
         optional {};
 
+    /// A chunk was sent to a node. Sampled.
+    ChunkDispatched = "distfun.chunk.dispatched", DEBUG,
+        {
+            manager_id, job_id, function, chunk_index, chunk_items, chunk_attempt, node_id, machine, sampling_ratio
+        },
+        optional {};
+
+    /// A node has answered for a chunk; what it did not do is given out again. Sampled as its dispatch.
+    ChunkReturned = "distfun.chunk.returned", DEBUG,
+        {
+            manager_id, job_id, function, chunk_index, chunk_items, chunk_attempt, node_id, machine, chunk_outcome,
+            items_done, items_failed, compute_s, sampling_ratio
+        },
+        optional {};
+
     /// Once an attempt: a chunk has run longer than 10 s and than 5 times the median of its call.
     ChunkSlow = "distfun.chunk.slow", WARN,
         { manager_id, job_id, function, chunk_index, chunk_items, worker_id, worker_generation, running_s },
@@ -199,7 +214,7 @@ events! {
     /// Items of a chunk have failed for good, for another reason than a panic: once for a chunk, with its first failure.
     ChunkFailed = "distfun.chunk.failed", ERROR,
         { job_id, function, chunk_index, chunk_items, chunk_attempt, item_index, items_failed, error_type },
-        optional { manager_id, worker_id, worker_generation, error_message };
+        optional { manager_id, worker_id, worker_generation, machine, error_message };
 
     /// The function panicked, and the items in question have failed for good: once for a chunk, with its first panic.
     ChunkException = "distfun.chunk.exception", ERROR,
@@ -207,7 +222,33 @@ events! {
             job_id, function, chunk_index, chunk_items, chunk_attempt, item_index, items_failed, error_type, exception_type,
             exception_message
         },
-        optional { manager_id, worker_id, worker_generation, code_file, code_line };
+        optional { manager_id, worker_id, worker_generation, machine, code_file, code_line };
+
+    /// A node is connected and computes from now on; again, if there was an outage.
+    NodeConnected = "distfun.node.connected", INFO,
+        { manager_id, node_id, machine, node_name, workers_total, node_version, rtt_s }, optional { outage_s };
+
+    /// A machine can't be used: at the first try of several, and when it is not tried again, which is ERROR.
+    NodeRejected = "distfun.node.rejected", WARN or ERROR if |event| event.gives_up,
+        { manager_id, machine, error_type, error_message, gives_up }, optional {};
+
+    /// A node can't run a call: it does not offer the function, or with other types, or can't keep its shared data.
+    NodeRefused = "distfun.node.refused", ERROR,
+        { manager_id, node_id, machine, job_id, function, error_type, error_message }, optional {};
+
+    /// Nothing came from a node for 1.5 s: it gets no new chunks until something does.
+    NodeSuspect = "distfun.node.suspect", WARN, { manager_id, node_id, machine, chunks_running }, optional {};
+
+    /// A node is about to stop: it finishes what it has and gets nothing new.
+    NodeDraining = "distfun.node.draining", INFO, { manager_id, node_id, machine, chunks_running }, optional {};
+
+    /// The connection to a node is gone. What it had is done elsewhere; it is connected again when that can be.
+    NodeLost = "distfun.node.lost", ERROR,
+        { manager_id, node_id, machine, error_message, chunks_requeued }, optional {};
+
+    /// A node has the shared data of a call.
+    SharedTransfer = "distfun.shared.transfer", INFO,
+        { manager_id, node_id, machine, digest, total_bytes, wire_bytes, duration_s, cached }, optional {};
 
     /// Shared data is there for all workers of this machine to read.
     SharedPublished = "distfun.shared.published", INFO, { key, total_bytes }, optional { digest, mapping, readers };

@@ -50,6 +50,7 @@ says! {
     ManagerStalled |e, f| {
         let why = match e.stall_reason {
             "workers_stuck" => "every worker is inside an item of a call that has ended",
+            "no_nodes" => "this machine computes nothing and no other is connected",
             _ => "no worker has a thread",
         };
         write!(f, "nothing has got on for {} with {} to do: {why}", Seconds(e.stalled_s), count(e.jobs_active, "call"))
@@ -146,6 +147,41 @@ says! {
     ChunkFinished |e, f| {
         write!(f, "worker {} ended items {}", e.worker_id, range(e.chunk_index, e.items_done))?;
         write!(f, " of call {} after {}", e.job_id, Seconds(e.compute_s))
+    };
+    ChunkDispatched |e, f| {
+        write!(f, "items {} of call {}", range(e.chunk_index, e.chunk_items), e.job_id)?;
+        write!(f, " are sent to {}", e.machine)
+    };
+    ChunkReturned |e, f| {
+        write!(f, "{} has done items {}", e.machine, range(e.chunk_index, e.items_done))?;
+        write!(f, " of call {} in {}", e.job_id, Seconds(e.compute_s))
+    };
+    NodeConnected |e, f| {
+        write!(f, "{} is connected, with {}", e.machine, count(e.workers_total, "slot"))?;
+        match e.outage_s {
+            Some(outage) => write!(f, ", after {}", Seconds(outage)),
+            None => Ok(()),
+        }
+    };
+    NodeRejected |e, f| {
+        let then = if e.gives_up { "it is not tried again" } else { "it is tried again" };
+        write!(f, "{} can't be used: {}; {then}", e.machine, e.error_message)
+    };
+    NodeRefused |e, f| {
+        write!(f, "{} can't run call {} ({}): {}", e.machine, e.job_id, e.function, e.error_message)
+    };
+    NodeSuspect |e, f| write!(f, "nothing comes from {}, which has {}", e.machine, count(e.chunks_running, "chunk"));
+    NodeDraining |e, f| write!(f, "{} stops soon, and finishes {}", e.machine, count(e.chunks_running, "chunk"));
+    NodeLost |e, f| write!(
+        f,
+        "{} is lost: {}; {} will be done elsewhere",
+        e.machine, e.error_message, count(e.chunks_requeued, "chunk")
+    );
+    SharedTransfer |e, f| {
+        if e.cached {
+            return write!(f, "{} has the shared data already, {} bytes", e.machine, e.total_bytes);
+        }
+        write!(f, "{} has got the shared data, {} bytes in {}", e.machine, e.total_bytes, Seconds(e.duration_s))
     };
     ChunkSlow |e, f| {
         let items = range(e.chunk_index, e.chunk_items);

@@ -9,7 +9,7 @@ use super::{
     ChunkSlow, JobProgress, ManagerResumed, ManagerStalled, ManagerState, SupervisionEvent, WorkerState, seconds,
 };
 use crate::{
-    engine::{Activity, CallStatus, EngineStatus, SlotStatus, Time},
+    engine::{Activity, CallStatus, EngineStatus, NodeState, SlotStatus, Time},
     ids::CallId,
 };
 
@@ -139,7 +139,8 @@ impl Watch {
         let gets_on =
             |slot: &SlotStatus| matches!(slot.activity, Activity::Busy { call, .. } if find(status, call).is_some());
         // A stream whose consumer takes its time has nothing to do.
-        if pending(status) == 0 || status.slots.iter().any(gets_on) {
+        let has_chunks = status.nodes.iter().any(|node| node.state == NodeState::Up && node.chunks > 0);
+        if pending(status) == 0 || has_chunks || status.slots.iter().any(gets_on) {
             let since = self.stalled_since.take();
             if std::mem::take(&mut self.is_stall_told)
                 && let Some(since) = since
@@ -156,7 +157,11 @@ impl Watch {
             let is_any_stuck = status.slots.iter().any(is_stuck);
             noted.push(Noted::Stalled(ManagerStalled {
                 manager_id: self.manager_id,
-                stall_reason: if is_any_stuck { "workers_stuck" } else { "no_workers" },
+                stall_reason: match is_any_stuck {
+                    true => "workers_stuck",
+                    false if status.slots.is_empty() => "no_nodes",
+                    false => "no_workers",
+                },
                 jobs_active: status.calls.len() as u64,
                 items_pending: pending(status),
                 stalled_s: seconds(stalled),
@@ -266,7 +271,11 @@ impl Watch {
                 Activity::GaveUp | Activity::Released => &mut state.workers_offline,
             } += 1;
         }
-        state.chunks_running = state.workers_busy;
+        state.chunks_running = state.workers_busy + status.nodes.iter().map(|node| node.chunks as u64).sum::<u64>();
+        if !status.nodes.is_empty() {
+            let up = status.nodes.iter().filter(|node| node.state == NodeState::Up).count() as u64;
+            (state.nodes_up, state.nodes_lost) = (Some(up), Some(status.nodes.len() as u64 - up));
+        }
         state
     }
 }
