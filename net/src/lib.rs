@@ -1,7 +1,19 @@
 //! What distfun's managers and nodes say to each other.
 //!
-//! Today this crate fixes the one fact that every later part agrees on, the port; frames, handshake and sessions
-//! arrive with other machines. It knows no actors: an `actix` here would be a bug that a test reports.
+//! It carries bytes and knows no actors: an `actix` here would be a bug that a test reports.
 
-/// The TCP port a node listens on unless told otherwise.
-pub const DEFAULT_PORT: u16 = 2718;
+pub mod blob;
+pub mod frame;
+pub mod gate;
+pub mod handshake;
+pub mod identity;
+pub mod link;
+pub mod message;
+pub mod resolve;
+pub mod session;
+pub mod transport;
+
+pub use distfun_core::options::DEFAULT_PORT;
+
+/// Version of the protocol. Peers of different versions refuse each other and say so.
+pub const VERSION: u16 = 1;

@@ -1,0 +1,4 @@
+mod flow;
+mod hostile;
+mod pair;
+mod time;
