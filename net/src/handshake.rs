@@ -1,0 +1,239 @@
+//! How a Manager and a node learn who the other is, before anything else is read.
+//!
+//! ```text
+//! Manager  →  preamble, hello: build, how it is trusted, nonce, instance, program
+//!          ←  preamble, hello: build, how it is trusted, nonce, proof          node
+//! Manager  →  0, proof
+//!          ←  0                                                                node
+//! ```
+//!
+//! A proof is HMAC-SHA256, under the cookie, of who makes it, the version, and the hellos so far (the node's without
+//! the proof itself). Nonces make it worthless for any other connection, the role for the other direction. Instead of
+//! any of its parts, each side may send a refusal: a code, and a text for people of at most 127 bytes.
+//!
+//! ```text
+//! offset  size
+//!      0     8  magic: "distfun" and a zero byte
+//!      8     2  version of the protocol
+//!     10     2  size of the hello, at most 4084 bytes
+//!     12        the hello; first of all the build: its length in one byte, then UTF-8
+//! ```
+//!
+//! Numbers are little-endian. This much stays as it is in all versions, so that peers of different versions can tell
+//! each other. A side that is told another version reads nothing but the build. All that one side reads is at most
+//! [`MAX_HANDSHAKE_BYTES`], all that it waits [`HANDSHAKE_TIME`], and not a byte of what follows the handshake is read.
+//!
+//! The handshake says who the other is at its begin. What follows is as safe as the way it takes: on loopback and on
+//! local sockets, as safe as the system.
+
+use std::{
+    future::{pending, poll_fn},
+    io::{self, IoSlice},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{identity::Cookie, transport::Wire};
+
+mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod hello;
+mod machine;
+mod preamble;
+mod proof;
+#[cfg(test)]
+mod tests;
+
+pub use error::{HandshakeError, Refusal, Side};
+
+use machine::{Cut, Machine};
+
+/// The most that is read of a peer before it is known, in bytes.
+pub const MAX_HANDSHAKE_BYTES: usize = 4096;
+
+/// The most that the whole handshake takes. A peer that sends its bytes one by one has no more.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// Longest name of a program in bytes; a longer one is cut.
+pub const MAX_PROGRAM_BYTES: usize = 64;
+
+/// How long to wait for the rest of the line by which something that is no distfun shows what it is.
+const FOREIGN_TIME: Duration = Duration::from_millis(200);
+
+/// How each side shows that the other may trust it. Both must have the same.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// By the secret that both have.
+    Cookie(Cookie),
+    /// The transport has asked the system for the user at the other end, and it is ours.
+    PeerChecked,
+}
+
+/// What a Manager says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Tells this run of the process from all others.
+    pub instance: [u8; 16],
+    /// Name of the program, for people.
+    pub program: String,
+}
+
+/// What a node has been told, by a Manager that has proved itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ManagerHello {
+    /// Version of distfun there.
+    pub build: String,
+    /// Tells that run of the process from all others.
+    pub instance: [u8; 16],
+    /// Name of the program, for people.
+    pub program: String,
+}
+
+/// What a Manager has been told, by a node that has proved itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeHello {
+    /// Version of distfun there.
+    pub build: String,
+}
+
+/// Meets a node. On success both know each other, and the node waits for frames.
+///
+/// # Errors
+/// If the other side is not a node that is trusted. The wire is shut then.
+///
+/// # Cancel safety
+/// Dropped before its end, it shuts the wire.
+pub async fn as_manager(wire: &Arc<dyn Wire>, trust: &Trust, hello: &Hello) -> Result<NodeHello, HandshakeError> {
+    let machine = Machine::manager(machine::Me::new(trust, wire.peer())?, hello);
+    let met = meet(wire, machine, pending()).await?;
+    Ok(NodeHello { build: met.build })
+}
+
+/// Meets a Manager. On success both know each other, and the Manager waits for frames. Gives up, saying so, when
+/// `evicted` is over: that of a [`Pass`](crate::gate::Pass), or [`pending`] where no gate is.
+///
+/// # Errors
+/// If the other side is not a Manager that is trusted. It has been told why, as far as it listens, and the wire is shut.
+///
+/// # Cancel safety
+/// Dropped before its end, it shuts the wire.
+pub async fn as_node(
+    wire: &Arc<dyn Wire>,
+    trust: &Trust,
+    evicted: impl Future<Output = ()>,
+) -> Result<ManagerHello, HandshakeError> {
+    let met = meet(wire, Machine::node(machine::Me::new(trust, wire.peer())?), evicted).await?;
+    Ok(ManagerHello { build: met.build, instance: met.instance, program: met.program })
+}
+
+/// Sends a peer away that is not even listened to, as a node that is full does. Never waits: the peer is told if there
+/// is room for a few bytes, and the wire is shut in any case.
+pub fn turn_away(wire: &dyn Wire, refusal: Refusal) {
+    // A new connection has room for a hundred bytes; one that has none is not worth waiting for.
+    let _ = wire.try_write_vectored(&[IoSlice::new(&hello::refusal_of_a_stranger(refusal))]);
+    wire.shut();
+}
+
+async fn meet(
+    wire: &Arc<dyn Wire>,
+    mut machine: Machine,
+    evicted: impl Future<Output = ()>,
+) -> Result<machine::Met, HandshakeError> {
+    let mut evicted = pin!(evicted);
+    let guard = ShutOnDrop(Some(wire));
+    let mut deadline = Instant::now() + HANDSHAKE_TIME;
+    let mut is_foreign = false;
+    let met = loop {
+        if machine.is_foreign() && !is_foreign {
+            is_foreign = true;
+            deadline = deadline.min(Instant::now() + FOREIGN_TIME);
+        }
+        let cut = {
+            let mut step = pin!(timeout_at(deadline, step(wire, &mut machine)));
+            poll_fn(|context| match step.as_mut().poll(context) {
+                Poll::Ready(stepped) => Poll::Ready(stepped.err().map(|_| Cut::TimedOut)),
+                Poll::Pending => evicted.as_mut().poll(context).map(|()| Some(Cut::Evicted)),
+            })
+            .await
+        };
+        if let Some(cut) = cut {
+            machine.cut(cut);
+            let _ = wire.try_write_vectored(&[IoSlice::new(&machine.take_output())]);
+        }
+        if let Some(outcome) = machine.take_outcome() {
+            break outcome?;
+        }
+    };
+    guard.keep();
+    Ok(met)
+}
+
+/// Writes all that there is to say, and reads once unless it is over.
+async fn step(wire: &Arc<dyn Wire>, machine: &mut Machine) {
+    let output = machine.take_output();
+    if let Err(cause) = write(wire, &output).await {
+        // Who refuses and closes may have said why: what it wrote is read before the end is believed.
+        machine.not_written(cause);
+    }
+    let mut buffer = [0; 512];
+    let wanted = machine.wanted().min(buffer.len());
+    if wanted > 0 {
+        match read(wire, &mut buffer[..wanted]).await {
+            Ok(0) => machine.ended(),
+            Ok(got) => machine.feed(&buffer[..got.min(wanted)]),
+            Err(cause) => machine.failed(cause),
+        }
+    }
+}
+
+async fn write(wire: &Arc<dyn Wire>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match wire.try_write_vectored(&[IoSlice::new(bytes)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(wrote) => bytes = bytes.get(wrote..).unwrap_or_default(),
+            Err(again) if again.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| wire.poll_write_ready(context)).await?;
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(())
+}
+
+async fn read(wire: &Arc<dyn Wire>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match wire.try_read(buffer) {
+            Err(again) if again.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|context| wire.poll_read_ready(context)).await?;
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Nobody may use a wire whose other end is not known.
+struct ShutOnDrop<'w>(Option<&'w Arc<dyn Wire>>);
+
+impl ShutOnDrop<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ShutOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(wire) = self.0 {
+            wire.shut();
+        }
+    }
+}
