@@ -8,6 +8,7 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
+use distfun_core::machines::MachineList;
 use distfun_core::options::{CONFIG_FILE, CONFIG_VARIABLE, ConfigFile, MAX_FILE_BYTES, Settings, SettingsError, Told};
 
 use crate::pool::cpus;
@@ -20,6 +21,16 @@ const NO_FILE: &str = "/dev/null";
 pub(crate) fn resolve(told: &Told) -> Result<Settings, SettingsError> {
     let file = find(env::var_os(CONFIG_VARIABLE))?;
     Settings::resolve(told, env::vars_os(), file.as_ref(), cpus())
+}
+
+/// The same for what runs on this machine only, whatever machines there are.
+pub(crate) fn resolve_here(told: &Told) -> Result<Settings, SettingsError> {
+    let mut settings = resolve(told)?;
+    if settings.slots == 0 {
+        return Err(SettingsError::NoSlots);
+    }
+    settings.machines = MachineList::none();
+    Ok(settings)
 }
 
 /// The file that the environment has `named`, or else the one in the current directory, if it is there.

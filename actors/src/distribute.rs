@@ -1,6 +1,6 @@
 //! The public face: `distribute!`, its builder, and the distributed functions that it builds.
 
-use std::{fmt, sync::Arc};
+use std::{any::TypeId, fmt, marker::PhantomData, sync::Arc};
 
 use distfun_core::{
     failure::Ending,
@@ -30,8 +30,8 @@ use crate::{
 /// - a block of columns: `fn(ArrayView2<T>) -> Array1<R>` with one value per column, or `-> Array2<R>` (K x n) with one
 ///   column per column; built, a [`ColumnFunction<T, Y>`];
 ///
-/// each also with a last argument `&SharedData` or `&Context`. Items and results implement serde, which lets them travel to other
-/// machines one day; [`distribute_local`] and its relatives need no serde and may capture.
+/// each also with a last argument `&SharedData` or `&Context`. Items and results implement serde, which carries them to other
+/// machines; [`distribute_local`] and its relatives need no serde and may capture.
 ///
 /// ```
 /// use distfun::prelude::*;
@@ -68,18 +68,13 @@ macro_rules! function {
     ($function:expr) => {{
         // Each `const` refuses captured variables, with the same error, which is shown once. The function stands outside
         // of the registry's static, whose own refusal would point into another crate.
-        fn __distfun_entry() -> (&'static ::std::primitive::str, $crate::__private::Run) {
-            #[allow(unused_imports)]
-            use $crate::__private::{Anything as _, UnsizedArgument as _, Wire as _};
-            (::std::any::type_name_of_val(&const { $function }), |context, arguments| {
-                (&&&$crate::__private::Probe(const { $function })).__distfun_run(context, arguments)
-            })
+        fn __distfun_path() -> &'static ::std::primitive::str {
+            ::std::any::type_name_of_val(&const { $function })
         }
         $crate::__private::inventory::submit! {
             $crate::__private::Entry {
-                path: || __distfun_entry().0,
+                path: __distfun_path,
                 site: ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!()),
-                run: |context, arguments| (__distfun_entry().1)(context, arguments),
             }
         }
         #[allow(unused_imports)]
@@ -106,36 +101,36 @@ macro_rules! function {
 /// assert_eq!(tripled, [0, 3, 6, 9]);
 /// # Ok::<(), distfun::Error>(())
 /// ```
-pub fn distribute_local<F, A, X>(function: F) -> DistributeBuilder<ListKernel<A, F::Out>>
+pub fn distribute_local<F, A, X>(function: F) -> DistributeBuilder<ListKernel<A, F::Out>, ThisMachine>
 where
     F: ValueFunction<A, X>,
     F::Out: Send + 'static,
     A: Send + 'static,
     X: 'static,
 {
-    DistributeBuilder::new(by_value(function, std::any::type_name::<F>()))
+    DistributeBuilder::of(by_value(function, std::any::type_name::<F>()))
 }
 
 /// As [`distribute_local`], for a function that takes its item by reference.
-pub fn distribute_local_ref<F, A, X>(function: F) -> DistributeBuilder<ListKernel<A, F::Out>>
+pub fn distribute_local_ref<F, A, X>(function: F) -> DistributeBuilder<ListKernel<A, F::Out>, ThisMachine>
 where
     F: RefFunction<A, X>,
     F::Out: Send + 'static,
     A: Send + 'static,
     X: 'static,
 {
-    DistributeBuilder::new(by_ref(function, std::any::type_name::<F>()))
+    DistributeBuilder::of(by_ref(function, std::any::type_name::<F>()))
 }
 
 /// As [`distribute_local`], for a function over columns.
-pub fn distribute_local_columns<F, T, X>(function: F) -> DistributeBuilder<ColumnKernel<T, F::Out>>
+pub fn distribute_local_columns<F, T, X>(function: F) -> DistributeBuilder<ColumnKernel<T, F::Out>, ThisMachine>
 where
     F: ColumnsFunction<T, X>,
     F::Out: ColumnResult,
     T: Send + Sync + 'static,
     X: 'static,
 {
-    DistributeBuilder::new(by_columns(function, std::any::type_name::<F>()))
+    DistributeBuilder::of(by_columns(function, std::any::type_name::<F>()))
 }
 
 /// Options of a distributed function; `K` says which kind it is. Made by [`distribute!`](crate::distribute).
@@ -145,20 +140,45 @@ where
 /// before the defaults.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until .build()"]
-pub struct DistributeBuilder<K> {
+pub struct DistributeBuilder<K, S = Anywhere> {
     kernel: K,
+    stays: PhantomData<S>,
     told: Told,
     sequential: bool,
     shared: Option<SharedData>,
 }
 
+/// Marks functions that other machines can run too: those of [`distribute!`](crate::distribute).
+#[derive(Debug, Clone, Copy)]
+pub struct Anywhere;
+
+/// Marks functions that run on this machine only: those of [`distribute_local`] and its relatives.
+#[derive(Debug, Clone, Copy)]
+pub struct ThisMachine;
+
+/// [`Anywhere`] does, [`ThisMachine`] does not.
+#[diagnostic::on_unimplemented(
+    message = "a function of `distribute_local` stays on this machine",
+    label = "other machines can't run it",
+    note = "what it captures, and types without serde, can't be sent; for `machines` use `distribute!`: a function that captures nothing, whose items and results implement serde, with what it needs in its items or in `shared_data`"
+)]
+pub trait Travels {}
+impl Travels for Anywhere {}
+
 impl<K> DistributeBuilder<K> {
     #[doc(hidden)]
     pub fn new(kernel: K) -> Self {
-        Self { kernel, told: Told::default(), sequential: false, shared: None }
+        Self::of(kernel)
+    }
+}
+
+impl<K, S> DistributeBuilder<K, S> {
+    fn of(kernel: K) -> Self {
+        Self { kernel, stays: PhantomData, told: Told::default(), sequential: false, shared: None }
     }
 
     options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, flags, settings);
+    options!(machines, port, named_pipe; where [S: Travels]);
 
     /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
     /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress
@@ -198,8 +218,10 @@ impl<K> DistributeBuilder<K> {
     pub fn build(self) -> Result<K::Built, BuildError>
     where
         K: Kernel,
+        S: 'static,
     {
-        let settings = config::resolve(&self.told)?;
+        let stays = TypeId::of::<S>() == TypeId::of::<ThisMachine>();
+        let settings = if stays { config::resolve_here(&self.told)? } else { config::resolve(&self.told)? };
         let shared = match (self.shared, self.kernel.sharing()) {
             (Some(shared), _) => shared,
             (None, None) => SharedData::default(),
@@ -211,7 +233,7 @@ impl<K> DistributeBuilder<K> {
     }
 }
 
-impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<Vec<A>, Vec<R>>> {
+impl<A: Send + 'static, R: Send + 'static, S> DistributeBuilder<ListKernel<Vec<A>, Vec<R>>, S> {
     /// Gives the function, which takes and returns a list, a whole chunk of items at once. A result of another length
     /// fails the chunk's items, and so does a panic.
     ///
@@ -225,9 +247,9 @@ impl<A: Send + 'static, R: Send + 'static> DistributeBuilder<ListKernel<Vec<A>, 
     /// assert_eq!(distribute!(doubled).accept_lists().build()?.map(0..4u32).wait()?, [0, 2, 4, 6]);
     /// # Ok::<(), distfun::Error>(())
     /// ```
-    pub fn accept_lists(self) -> DistributeBuilder<ListKernel<A, R>> {
-        let Self { kernel, told, sequential, shared } = self;
-        DistributeBuilder { kernel: kernel.over_lists(), told, sequential, shared }
+    pub fn accept_lists(self) -> DistributeBuilder<ListKernel<A, R>, S> {
+        let Self { kernel, stays, told, sequential, shared } = self;
+        DistributeBuilder { kernel: kernel.over_lists(), stays, told, sequential, shared }
     }
 }
 

@@ -38,6 +38,12 @@ pub enum Error {
     /// An item of a stream has no result.
     #[error(transparent)]
     Item(#[from] ItemFailure),
+    /// A node could not be started.
+    #[error(transparent)]
+    Node(#[from] crate::node::NodeError),
+    /// A machine could not be added or removed.
+    #[error(transparent)]
+    Machine(#[from] crate::messages::MachineError),
     /// Ending took too long.
     #[error(transparent)]
     End(#[from] EndError),
@@ -111,6 +117,8 @@ pub struct CallFailure {
     pub function: &'static str,
     /// How the call ended; its text says what to do next.
     pub ending: Ending,
+    /// What else there is to say about that: why each of the machines did not compute.
+    pub reason: Option<String>,
     /// Number of items in the call.
     pub items: usize,
     /// Number of items with a result.
@@ -192,6 +200,9 @@ impl fmt::Display for CallFailure {
             (Ending::FirstFailure(_), [.., last]) => write!(f, "{last}"),
             (ending, _) => {
                 write!(f, "{ending}")?;
+                if let Some(reason) = &self.reason {
+                    write!(f, ": {reason}")?;
+                }
                 if self.finished_count > 0 {
                     write!(f, " ({} of {} items have results)", self.finished_count, self.items)?;
                 }
@@ -234,7 +245,7 @@ macro_rules! debug_as_display {
         }
     )*};
 }
-debug_as_display!(BuildError, StartError, EndError);
+debug_as_display!(BuildError, StartError, EndError, crate::messages::MachineError);
 #[cfg(feature = "log")]
 debug_as_display!(crate::log::LogError);
 
@@ -249,6 +260,8 @@ impl fmt::Debug for Error {
             #[cfg(feature = "log")]
             Self::Log(error) => fmt::Debug::fmt(error, f),
             Self::Item(failure) => write!(f, "{failure}"),
+            Self::Node(error) => fmt::Debug::fmt(error, f),
+            Self::Machine(error) => fmt::Debug::fmt(error, f),
             Self::End(error) => write!(f, "{error}"),
             Self::Mailbox(error) => write!(f, "{self}: {error}"),
         }
@@ -270,7 +283,14 @@ mod tests {
         let error = Error::from(BuildError::from(SettingsError::NoSlots));
         assert_eq!(format!("{error:?}"), SettingsError::NoSlots.to_string());
         let failed = (0..300).map(|index| ItemFailure::not_run(index, Ending::Cancelled)).collect();
-        let failure = CallFailure { function: "f", ending: Ending::ItemsFailed, items: 300, finished_count: 0, failed };
+        let failure = CallFailure {
+            function: "f",
+            ending: Ending::ItemsFailed,
+            reason: None,
+            items: 300,
+            finished_count: 0,
+            failed,
+        };
         let text = format!("{:?}", Error::Call(Box::new(failure)));
         assert!(text.starts_with("f: 300 of 300 items failed; first item 0"), "{text}");
         assert!(text.ends_with("and 295 more") && text.lines().count() == 7, "{text}");

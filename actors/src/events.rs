@@ -4,6 +4,7 @@
 //! formatted or allocated. Whether a call's figures are taken is decided once, when it is made.
 
 mod chunks;
+mod nodes;
 mod watch;
 
 use std::{
@@ -32,6 +33,10 @@ use crate::{
 #[cfg(feature = "log")]
 pub(crate) use chunks::set_chunk_sampling;
 pub(crate) use chunks::{chunk_died, chunk_ended, chunk_started, inline_ended};
+pub(crate) use nodes::{
+    Answered, OfConversation, blob_there, chunk_answered, chunk_dispatched, node_connected, node_draining, node_lost,
+    node_refuses, node_rejected, node_suspect,
+};
 pub(crate) use watch::{Looks, begin_looks, job_runs};
 
 /// Whether anybody listens at all.
@@ -98,6 +103,7 @@ struct Figures {
     /// The worker whose item made the call, or [`NOBODY`].
     made_by: AtomicU32,
     chunks: AtomicU64,
+    chunks_at_nodes: AtomicU64,
     retries: AtomicU64,
     compute_us: AtomicU64,
     queue_us: AtomicU64,
@@ -111,12 +117,18 @@ impl OfJob {
                 slots: AtomicU32::new(0),
                 made_by: AtomicU32::new(NOBODY),
                 chunks: AtomicU64::new(0),
+                chunks_at_nodes: AtomicU64::new(0),
                 retries: AtomicU64::new(0),
                 compute_us: AtomicU64::new(0),
                 queue_us: AtomicU64::new(u64::MAX),
             })
         };
         Self(on().then(figures))
+    }
+
+    /// Of what is no call of this process.
+    pub(crate) fn silent() -> Self {
+        Self(None)
     }
 }
 
@@ -356,7 +368,7 @@ pub(crate) fn job_submitted(job: &SharedJob, place: Place<'_>) {
             _ if core.is_open => "stream",
             Shape::Items => "items",
             Shape::Blocks { .. } if job.is_columns() => "columns",
-            Shape::Blocks { .. } => "list",
+            Shape::Blocks { .. } | Shape::Whole => "list",
         },
         items_total: core.items() as u64,
         workers_eligible: pool.map_or(0, |pool| pool.settings.slots as u64),
@@ -388,7 +400,8 @@ pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailu
     let slots = figures.slots.load(Relaxed);
     let compute = Duration::from_micros(figures.compute_us.load(Relaxed));
     let owned = took.as_secs_f64() * f64::from(slots);
-    let has_run = slots > 0 && figures.chunks.load(Relaxed) > 0;
+    let has_run = figures.chunks.load(Relaxed) > 0;
+    let is_here = figures.chunks_at_nodes.load(Relaxed) == 0;
     let queue_us = figures.queue_us.load(Relaxed);
     emit(&JobFinished {
         job_id: core.id.0,
@@ -410,7 +423,7 @@ pub(crate) fn job_finished(core: &JobCore, ending: Ending, failures: &[ItemFailu
         queue_s: (queue_us < u64::MAX).then(|| seconds(Duration::from_micros(queue_us))),
         compute_s: has_run.then(|| seconds(compute)),
         // A chunk's clock and the call's are read one after the other: tiny calls could come out above one.
-        efficiency_ratio: (has_run && owned > 0.0)
+        efficiency_ratio: (has_run && is_here && owned > 0.0)
             .then(|| (compute.as_secs_f64() / owned * 1e4).round().min(1e4) / 1e4),
         chunks_done: has_run.then(|| figures.chunks.load(Relaxed)),
         retries: has_run.then(|| figures.retries.load(Relaxed)),

@@ -1,5 +1,6 @@
 //! One call as the compute threads see it: something with items, whatever their types.
 
+mod away;
 mod columns;
 pub(crate) mod fold;
 mod list;
@@ -8,7 +9,7 @@ mod stream;
 
 use std::{
     fmt,
-    ops::Deref,
+    ops::{Deref, Range},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -19,13 +20,15 @@ use std::{
 
 use distfun_core::{
     engine::{CallSpec, Chunk, Priority, Shape},
-    failure::{Ending, ItemFailure},
-    function::{Context, Surroundings},
+    failure::{Ending, FailureCause, ItemFailure},
+    function::{Context, Fingerprint, Schema, Surroundings},
     ids::{CallId, WorkerId},
     options::Settings,
+    payload::{Parcel, Received},
     shared_data::SharedData,
 };
 
+pub(crate) use away::MAX_LOAD_ITEMS;
 pub(crate) use columns::{ColumnJob, ColumnLoop, Columns, Matrix};
 pub(crate) use list::{Input, ListInput, ListJob, ListLoop};
 pub(crate) use shelf::{Part, Shelf};
@@ -36,7 +39,7 @@ use crate::compute::{
     latch::{Latch, spin_until},
     thread::{KeepStates, current_worker, slot_states},
 };
-use crate::{events, pool::Pool};
+use crate::{events, pool::Pool, remote_node::KnownAt};
 
 /// What a compute thread has done of a chunk; it survives the thread's death.
 #[derive(Debug)]
@@ -78,13 +81,95 @@ pub(crate) trait Job: Send + Sync {
         false
     }
 
+    /// How it travels; none if it can't leave this machine.
+    fn travel(&self) -> Option<Travel<'_>> {
+        None
+    }
+
+    /// Takes the items of `range` to be sent: as many from its start as go together. They are away until
+    /// [`unpack`](Self::unpack) or [`put_back`](Self::put_back).
+    ///
+    /// # Errors
+    /// The first item can't be sent, and is not away.
+    fn pack(&self, _range: &Range<usize>) -> Result<Load, FailureCause> {
+        unreachable!("only jobs that travel are packed")
+    }
+
+    /// Takes in the results that a node has for items that were away; what it has not reached is put back.
+    ///
+    /// # Errors
+    /// What came is no results; all items that the node reached have failed for this reason.
+    fn unpack(&self, _arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
+        unreachable!("only jobs that travel are unpacked")
+    }
+
+    /// The items that are away from `start` on come back; those before `from` have had their outcome.
+    fn put_back(&self, _start: usize, _from: usize) {}
+
     fn note_progress(&self, progress: &Progress) {
-        let core = self.core();
-        if core.is_stopped() {
-            return; // what comes after the end is no result any more
-        }
-        core.done.fetch_add(progress.reached - progress.start, Ordering::Relaxed);
-        core.failed.fetch_add(progress.failures.len(), Ordering::Relaxed);
+        // What comes after the end is no result any more.
+        self.core().note_counts(progress.reached - progress.start, progress.failures.len());
+    }
+}
+
+/// How a job travels.
+pub(crate) struct Travel<'a> {
+    pub(crate) schema: &'a Schema,
+    pub(crate) fingerprint: Fingerprint,
+    /// A chunk travels as one item, which is a list.
+    pub(crate) is_lists: bool,
+    /// Nothing of the user's code runs in `pack` and `unpack`.
+    pub(crate) is_raw: bool,
+}
+
+/// What there is to say about results that came.
+#[derive(Default)]
+pub(crate) struct Unpacked {
+    /// Under `try_map`: the first item that returned `Err`.
+    pub(crate) first_error: Option<usize>,
+    /// Nothing was taken in, and all items are back: together with the others, some result could not be read.
+    pub(crate) are_back: bool,
+    /// Items that failed here: their results could not be combined.
+    pub(crate) failed: Vec<(usize, FailureCause)>,
+}
+
+/// Items that leave.
+pub(crate) struct Load {
+    pub(crate) parcel: Parcel,
+    /// One behind the last item that is in it.
+    pub(crate) end: usize,
+}
+
+/// What comes back for a [`Load`].
+pub(crate) struct Arrived<'a> {
+    pub(crate) start: usize,
+    /// Items before this one have their outcome.
+    pub(crate) reached: usize,
+    /// Those among them that have no result, in order.
+    pub(crate) failed: &'a [usize],
+    pub(crate) results: Received,
+    /// Who ran them.
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) machine: &'a Arc<str>,
+    pub(crate) attempt: u32,
+}
+
+impl Arrived<'_> {
+    /// How many results there must be.
+    pub(crate) fn count(&self) -> usize {
+        (self.reached - self.start).saturating_sub(self.failed.len())
+    }
+
+    /// The runs of items that have results.
+    pub(crate) fn runs(&self) -> Vec<Range<usize>> {
+        let mut next = self.start;
+        let ends = self.failed.iter().copied().chain([self.reached]);
+        let run = |end: usize| {
+            let run = next..end;
+            next = end + 1;
+            run
+        };
+        ends.map(run).filter(|run| !run.is_empty()).collect()
     }
 }
 
@@ -133,6 +218,11 @@ pub(crate) struct JobCore {
     stops_at_failure: bool,
     pub(crate) ends_pool: bool,
     pub(crate) events: events::OfJob,
+    /// Of a chunk that visits a node: its first item, and how many there are if they are one list.
+    first: usize,
+    list: Option<usize>,
+    /// The nodes that know of the call.
+    pub(crate) known_at: KnownAt,
     /// The end is microseconds away, nearer than a sleep and a wake-up.
     near: AtomicBool,
     /// Set when the call has ended: what still runs should stop.
@@ -188,6 +278,9 @@ impl JobCore {
             stops_at_failure,
             ends_pool,
             events: events::OfJob::new(),
+            first: 0,
+            list: None,
+            known_at: KnownAt::default(),
             near: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             done: AtomicUsize::new(0),
@@ -207,6 +300,23 @@ impl JobCore {
         self
     }
 
+    /// A chunk of another machine's call, which begins with item `first`; of which nothing is told.
+    pub(crate) fn visiting(mut self, first: usize, list: Option<usize>) -> Self {
+        self.first = first;
+        self.list = list;
+        self.events = events::OfJob::silent();
+        self
+    }
+
+    /// Whether its one item is a list of items.
+    pub(crate) fn is_list(&self) -> bool {
+        self.list.is_some()
+    }
+
+    pub(crate) fn shared(&self) -> &SharedData {
+        &self.shared
+    }
+
     /// The shared data its function gets; the call keeps it until its last item has returned.
     pub(crate) fn sharing(mut self, shared: SharedData) -> Self {
         self.shared = shared;
@@ -222,6 +332,11 @@ impl JobCore {
 
     pub(crate) fn items(&self) -> usize {
         self.items.load(Ordering::Relaxed)
+    }
+
+    /// Of a chunk that visits a node: only the first ones can be read.
+    pub(crate) fn cut_to(&self, items: usize) {
+        self.items.store(items, Ordering::Relaxed);
     }
 
     pub(crate) fn spec(&self, handle: SharedJob, shape: Shape) -> CallSpec<SharedJob> {
@@ -240,7 +355,8 @@ impl JobCore {
 
     pub(crate) fn context(&self, worker: Option<WorkerId>) -> Context<'_> {
         let (function, seed, stop, shared) = (self.function, self.seed, &self.stop, self.shared.clone());
-        Context::new(Surroundings { function, seed, worker, stop, shared, states: slot_states() })
+        let (first, list) = (self.first, self.list);
+        Context::new(Surroundings { function, seed, worker, stop, shared, states: slot_states(), first, list })
     }
 
     /// Whether items that have not started are wanted no more.
@@ -250,6 +366,14 @@ impl JobCore {
 
     pub(crate) fn stops_at_failure(&self) -> bool {
         self.stops_at_failure
+    }
+
+    /// So many more items have an outcome, and so many of them failed.
+    pub(crate) fn note_counts(&self, done: usize, failed: usize) {
+        if !self.is_stopped() {
+            self.done.fetch_add(done, Ordering::Relaxed);
+            self.failed.fetch_add(failed, Ordering::Relaxed);
+        }
     }
 
     /// Items that have an outcome, and how many of them failed.
@@ -291,6 +415,8 @@ impl JobCore {
                 callback();
             }
         });
+        // Last: whoever waits need not wait for nodes to hear of it.
+        self.known_at.call_ended(self.id, ending);
     }
 
     /// Waits for the end of the call; without a limit for as long as it takes.

@@ -10,30 +10,37 @@ use distfun_core::{
     },
 };
 use ndarray::ArrayView2;
+use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 
 use crate::{
     call::{ColumnResult, Prepared, TryBody},
     compute::parts::{Items, Output, map_borrowed, map_owned},
     job::{ColumnJob, ColumnLoop, Input, JobCore, ListInput, ListJob, ListLoop, Matrix, SharedJob},
+    node::Offer,
+    wire::{BySerde, ColumnWire, ColumnsBySerde, ListWire, Lists},
 };
 
 /// A function over the items of a list, ready to be distributed: what `function!(f)` returns for `fn(A) -> R` and
 /// `fn(&A) -> R`. Clones are cheap.
 pub struct ListKernel<A, R> {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// It takes `&SharedData`.
     is_sharing: bool,
-    run: Arc<dyn ListLoop<A, R>>,
+    pub(crate) run: Arc<dyn ListLoop<A, R>>,
+    /// How its items and results travel; none if it stays on this machine.
+    pub(crate) wire: Option<Arc<dyn ListWire<A, R>>>,
 }
 
 /// A function over the columns of a matrix, ready to be distributed: what `function!(f)` returns for
 /// `fn(ArrayView2<T>) -> Array1<R>` or `Array2<R>`. Clones are cheap.
 pub struct ColumnKernel<T, Y> {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// It takes `&SharedData`.
     is_sharing: bool,
-    run: Arc<dyn ColumnLoop<T, Y>>,
+    pub(crate) run: Arc<dyn ColumnLoop<T, Y>>,
+    /// As in [`ListKernel`].
+    pub(crate) wire: Option<Arc<dyn ColumnWire<T, Y>>>,
 }
 
 impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
@@ -44,7 +51,7 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
 
     /// A job whose items come later.
     pub(crate) fn open(self, core: JobCore) -> Arc<ListJob<A, R>> {
-        Arc::new(ListJob::new(core.opened(), self.run, ListInput::Owned(Vec::new()), Vec::new(), None))
+        Arc::new(ListJob::new(core.opened(), self.run, self.wire, ListInput::Owned(Vec::new()), Vec::new(), None))
     }
 
     pub(crate) fn is_sharing(&self) -> bool {
@@ -52,7 +59,7 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
     }
 
     pub(crate) fn prepare(self, core: JobCore, input: ListInput<A>, reuse: Vec<R>) -> Prepared<Vec<R>> {
-        let job = Arc::new(ListJob::new(core, self.run, input, reuse, None));
+        let job = Arc::new(ListJob::new(core, self.run, self.wire, input, reuse, None));
         Prepared { job: SharedJob::new(job.clone()), body: job }
     }
 }
@@ -62,7 +69,7 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     pub(crate) fn prepare_try(self, core: JobCore, input: ListInput<A>) -> Prepared<Vec<R>> {
-        let job = Arc::new(ListJob::new(core, self.run, input, Vec::new(), Some(Result::is_err)));
+        let job = Arc::new(ListJob::new(core, self.run, self.wire, input, Vec::new(), Some(Result::is_err)));
         Prepared { job: SharedJob::new(job.clone()), body: Arc::new(TryBody(job)) }
     }
 }
@@ -70,7 +77,8 @@ where
 impl<A: Send + 'static, R: Send + 'static> ListKernel<Vec<A>, Vec<R>> {
     /// The same function, given a whole chunk of items at once and returning as many results.
     pub(crate) fn over_lists(self) -> ListKernel<A, R> {
-        ListKernel { name: self.name, is_sharing: self.is_sharing, run: Arc::new(ChunkLoop(self.run)) }
+        let wire = self.wire.map(|wire| Arc::new(Lists(wire)) as Arc<dyn ListWire<A, R>>);
+        ListKernel { name: self.name, is_sharing: self.is_sharing, run: Arc::new(ChunkLoop(self.run)), wire }
     }
 }
 
@@ -85,20 +93,20 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
     }
 
     pub(crate) fn prepare(self, core: JobCore, input: Matrix<T>, reuse: Vec<Y::Elem>) -> Prepared<Y> {
-        let job = Arc::new(ColumnJob::new(core, self.run, input, reuse));
+        let job = Arc::new(ColumnJob::new(core, self.run, self.wire, input, reuse));
         Prepared { job: SharedJob::new(job.clone()), body: job }
     }
 }
 
 impl<A, R> Clone for ListKernel<A, R> {
     fn clone(&self) -> Self {
-        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone() }
+        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone(), wire: self.wire.clone() }
     }
 }
 
 impl<T, Y> Clone for ColumnKernel<T, Y> {
     fn clone(&self) -> Self {
-        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone() }
+        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone(), wire: self.wire.clone() }
     }
 }
 
@@ -124,7 +132,7 @@ impl<T, Y> fmt::Debug for ColumnKernel<T, Y> {
 )]
 pub trait Distributable<M>: WireFunction<M> {
     /// [`ListKernel`] or [`ColumnKernel`].
-    type Kernel;
+    type Kernel: Offer;
     /// Erases the kind.
     fn into_kernel(self, name: &'static str) -> Self::Kernel;
 }
@@ -132,39 +140,42 @@ pub trait Distributable<M>: WireFunction<M> {
 impl<F, A, X> Distributable<ByValue<A, X>> for F
 where
     F: ValueFunction<A, X> + WireFunction<ByValue<A, X>>,
-    F::Out: Send + 'static,
-    A: Send + 'static,
+    F::Out: Serialize + DeserializeOwned + Send + 'static,
+    A: Serialize + DeserializeOwned + Send + 'static,
     X: 'static,
 {
     type Kernel = ListKernel<A, F::Out>;
     fn into_kernel(self, name: &'static str) -> Self::Kernel {
-        by_value::<F, A, X>(self, name)
+        let wire = Some(Arc::new(BySerde::new("item by value", name)) as Arc<dyn ListWire<A, F::Out>>);
+        ListKernel { wire, ..by_value::<F, A, X>(self, name) }
     }
 }
 
 impl<F, A, X> Distributable<ByRef<A, X>> for F
 where
     F: RefFunction<A, X> + WireFunction<ByRef<A, X>>,
-    F::Out: Send + 'static,
-    A: Send + 'static,
+    F::Out: Serialize + DeserializeOwned + Send + 'static,
+    A: Serialize + DeserializeOwned + Send + 'static,
     X: 'static,
 {
     type Kernel = ListKernel<A, F::Out>;
     fn into_kernel(self, name: &'static str) -> Self::Kernel {
-        by_ref::<F, A, X>(self, name)
+        let wire = Some(Arc::new(BySerde::new("item by reference", name)) as Arc<dyn ListWire<A, F::Out>>);
+        ListKernel { wire, ..by_ref::<F, A, X>(self, name) }
     }
 }
 
 impl<F, T, X> Distributable<ColumnsKind<T, X>> for F
 where
     F: ColumnsFunction<T, X> + WireFunction<ColumnsKind<T, X>>,
-    F::Out: ColumnResult,
-    T: Send + Sync + 'static,
+    F::Out: ColumnResult + ColumnsOutput<Elem: Serialize + DeserializeOwned>,
+    T: Serialize + DeserializeOwned + Send + Sync + 'static,
     X: 'static,
 {
     type Kernel = ColumnKernel<T, F::Out>;
     fn into_kernel(self, name: &'static str) -> Self::Kernel {
-        by_columns::<F, T, X>(self, name)
+        let wire = Some(Arc::new(ColumnsBySerde::new(name)) as Arc<dyn ColumnWire<T, F::Out>>);
+        ColumnKernel { wire, ..by_columns::<F, T, X>(self, name) }
     }
 }
 
@@ -173,7 +184,8 @@ where
     F: ValueFunction<A, X>,
     X: 'static,
 {
-    ListKernel { name, is_sharing: F::SHARING, run: Arc::new(ValueLoop(function, PhantomData::<fn(X)>)) }
+    let run = Arc::new(ValueLoop(function, PhantomData::<fn(X)>));
+    ListKernel { name, is_sharing: F::SHARING, run, wire: None }
 }
 
 pub(crate) fn by_ref<F, A, X>(function: F, name: &'static str) -> ListKernel<A, F::Out>
@@ -181,7 +193,8 @@ where
     F: RefFunction<A, X>,
     X: 'static,
 {
-    ListKernel { name, is_sharing: F::SHARING, run: Arc::new(RefLoop(function, PhantomData::<fn(X)>)) }
+    let run = Arc::new(RefLoop(function, PhantomData::<fn(X)>));
+    ListKernel { name, is_sharing: F::SHARING, run, wire: None }
 }
 
 pub(crate) fn by_columns<F, T, X>(function: F, name: &'static str) -> ColumnKernel<T, F::Out>
@@ -189,7 +202,8 @@ where
     F: ColumnsFunction<T, X>,
     X: 'static,
 {
-    ColumnKernel { name, is_sharing: F::SHARING, run: Arc::new(BlockLoop(function, PhantomData::<fn(X)>)) }
+    let run = Arc::new(BlockLoop(function, PhantomData::<fn(X)>));
+    ColumnKernel { name, is_sharing: F::SHARING, run, wire: None }
 }
 
 /// Items of a lent list that are cloned together for a function by value.

@@ -1,4 +1,4 @@
-//! distfun runs any function, transparently, over the CPUs of this machine.
+//! distfun runs any function, transparently, over the CPUs of this machine and of others.
 //!
 //! ```
 //! use distfun::prelude::*;
@@ -29,6 +29,8 @@
 //! - `stream` gives a [`ResultStream`]: results one by one, from input that may be endless. [`Call::fold_tree`] combines
 //!   results where they are made. [`Context::slot_state`] keeps what a function opens once per slot.
 //! - Services start a [`Manager`] and send it [`Distribute`], [`Status`], [`Cancel`], [`Finished`] and [`Shutdown`].
+//! - [`node::serve`] offers functions to other programs, which name this one in
+//!   [`machines`](DistributeBuilder::machines); [`machines::check`] asks whether machines can be used.
 //! - A function may take a [`Context`]: random numbers that repeat, its index, whether it is cancelled.
 //!
 //! # Settings
@@ -36,6 +38,30 @@
 //! on by [`flags`](DistributeBuilder::flags); `DISTFUN_*` environment variables; the file `distfun.toml` in the current
 //! directory, or the one that `DISTFUN_CONFIG` names; the default. Each option names its variable and key.
 //! [`settings`](DistributeBuilder::settings) tells what holds and where it is from.
+//!
+//! # Other machines
+//! A program that calls [`node::serve`] is a node, and computes for whoever names it in
+//! [`machines`](DistributeBuilder::machines) and has the same cookie file. Nothing is shipped: a node runs functions that its
+//! own program offers, found by path and types. So far nodes listen on loopback only; take a tunnel
+//! (`ssh -N -L 2718:localhost:2718 bob`) to one on another host. What a lost machine had is done elsewhere, so an item may
+//! run more than once. `docs/NODES.md` in the repository says what is promised, with all limits.
+//!
+//! ```
+//! use distfun::{node, prelude::*};
+//!
+//! fn square(x: f64) -> f64 {
+//!     x * x
+//! }
+//!
+//! // In one program. It may be the same as the other, started differently; port 0 is any that is free.
+//! let node = node::start(node::config().listen("127.0.0.1:0").offer(function!(square)))?;
+//!
+//! // In the other: this machine's CPUs and the node's. (Here both are one process, which gains nothing by itself; the
+//! // call goes on without it.)
+//! let squares = distribute!(square).machines([node.address()]).build()?.map([2.0, 3.0]).wait()?;
+//! assert_eq!(squares, [4.0, 9.0]);
+//! # Ok::<(), distfun::Error>(())
+//! ```
 //!
 //! # Panics and the log
 //! A panic inside a distributed function becomes a failure of its item, with text and place, and is not printed; to that
@@ -45,7 +71,8 @@
 //!
 //! # Features
 //! - `log` (on by default): [`log`], the log as lines of JSON.
-//! - `fault-injection`: lets a test kill the compute thread it runs on. Off by default, for tests only.
+//! - `fault-injection`: lets a test kill the compute thread it runs on, and a node listen where others reach it. Off by
+//!   default, for tests only.
 //!
 //! # Where to read next
 //! `ARCHITECTURE.md` in the repository has the code map, the life of one call, and the promises; the `examples` folder
@@ -60,41 +87,53 @@ mod events;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 mod input;
+mod instance;
 mod job;
 mod kernel;
 mod lifecycle;
 #[cfg(feature = "log")]
 pub mod log;
+pub mod machines;
 mod manager;
 mod messages;
+pub mod node;
 mod options;
 mod pool;
 pub mod prelude;
 #[allow(missing_docs, reason = "what the macros expand to")]
 mod probe;
 mod progress;
+#[allow(missing_docs, reason = "what the macros expand to")]
+mod registry;
+mod remote_node;
 mod share;
 mod stream;
+mod wire;
 mod worker;
 
 pub use call::{Call, Canceller, ColumnResult, Folded, Output, Progress, Scoped};
 pub use distfun_core::{
-    engine::{Activity, CallStatus, EngineStatus as StatusReport, Priority, SlotStatus},
+    engine::{Activity, CallStatus, EngineStatus as StatusReport, NodeState, NodeStatus, Priority, SlotStatus},
     failure::{Ending, FailureCause, ItemFailure},
-    function::{Context, ContextRng, ItemRng, SlotState, names as function_names},
-    ids::{CallId, Generation, WorkerId},
-    options::{Held, Origin, Overrides, Place, Settings, SettingsError},
+    function::{Context, ContextRng, ItemRng, SlotState},
+    ids::{CallId, Generation, NodeId, WorkerId},
+    machines::MachinesError,
+    options::{Held, NamedPipe, Origin, Overrides, Place, Settings, SettingsError},
     shared_data::{Element, ElementType, SharedData, SharedDataBuilder, SharedDataError, Storage},
 };
 pub use distribute::{
-    ColumnFunction, DistributeBuilder, DistributedFunction, Kernel, distribute_local, distribute_local_columns,
-    distribute_local_ref,
+    Anywhere, ColumnFunction, DistributeBuilder, DistributedFunction, Kernel, ThisMachine, Travels, distribute_local,
+    distribute_local_columns, distribute_local_ref,
 };
 pub use error::{BuildError, CallError, CallFailure, EndError, Error, StartError};
 pub use input::{ColumnsInput, MapInput, OwnedColumns};
 pub use kernel::{ColumnKernel, Distributable, ListKernel};
 pub use manager::{Manager, ManagerBuilder, ManagerHandle, ManagerMessage};
-pub use messages::{Cancel, Distribute, Finished, MachineEnd, Shutdown, ShutdownReport, Status};
+pub use messages::{
+    AddMachine, Cancel, Distribute, Finished, MachineEnd, MachineError, MachineOutcome, RemoveMachine, Shutdown,
+    ShutdownReport, Status,
+};
+pub use registry::function_names;
 pub use stream::{AsCompleted, InOrder, ResultIter, ResultStream, StreamOrder};
 
 // Types of these crates are part of the signatures above.
@@ -104,9 +143,12 @@ pub use ndarray;
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use distfun_core::function::{Entry, inventory};
+    pub use inventory;
 
-    pub use crate::probe::{Anything, Function, Probe, Run, UnsizedArgument, Wire};
+    pub use crate::{
+        probe::{Function, Probe, UnsizedArgument},
+        registry::Entry,
+    };
 }
 
 #[cfg(doctest)]

@@ -17,6 +17,7 @@ use crate::{
     events,
     job::{Job, JobCore, SharedJob, next_call_id, run_inline},
     kernel::ListKernel,
+    messages::ShutdownReport,
     pool::{Pool, Session},
     progress,
     share::{Share, Shares},
@@ -173,6 +174,17 @@ impl Lifecycle {
         pool.stop(ending);
         drop(before);
         pool.wait_gone(false)
+    }
+
+    /// The same on every machine; says what came of each.
+    pub(crate) fn shut_down(&self) -> Result<ShutdownReport, EndError> {
+        let pool = match &*self.lock() {
+            State::Running(session) => Some(session.0.clone()),
+            _ => None,
+        };
+        self.end(Ending::ShutDown)?;
+        let nodes = pool.map(|pool| pool.machine_ends()).unwrap_or_default();
+        Ok(ShutdownReport::of(nodes))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

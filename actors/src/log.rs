@@ -32,7 +32,9 @@ use std::{
 };
 
 use distfun_core::event::SCHEMA;
-use tracing::{Event, Level, Subscriber};
+/// How much is written: [`Json::level`].
+pub use tracing::Level;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::{
     Layer, Registry,
     filter::{Filtered, LevelFilter},

@@ -2,6 +2,7 @@
 //! its own, so that nothing the host program does to its threads can stop it, and no wait can deadlock it.
 
 mod handle;
+mod machines;
 
 use std::{
     cell::Cell,
@@ -61,6 +62,7 @@ pub struct Manager {
     watchers: Vec<Watcher>,
     is_watching: bool,
     waiting: Vec<OneshotSender<Result<(), EndError>>>,
+    remote: machines::Remote,
 }
 
 impl Manager {
@@ -78,19 +80,30 @@ impl Manager {
         for worker in &self.workers {
             worker.do_send(SlotsReleased);
         }
+        self.leave_machines(context);
         context.run_later(END_WITHIN - Duration::from_millis(200), |manager, context| {
             let stuck = |worker: &WorkerId| !manager.gone.contains(worker);
             let stuck: Vec<WorkerId> = (0..manager.workers.len() as u32).map(WorkerId).filter(stuck).collect();
-            if !stuck.is_empty() {
+            if !manager.pool.slots_gone.is_open() {
                 events::workers_abandoned(&manager.pool, &stuck);
                 manager.pool.note_stuck(stuck);
                 manager.slots_are_gone(context);
             }
         });
+        self.look_if_gone(context);
+    }
+
+    /// Whether everything has ended.
+    fn look_if_gone(&mut self, context: &mut Context<Self>) {
+        let is_gone = self.gone.len() == self.workers.len() && self.remote.has_left();
+        if self.is_leaving && is_gone && !self.pool.slots_gone.is_open() {
+            self.slots_are_gone(context);
+        }
     }
 
     fn slots_are_gone(&mut self, _: &mut Context<Self>) {
         self.draw();
+        self.remote.stop();
         self.pool.slots_gone.open();
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(self.pool.end_result()); // its sender may have stopped waiting
@@ -122,6 +135,7 @@ impl Actor for Manager {
         for job in early {
             context.notify(Watch(job));
         }
+        self.connect_machines(context);
         if self.pool.stopped().is_some() {
             self.leave(context);
         }
@@ -161,6 +175,7 @@ pub(crate) fn run(pool: Arc<Pool>, stays: bool) {
             watchers: Vec::new(),
             is_watching: false,
             waiting: Vec::new(),
+            remote: machines::Remote::default(),
         };
         runner.block_on(async { manager.start() });
         runner.run()
@@ -207,9 +222,8 @@ impl Handler<WorkerGone> for Manager {
 
     fn handle(&mut self, WorkerGone(slot): WorkerGone, context: &mut Context<Self>) {
         self.pool.note_back(slot);
-        if self.gone.insert(slot) && self.gone.len() == self.workers.len() {
-            self.slots_are_gone(context);
-        }
+        self.gone.insert(slot);
+        self.look_if_gone(context);
     }
 }
 
@@ -218,7 +232,7 @@ impl Handler<Quit> for Manager {
 
     fn handle(&mut self, _: Quit, _: &mut Context<Self>) {
         self.stays = false;
-        if self.gone.len() == self.workers.len() || self.pool.slots_gone.is_open() {
+        if self.pool.slots_gone.is_open() {
             System::current().stop();
         }
     }
@@ -301,7 +315,8 @@ impl Handler<Shutdown> for Manager {
 
     fn handle(&mut self, _: Shutdown, context: &mut Context<Self>) -> Self::Result {
         let ended = self.end(Ending::ShutDown, context);
-        Box::pin(async { ended.await.map(|()| ShutdownReport::local()) })
+        let pool = self.pool.clone();
+        Box::pin(async move { ended.await.map(|()| ShutdownReport::of(pool.machine_ends())) })
     }
 }
 

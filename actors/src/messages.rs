@@ -10,6 +10,7 @@ use distfun_core::{
     engine::{EngineStatus, Priority},
     failure::Ending,
     ids::CallId,
+    machines::MachinesError,
     shared_data::SharedData,
 };
 
@@ -218,16 +219,114 @@ pub struct ShutdownReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MachineEnd {
-    /// Its name.
+    /// Its name; this machine is `local`.
     pub machine: String,
-    /// How its slots ended.
-    pub ending: Ending,
+    /// What has become of its slots, or of its node.
+    pub outcome: MachineOutcome,
+}
+
+/// What has become of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MachineOutcome {
+    /// Its slots, or its node, have ended.
+    Ended,
+    /// Its node goes on, for the reason given; nothing of this Manager is left there.
+    Stays(String),
+    /// It was not connected, or did not answer in time; why, as far as is known.
+    Unreached(String),
+}
+
+impl fmt::Display for MachineEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            MachineOutcome::Ended => write!(f, "{}: ended", self.machine),
+            MachineOutcome::Stays(why) => write!(f, "{}: {why}", self.machine),
+            MachineOutcome::Unreached(why) => write!(f, "{}: not reached: {why}", self.machine),
+        }
+    }
+}
+
+impl MachineEnd {
+    pub(crate) fn answered(machine: String, answer: Option<Option<String>>) -> Self {
+        let outcome = match answer {
+            Some(None) => MachineOutcome::Ended,
+            Some(Some(why)) => MachineOutcome::Stays(why),
+            None => MachineOutcome::Unreached("it did not answer in time".into()),
+        };
+        Self { machine, outcome }
+    }
+
+    pub(crate) fn left(machine: String) -> Self {
+        Self { machine, outcome: MachineOutcome::Stays("its node goes on".into()) }
+    }
+
+    pub(crate) fn unreached(machine: String, why: Option<String>) -> Self {
+        let why = why.unwrap_or_else(|| "it was not connected".into());
+        Self { machine, outcome: MachineOutcome::Unreached(why) }
+    }
 }
 
 impl ShutdownReport {
-    pub(crate) fn local() -> Self {
-        Self { machines: vec![MachineEnd { machine: "local".into(), ending: Ending::ShutDown }] }
+    pub(crate) fn of(nodes: Vec<MachineEnd>) -> Self {
+        let local = MachineEnd { machine: "local".into(), outcome: MachineOutcome::Ended };
+        Self { machines: [vec![local], nodes].concat() }
     }
+}
+
+/// Adds machines while the Manager runs: calls that run use them too. Sent by anyone; answered at once with how many
+/// there are, before any is connected. What an entry may be: see [`ManagerBuilder::machines`](crate::ManagerBuilder::machines).
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<usize, MachineError>")]
+pub struct AddMachine(pub(crate) String);
+
+impl AddMachine {
+    /// `machine` as in `machines`: `"bob"`, `"bob:2719*4"`, `"n[01-08]"`.
+    pub fn new(machine: impl Into<String>) -> Self {
+        Self(machine.into())
+    }
+}
+
+/// Parts from a machine: what it has of running calls is done elsewhere, its node goes on. Sent by anyone; answered when
+/// it is told so.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), MachineError>")]
+pub struct RemoveMachine(pub(crate) String);
+
+impl RemoveMachine {
+    /// `machine` by its name in logs: `"bob"`, or `"bob:2719"` if its port is not the usual one.
+    pub fn new(machine: impl Into<String>) -> Self {
+        Self(machine.into())
+    }
+}
+
+/// A machine could not be added or removed. Nothing has changed.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// The entry is not right.
+    #[error(transparent)]
+    Malformed(#[from] MachinesError),
+    /// There is one of this name already.
+    #[error("{machine} is one of the machines already")]
+    Twice {
+        /// Its name.
+        machine: String,
+    },
+    /// There is none of this name.
+    #[error("{machine} is not one of the machines; there are: {known}")]
+    Unknown {
+        /// As given.
+        machine: String,
+        /// Their names.
+        known: String,
+    },
+    /// The Manager has ended.
+    #[error("{0}")]
+    Ended(Ending),
+    /// The operating system gave no thread for connections.
+    #[error("no thread for connections could be started: {0}")]
+    Thread(String),
 }
 
 /// Asks what every slot and call is doing. Sent by anyone, in any state; answered at once, changes nothing.
@@ -246,7 +345,10 @@ pub(crate) mod internal {
     use std::{sync::Arc, time::Duration};
 
     use actix::Message;
-    use distfun_core::ids::{Generation, WorkerId};
+    use distfun_core::{
+        ids::{Generation, NodeId, WorkerId},
+        machines::Machine,
+    };
 
     use crate::job::JobCore;
 
@@ -278,6 +380,16 @@ pub(crate) mod internal {
     #[derive(Message)]
     #[rtype(result = "()")]
     pub(crate) struct Quit;
+
+    /// The thread that looked up a list of machines to Manager: connect them.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct Connect {
+        pub(crate) machines: Vec<Machine>,
+        /// What calls waited for meanwhile.
+        pub(crate) placeholder: NodeId,
+        pub(crate) trouble: Option<String>,
+    }
 
     /// Pool to Manager: show the progress of this call.
     #[derive(Message)]

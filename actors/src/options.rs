@@ -3,10 +3,11 @@
 /// Writes builder methods for the named options, over a field `told: Told`.
 macro_rules! options {
     ($($option:ident),*) => { $( $crate::options::options!(@ $option); )* };
+    ($($option:ident),*; where $bound:tt) => { $( $crate::options::options!(@ $option $bound); )* };
     (@ max_cpu) => {
         /// Uses at most `n` CPUs. Default: every CPU this process may use, by affinity and cgroup limit; more than
-        /// that means all of them. `0` is refused while there is no other machine to compute on. Not together with
-        /// [`slots`](Self::slots). Environment: `DISTFUN_MAX_CPU`;
+        /// that means all of them. `0` leaves all work to other machines, and is refused if there are none. Not together
+        /// with [`slots`](Self::slots). Environment: `DISTFUN_MAX_CPU`;
         /// file: `max_cpu`.
         pub fn max_cpu(mut self, n: usize) -> Self {
             self.told.builder.max_cpu = Some(n);
@@ -15,7 +16,7 @@ macro_rules! options {
     };
     (@ slots) => {
         /// Uses exactly `n` slots, which may be more than there are CPUs: for functions that wait more than they
-        /// compute, and for tests. From 1 to 4096; each slot is a thread. Environment: `DISTFUN_SLOTS`;
+        /// compute, and for tests. At most 4096; each slot is a thread. `0` leaves all work to other machines. Environment: `DISTFUN_SLOTS`;
         /// file: `slots`.
         pub fn slots(mut self, n: usize) -> Self {
             self.told.builder.slots = Some(n);
@@ -62,6 +63,50 @@ macro_rules! options {
         /// step. Environment: `DISTFUN_PRIORITY`; file: `priority = "low"`, `"normal"` or `"high"`.
         pub fn priority(mut self, priority: $crate::Priority) -> Self {
             self.told.builder.priority = Some(priority);
+            self
+        }
+    };
+    (@ machines) => { $crate::options::options!(@ machines []); };
+    (@ machines [$($bound:tt)*]) => {
+        /// Other machines to compute on, beside this one. On each a program serves that offers the function
+        /// ([`node::serve`](crate::node::serve)). Each entry is
+        /// - `bob`, `bob:2719`, `192.168.0.7`, `[fe80::1]:2718`, optionally with `*4` for at most four of its slots;
+        /// - `n[01-08]`, which stands for `n01` to `n08`;
+        /// - `file:PATH` or `env:NAME`, with more entries; `dns:NAME`, every address of a name; `srv:_distfun._tcp.NAME`.
+        ///
+        /// Machines are connected when the first call starts, all at once, and again whenever a connection breaks; what
+        /// a lost machine had is done elsewhere. Calls go on as long as anything computes. So far machines are those that
+        /// this one reaches at a loopback address, as through `ssh -L`. Environment: `DISTFUN_MACHINES`, entries between
+        /// spaces or commas; file: `machines = ["bob", "ann:2719"]`.
+        pub fn machines<M: Into<String>>(mut self, machines: impl IntoIterator<Item = M>) -> Self
+        where
+            $($bound)*
+        {
+            self.told.builder.machines = Some(machines.into_iter().map(Into::into).collect());
+            self
+        }
+    };
+    (@ port) => { $crate::options::options!(@ port []); };
+    (@ port [$($bound:tt)*]) => {
+        /// The port of nodes that are named without one. Default: 2718. Environment: `DISTFUN_PORT`; file: `port`.
+        pub fn port(mut self, port: u16) -> Self
+        where
+            $($bound)*
+        {
+            self.told.builder.port = Some(port);
+            self
+        }
+    };
+    (@ named_pipe) => { $crate::options::options!(@ named_pipe []); };
+    (@ named_pipe [$($bound:tt)*]) => {
+        /// A node on this machine, by a local socket: a Unix domain socket, or a named pipe of Windows. `true` is the one
+        /// called `distfun`; a text is another name. Both sides must belong to one user. Default: none. Environment:
+        /// `DISTFUN_NAMED_PIPE`; file: `named_pipe`. (The side of Windows was never run.)
+        pub fn named_pipe(mut self, name: impl Into<$crate::NamedPipe>) -> Self
+        where
+            $($bound)*
+        {
+            self.told.builder.named_pipe = Some(name.into());
             self
         }
     };
@@ -131,12 +176,13 @@ macro_rules! endings {
             self.lifecycle.end(Ending::Finished)
         }
 
-        /// As [`finished`](Self::finished), on every machine.
+        /// As [`finished`](Self::finished), on every machine: nodes that serve nobody else, and are no part of another
+        /// program, stop too. Says what came of each.
         ///
         /// # Errors
         /// As [`finished`](Self::finished).
         pub fn shutdown(&self) -> Result<ShutdownReport, EndError> {
-            self.lifecycle.end(Ending::ShutDown).map(|()| ShutdownReport::local())
+            self.lifecycle.shut_down()
         }
     };
 }

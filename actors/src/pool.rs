@@ -13,7 +13,7 @@ use std::{
 
 use actix::{Addr, ArbiterHandle, System};
 use distfun_core::{
-    engine::{Chunk, Command, Engine, EngineStatus, Event},
+    engine::{Chunk, Command, Engine, EngineStatus, Event, NodeEvent},
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
     options::Settings,
@@ -25,7 +25,8 @@ use crate::{
     events,
     job::{JobCore, SharedJob},
     manager::{self, Manager},
-    messages::internal,
+    messages::{MachineEnd, internal},
+    remote_node::Nodes,
 };
 
 /// `finished`, `shutdown` and dropping everything take at most this long.
@@ -52,6 +53,10 @@ pub(crate) struct Pool {
     manager_gone: Latch,
     /// Workers whose thread had not come back in time.
     stuck: Mutex<Vec<WorkerId>>,
+    /// Other machines.
+    pub(crate) nodes: Nodes,
+    /// What became of each machine at `shutdown`.
+    pub(crate) machine_ends: Mutex<Vec<MachineEnd>>,
 }
 
 impl Pool {
@@ -73,8 +78,15 @@ impl Pool {
             slots_gone: Latch::new(),
             manager_gone: Latch::new(),
             stuck: Mutex::new(Vec::new()),
+            nodes: Nodes::new(settings.slots),
+            machine_ends: Mutex::default(),
             settings,
         });
+        if !pool.settings.machines.is_empty() || pool.settings.named_pipe.is_on() {
+            // Calls may wait for machines from the first moment on.
+            let placeholder = pool.nodes.add(None);
+            pool.step(Event::Node(placeholder, NodeEvent::Expected));
+        }
         events::session_opened(&pool, stays);
         let theirs = pool.clone();
         let thread = thread::Builder::new()
@@ -90,6 +102,10 @@ impl Pool {
         events::job_submitted(&job, events::Place::Slots(self));
         if let Some(ending) = job.core().refusal() {
             return job.core().finish(ending, Vec::new());
+        }
+        if self.nodes.are_any() {
+            // Looks at the types the first time, which runs code of theirs: not where heartbeats would wait for it.
+            let _ = job.travel();
         }
         let spec = job.core().spec(job.clone(), job.shape());
         if job.core().verbose {
@@ -116,7 +132,9 @@ impl Pool {
 
     pub(crate) fn status(&self) -> EngineStatus {
         let now = self.origin.elapsed();
-        lock(&self.engine).status(now)
+        let mut status = lock(&self.engine).status(now);
+        self.nodes.describe(&mut status.nodes);
+        status
     }
 
     /// Since it was started.
@@ -141,10 +159,31 @@ impl Pool {
     fn step_for(&self, own: Option<&Port>, event: Event<SharedJob>) -> Option<Chunk<SharedJob>> {
         let cause = events::restart_cause(&event);
         let now = self.origin.elapsed();
-        let commands = lock(&self.engine).step(now, event);
-        let mut mine = None;
+        let (commands, ways) = {
+            let mut engine = lock(&self.engine);
+            let commands = engine.step(now, event);
+            let ways = self.nodes.ways(&commands);
+            (commands, ways)
+        };
+        let (mut mine, mut ways) = (None, ways.into_iter());
         for command in commands {
             match command {
+                Command::Assign(lane, generation, chunk) if self.is_lane(lane) => {
+                    if let Some(node) = ways.next().flatten() {
+                        node.assign(lane, generation, chunk);
+                    }
+                }
+                Command::Recall(lane, generation) => {
+                    if let Some(node) = ways.next().flatten() {
+                        node.recall(lane, generation);
+                    }
+                }
+                Command::Revoke(lane, generation) => {
+                    if let Some(node) = ways.next().flatten() {
+                        node.revoke(lane, generation);
+                    }
+                }
+                Command::Lanes(..) => {}
                 Command::Assign(slot, generation, chunk) => {
                     if own.is_some_and(|port| (port.worker, port.generation) == (slot, generation)) {
                         mine = Some(chunk);
@@ -155,7 +194,18 @@ impl Pool {
                         port.put(chunk);
                     }
                 }
-                Command::Finish { handle, ending, failures } => handle.core().finish(ending, failures),
+                Command::Finish { handle, ending, failures } => {
+                    if ending == Ending::NoWorkers
+                        && let Some(story) = self.nodes.story()
+                    {
+                        let _ = handle.core().refused_for.set(story);
+                    }
+                    let ends = handle.core().ends_pool;
+                    handle.core().finish(ending, failures);
+                    if ends && self.nodes.are_any() {
+                        self.tell(internal::SlotsReleased); // there may be no slot that is released
+                    }
+                }
                 Command::Failed { handle, failures } => handle.note_failures(failures),
                 Command::Release(slot) => {
                     self.port(slot).release();
@@ -182,6 +232,10 @@ impl Pool {
         if let Some(manager) = self.manager.get() {
             manager.do_send(message);
         }
+    }
+
+    fn is_lane(&self, worker: WorkerId) -> bool {
+        worker.0 as usize >= self.ports.len()
     }
 
     fn port(&self, slot: WorkerId) -> Arc<Port> {
@@ -260,6 +314,11 @@ impl Pool {
             let _ = thread.join(); // it has said its last word; only a panic in our own code could show here
         }
         self.end_result()
+    }
+
+    /// What became of each machine, once the Manager has ended by `shutdown`.
+    pub(crate) fn machine_ends(&self) -> Vec<MachineEnd> {
+        lock(&self.machine_ends).clone()
     }
 
     /// How the end went: whether every thread came back in time.

@@ -5,16 +5,7 @@
 
 use std::{any::type_name, ffi::OsStr, path::Path};
 
-use distfun_core::function::{PayloadError, WireFunction};
-
-use crate::{
-    Context,
-    kernel::{Distributable, ListKernel},
-};
-
-/// A function over bytes.
-pub type Run = fn(&Context<'_>, &[u8]) -> Encoded;
-type Encoded = Result<Vec<u8>, PayloadError>;
+use crate::kernel::{Distributable, ListKernel};
 
 /// A function that a macro was given.
 #[derive(Debug)]
@@ -27,10 +18,6 @@ pub trait UnsizedArgument<U: ?Sized, R>: Sized {
     where
         for<'a> &'a U: OwnedItem,
     {
-        unreachable!("no unsized argument is an owned item")
-    }
-
-    fn __distfun_run(self, _: &Context<'_>, _: &[u8]) -> Encoded {
         unreachable!("no unsized argument is an owned item")
     }
 }
@@ -51,7 +38,7 @@ impl WithoutSize for OsStr {}
 )]
 pub trait OwnedItem {}
 
-/// Second, for this machine: everything else. It demands what [`Distributable`] does.
+/// Second: everything else. It demands what [`Distributable`] does.
 pub trait Function<F>: Sized {
     fn __distfun_kernel<M>(self, site: &'static str) -> F::Kernel
     where
@@ -68,23 +55,3 @@ impl<F: Copy> Function<F> for &&Probe<F> {
         self.0.into_kernel(if path.contains("{{closure}}") { site } else { path })
     }
 }
-
-/// Second, for the registry: functions over bytes.
-pub trait Wire<M>: Sized {
-    fn __distfun_run(self, context: &Context<'_>, arguments: &[u8]) -> Encoded;
-}
-
-impl<F: WireFunction<M>, M> Wire<M> for &&Probe<F> {
-    fn __distfun_run(self, context: &Context<'_>, arguments: &[u8]) -> Encoded {
-        self.0.run(context, arguments)
-    }
-}
-
-/// Last, for the registry: what [`Function`] has refused, so that it is not refused twice.
-pub trait Anything: Sized {
-    fn __distfun_run(self, _: &Context<'_>, _: &[u8]) -> Encoded {
-        unreachable!("does not compile: it is not distributable")
-    }
-}
-
-impl<F> Anything for &Probe<F> {}

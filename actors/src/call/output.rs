@@ -75,7 +75,8 @@ fn error<O: Output>(
     finished_count: usize,
     finished: O::Finished,
 ) -> CallError<O> {
-    let failure = CallFailure { function: core.function, ending, items: core.items(), finished_count, failed };
+    let reason = core.refused_for.get().cloned();
+    let failure = CallFailure { function: core.function, ending, reason, items: core.items(), finished_count, failed };
     CallError::new(failure, finished)
 }
 
@@ -181,8 +182,12 @@ where
             Ok(result) => finished.push((index, result)),
             Err(error) => {
                 let cause = FailureCause::Returned(Arc::from(error.into()));
-                let (worker, attempt) = job.who_erred(index);
-                failures.push(ItemFailure::new(index, worker, attempt, cause));
+                let who = job.who_erred(index);
+                let failure = ItemFailure::new(index, who.worker, who.attempt, cause);
+                failures.push(match who.machine {
+                    Some(machine) => failure.on(machine),
+                    None => failure,
+                });
             }
         }
     }

@@ -31,10 +31,11 @@ pub(crate) fn set_chunk_sampling(ratio: f64) {
 }
 
 /// The share of chunks that are logged, if this is one of them: the same for all lines about the chunk.
-fn sampled(chunk: &Chunk<SharedJob>) -> Option<f64> {
+pub(super) fn sampled(chunk: &Chunk<SharedJob>) -> Option<f64> {
     if !listened!(DEBUG) {
         return None;
     }
+    chunk.handle.core().events.0.as_ref()?; // a chunk that visits a node is told by its Manager
     let share = SAMPLED.load(Relaxed);
     // Fibonacci hashing spreads neighbours, which calls and chunks are.
     let key = chunk.handle.core().id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ chunk.range.start as u64;
@@ -76,7 +77,7 @@ pub(crate) fn chunk_ended(
     let has_failed = !progress.failures.is_empty() || progress.first_failure.is_some();
     if has_failed {
         pool.events.chunks_failed.fetch_add(1, Relaxed);
-        items_failed(Some((pool, port)), chunk, progress);
+        items_failed(here(pool, port), chunk, progress);
     }
     if let Some(sampling_ratio) = sampled(chunk) {
         emit(&ChunkFinished {
@@ -111,7 +112,7 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
     let core = chunk.handle.core();
     let Some(figures) = &core.events.0 else { return };
     pool.events.chunks_failed.fetch_add(1, Relaxed);
-    items_failed(Some((pool, port)), chunk, progress);
+    items_failed(here(pool, port), chunk, progress);
     let item = progress.reached;
     let Some(is_kept) = progress.blamed_is_kept.filter(|_| chunk.range.contains(&item)) else { return };
     // The ledger puts an item that has killed before first in its chunk.
@@ -135,12 +136,30 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
     } else {
         let cause = FailureCause::WorkerDied { deaths: attempt };
         let failure = ItemFailure::new(item, port.worker, attempt, cause);
-        chunk_failed(Some((pool, port)), chunk, &failure, 1);
+        chunk_failed(here(pool, port), chunk, &failure, 1);
     }
 }
 
+/// Where a chunk ran.
+#[derive(Clone, Copy)]
+pub(super) struct Where<'a> {
+    pub(super) manager_id: u64,
+    pub(super) worker_id: Option<u64>,
+    pub(super) worker_generation: Option<u64>,
+    pub(super) machine: Option<&'a str>,
+}
+
+fn here(pool: &Pool, port: &Port) -> Option<Where<'static>> {
+    Some(Where {
+        manager_id: pool.events.id,
+        worker_id: Some(port.worker.0.into()),
+        worker_generation: Some(port.generation.0.into()),
+        machine: None,
+    })
+}
+
 /// One line for the panics in a chunk and one for its other failures, each with the first.
-fn items_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, progress: &Progress) {
+pub(super) fn items_failed(place: Option<Where<'_>>, chunk: &Chunk<SharedJob>, progress: &Progress) {
     let is_panic = |failure: &&ItemFailure| matches!(failure.cause, FailureCause::Panicked { .. });
     let panics = progress.failures.iter().filter(is_panic).count();
     if let Some(failure) = progress.failures.iter().find(is_panic)
@@ -161,9 +180,10 @@ fn items_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, progres
             error_type: "panic",
             exception_type: "panic",
             exception_message: capped(message),
-            manager_id: place.map(|(pool, _)| pool.events.id),
-            worker_id: place.map(|(_, port)| port.worker.0.into()),
-            worker_generation: place.map(|(_, port)| port.generation.0.into()),
+            manager_id: place.map(|place| place.manager_id),
+            worker_id: place.and_then(|place| place.worker_id),
+            worker_generation: place.and_then(|place| place.worker_generation),
+            machine: place.and_then(|place| place.machine),
             code_file: file,
             code_line: line.and_then(|line| line.parse().ok()),
         });
@@ -181,7 +201,7 @@ fn items_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, progres
     }
 }
 
-fn chunk_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, failure: &ItemFailure, items_failed: u64) {
+fn chunk_failed(place: Option<Where<'_>>, chunk: &Chunk<SharedJob>, failure: &ItemFailure, items_failed: u64) {
     let core = chunk.handle.core();
     let is_ours = !matches!(failure.cause, FailureCause::Returned(_));
     let message = is_ours.then(|| failure.cause.to_string());
@@ -194,9 +214,10 @@ fn chunk_failed(place: Option<(&Pool, &Port)>, chunk: &Chunk<SharedJob>, failure
         item_index: failure.index as u64,
         items_failed,
         error_type: failure.cause.error_type(),
-        manager_id: place.map(|(pool, _)| pool.events.id),
-        worker_id: place.map(|(_, port)| port.worker.0.into()),
-        worker_generation: place.map(|(_, port)| port.generation.0.into()),
+        manager_id: place.map(|place| place.manager_id),
+        worker_id: place.and_then(|place| place.worker_id),
+        worker_generation: place.and_then(|place| place.worker_generation),
+        machine: place.and_then(|place| place.machine),
         error_message: message.as_deref().map(capped),
     });
 }

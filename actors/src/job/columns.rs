@@ -14,11 +14,14 @@ use distfun_core::{
 };
 use ndarray::{ArcArray2, Array2, ArrayView2, Axis, Slice};
 
-use super::{Job, JobCore, Progress, SharedJob, Shelf};
-use crate::compute::{
-    catch::{catch, contain},
-    lend::LentMatrix,
-    parts::{Items, Output},
+use super::{Arrived, Job, JobCore, Load, Progress, SharedJob, Shelf, Travel, Unpacked};
+use crate::{
+    compute::{
+        catch::{catch, contain},
+        lend::LentMatrix,
+        parts::{Items, Output},
+    },
+    wire::ColumnWire,
 };
 
 /// A function over a block of columns with its kind erased.
@@ -79,6 +82,7 @@ impl Form {
 pub(crate) struct ColumnJob<T, Y: ColumnsOutput> {
     core: Arc<JobCore>,
     function: Arc<dyn ColumnLoop<T, Y>>,
+    wire: Option<Arc<dyn ColumnWire<T, Y>>>,
     input: Matrix<T>,
     results: Mutex<Results<Y>>,
 }
@@ -96,14 +100,20 @@ where
 {
     /// `reuse` is an allocation for the result.
     pub(crate) fn new(
-        core: JobCore,
+        core: impl Into<Arc<JobCore>>,
         function: Arc<dyn ColumnLoop<T, Y>>,
+        wire: Option<Arc<dyn ColumnWire<T, Y>>>,
         input: Matrix<T>,
         reuse: Vec<Y::Elem>,
     ) -> Self {
         let blank = Shelf::default();
         let results = Mutex::new(Results { reuse, form: None, blank, filled: Shelf::default(), is_taken: false });
-        Self { core: Arc::new(core), function, input, results }
+        Self { core: core.into(), function, wire, input, results }
+    }
+
+    /// How blocks and results travel.
+    pub(crate) fn wire(&self) -> &dyn ColumnWire<T, Y> {
+        &**self.wire.as_ref().expect("a job that travels")
     }
 
     /// The result as far as it is there. A matrix without columns is given to the function once, so that the result has
@@ -147,6 +157,11 @@ where
             context.enter_block(block.clone());
             self.function.call(view.slice_axis(Axis(1), Slice::from(block.clone())), context)
         })?;
+        self.place(block, result)
+    }
+
+    /// Puts the result for one block where it belongs.
+    fn place(&self, block: &Range<usize>, result: Y) -> Result<(), FailureCause> {
         let (rows, got) = (result.rows(), result.columns());
         if got != block.len() {
             contain(|| drop(result));
@@ -213,6 +228,40 @@ where
 
     fn shape(&self) -> Shape {
         Shape::Blocks { stream_cost: self.input.layout().stream_cost() }
+    }
+
+    fn travel(&self) -> Option<Travel<'_>> {
+        let wire = self.wire.as_ref()?;
+        let (schema, fingerprint) = (wire.schema(), wire.fingerprint());
+        Some(Travel { schema, fingerprint, is_lists: false, is_raw: wire.is_raw() })
+    }
+
+    fn pack(&self, range: &Range<usize>) -> Result<Load, FailureCause> {
+        let wire = self.wire.as_ref().expect("a job that travels");
+        let view = self.input.view();
+        let parcel = wire.pack(view.slice_axis(Axis(1), Slice::from(range.clone())))?;
+        Ok(Load { parcel, end: range.end })
+    }
+
+    fn unpack(&self, arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
+        let wire = self.wire.as_ref().expect("a job that travels");
+        let (count, runs) = (arrived.count(), arrived.runs());
+        if count == 0 {
+            return Ok(Unpacked::default());
+        }
+        let result = wire.unpack_result(arrived.results, count)?;
+        if let [run] = runs.as_slice() {
+            self.place(run, result)?;
+            return Ok(Unpacked::default());
+        }
+        // Between columns that failed.
+        let rows = result.rows();
+        let mut elements = result.into_elements(true).into_iter();
+        for run in runs {
+            let part: Vec<Y::Elem> = elements.by_ref().take(rows * run.len()).collect();
+            self.place(&run, Y::from_elements(part, rows, run.len(), true))?;
+        }
+        Ok(Unpacked::default())
     }
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {

@@ -17,13 +17,17 @@ use distfun_core::{
 };
 
 use super::{
-    Job, JobCore, Part, Progress, SharedJob, Shelf,
+    Arrived, Job, JobCore, Load, Part, Progress, SharedJob, Shelf, Travel, Unpacked,
+    away::Away,
     fold::{Combine, Nodes},
 };
-use crate::compute::{
-    catch::{catch, contain, discard},
-    lend::LentSlice,
-    parts::{Items, Output},
+use crate::{
+    compute::{
+        catch::{catch, contain, discard},
+        lend::LentSlice,
+        parts::{Items, Output},
+    },
+    wire::ListWire,
 };
 
 /// A function over a list with its kind and type erased: one dynamic call per strip of items, the loop within it
@@ -84,14 +88,22 @@ pub(super) struct Results<R> {
     pub(super) blank: Shelf<Output<R>>,
     pub(super) filled: Shelf<Items<R>>,
     /// Under `try_map`: strips with an `Err` among their results, and who ran them.
-    erring: Vec<(Range<usize>, Option<WorkerId>, u32)>,
+    pub(super) erring: Vec<(Range<usize>, Who)>,
     /// Of an open call: items that failed and were not taken yet.
     pub(super) failed: BTreeMap<usize, ItemFailure>,
     /// Results are to be combined, and those that have been.
-    fold: Option<Arc<dyn Combine<R>>>,
+    pub(super) fold: Option<Arc<dyn Combine<R>>>,
     nodes: Nodes<R>,
     /// The results have been taken; what comes now is late and dropped.
-    is_taken: bool,
+    pub(super) is_taken: bool,
+}
+
+/// Who ran an item, and at which attempt.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Who {
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) machine: Option<Arc<str>>,
+    pub(crate) attempt: u32,
 }
 
 /// The function of a list call.
@@ -103,18 +115,23 @@ pub(crate) struct ListJob<A, R> {
     pub(super) source: Source<A>,
     results: Mutex<Results<R>>,
     /// Under `try_map`: whether a result is an `Err`.
-    is_error: Option<fn(&R) -> bool>,
+    pub(super) is_error: Option<fn(&R) -> bool>,
+    /// How items and results travel, and those that are away.
+    pub(super) wire: Option<Arc<dyn ListWire<A, R>>>,
+    pub(super) away: Away<A>,
 }
 
 impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
     /// `reuse` is an allocation for the results.
     pub(crate) fn new(
-        core: JobCore,
+        core: impl Into<Arc<JobCore>>,
         function: Share<A, R>,
+        wire: Option<Arc<dyn ListWire<A, R>>>,
         input: ListInput<A>,
         reuse: Vec<R>,
         is_error: Option<fn(&R) -> bool>,
     ) -> Self {
+        let core = core.into();
         let blank = Shelf::new(Output::blank(reuse, 1, core.items()));
         let source = match input {
             ListInput::Owned(items) => Source::Owned(Mutex::new(Shelf::new(Items::from_vec(items)))),
@@ -129,7 +146,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
             nodes: Nodes::default(),
             is_taken: false,
         });
-        Self { core: Arc::new(core), function, source, results, is_error }
+        Self { core, function, source, results, is_error, wire, away: Away::default() }
     }
 
     /// All results in input order, or the parts that there are.
@@ -140,6 +157,11 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         results.blank.clear();
         drop(results);
         Items::assemble(filled.into_parts())
+    }
+
+    /// How they travel.
+    pub(crate) fn wire(&self) -> &dyn ListWire<A, R> {
+        &**self.wire.as_ref().expect("a job that travels")
     }
 
     /// From now on results are combined where they are made.
@@ -169,7 +191,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
     }
 
     /// Combines the results of `part` with one another and with those before.
-    fn combine(&self, combine: &dyn Combine<R>, part: Items<R>) -> Result<(), (usize, FailureCause)> {
+    pub(super) fn combine(&self, combine: &dyn Combine<R>, part: Items<R>) -> Result<(), (usize, FailureCause)> {
         let (first, mut results) = (part.range().start, part.into_vec().into_iter());
         let (mut nodes, mut at) = (Vec::new(), first);
         if let Err(cause) = catch(|| combine.combine_run(first, &mut results, &mut nodes, &mut at)) {
@@ -191,10 +213,10 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
     }
 
     /// Under `try_map`: the worker and attempt that returned an `Err` for item `index`.
-    pub(crate) fn who_erred(&self, index: usize) -> (Option<WorkerId>, u32) {
+    pub(crate) fn who_erred(&self, index: usize) -> Who {
         let results = self.results();
-        let strip = results.erring.iter().find(|(items, ..)| items.contains(&index));
-        strip.map_or((None, 1), |&(_, worker, attempt)| (worker, attempt))
+        let strip = results.erring.iter().find(|(items, _)| items.contains(&index));
+        strip.map_or(Who { attempt: 1, ..Who::default() }, |(_, who)| who.clone())
     }
 
     pub(super) fn results(&self) -> MutexGuard<'_, Results<R>> {
@@ -229,8 +251,13 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
             if results.is_taken {
                 return None;
             }
-            // Items of an open call come in batches; a chunk that goes beyond its first one hands the rest back.
-            let range = chunk.range.start..results.blank.end(chunk.range.start).min(chunk.range.end);
+            // Items of an open call come in batches, as do those that were away; a chunk that goes beyond its first one
+            // hands the rest back.
+            let start = chunk.range.start;
+            let mut range = start..results.blank.end(start).min(chunk.range.end);
+            if let Source::Owned(shelf) = &job.source {
+                range.end = shelf.lock().unwrap_or_else(PoisonError::into_inner).end(start).min(range.end);
+            }
             (results.blank.take(&range).expect("a result has one place, free until it is there"), range)
         };
         let items = match &job.source {
@@ -291,7 +318,8 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
         let last = &filled[filled.len() - count..];
         if let Some(at) = last.iter().position(is_error) {
             self.progress.first_failure.get_or_insert(first + at);
-            self.job.results().erring.push((first..first + count, self.worker, self.attempt));
+            let who = Who { worker: self.worker, machine: None, attempt: self.attempt };
+            self.job.results().erring.push((first..first + count, who));
         }
     }
 }
@@ -369,6 +397,25 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
             true => Shape::Blocks { stream_cost: None },
             false => Shape::Items,
         }
+    }
+
+    fn travel(&self) -> Option<Travel<'_>> {
+        let wire = self.wire.as_ref()?;
+        let is_raw = wire.is_raw() && self.results().fold.is_none();
+        let (schema, fingerprint) = (wire.schema(), wire.fingerprint());
+        Some(Travel { schema, fingerprint, is_lists: wire.is_lists(), is_raw })
+    }
+
+    fn pack(&self, range: &Range<usize>) -> Result<Load, FailureCause> {
+        self.pack_items(range)
+    }
+
+    fn unpack(&self, arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
+        self.unpack_results(arrived)
+    }
+
+    fn put_back(&self, start: usize, from: usize) {
+        self.put_items_back(start, from);
     }
 
     fn note_failures(&self, failures: Vec<ItemFailure>) {

@@ -14,7 +14,7 @@ use crate::{
     events,
     job::{JobCore, SharedJob, next_call_id},
     kernel::ListKernel,
-    messages::{Cancel, Distribute, Finished, Shutdown, Status, internal::Quit},
+    messages::{AddMachine, Cancel, Distribute, Finished, RemoveMachine, Shutdown, Status, internal::Quit},
     options::options,
     pool::{Pool, Session},
     stream::{Opened, ResultStream, Seat},
@@ -28,7 +28,7 @@ pub struct ManagerBuilder {
 }
 
 impl ManagerBuilder {
-    options!(max_cpu, slots, verbose, seed, max_calls, flags, settings);
+    options!(max_cpu, slots, machines, port, named_pipe, verbose, seed, max_calls, flags, settings);
 
     /// Starts the Manager on a System thread of its own, and its Workers, and waits until it can be talked to (well
     /// under a millisecond).
@@ -166,13 +166,15 @@ macro_rules! by_mailbox {
         }
     )*};
 }
-by_mailbox!(Status, Cancel, Finished, Shutdown);
+by_mailbox!(Status, Cancel, AddMachine, RemoveMachine, Finished, Shutdown);
 
 mod sealed {
     pub trait Sealed {}
     impl<O: crate::Output> Sealed for crate::Distribute<O> {}
     impl Sealed for crate::Status {}
     impl Sealed for crate::Cancel {}
+    impl Sealed for crate::AddMachine {}
+    impl Sealed for crate::RemoveMachine {}
     impl Sealed for crate::Finished {}
     impl Sealed for crate::Shutdown {}
 }

@@ -1,0 +1,202 @@
+//! Items of a list call that are at nodes: how they leave, and how they or their results come back.
+
+use std::{
+    collections::HashMap,
+    mem::needs_drop,
+    ops::Range,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use distfun_core::failure::FailureCause;
+
+use super::{
+    Arrived, ListJob, Load, Unpacked,
+    list::{Source, Who},
+};
+use crate::{
+    compute::{catch::contain, parts::Items},
+    wire::Held,
+};
+
+/// Items that go together weigh about this much at most, so that a lost node costs little and others get their share.
+const LOAD_BYTES: usize = 4 << 20;
+
+/// Most items that go together.
+pub(crate) const MAX_LOAD_ITEMS: usize = LOAD_BYTES;
+
+/// Items of a call that are at nodes.
+pub(crate) struct Away<A> {
+    /// By the first item of each chunk.
+    held: Mutex<HashMap<usize, Box<dyn Held<A>>>>,
+    /// What an item weighs, as far as is known; 0 while nothing is.
+    item_bytes: AtomicUsize,
+}
+
+impl<A> Default for Away<A> {
+    fn default() -> Self {
+        // What has nothing to drop holds no memory elsewhere.
+        let known = if needs_drop::<A>() { 0 } else { size_of::<A>().max(1) };
+        Self { held: Mutex::default(), item_bytes: AtomicUsize::new(known) }
+    }
+}
+
+impl<A> Away<A> {
+    fn held(&self) -> MutexGuard<'_, HashMap<usize, Box<dyn Held<A>>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many items may go together; one while their weight is not known.
+    fn most(&self) -> usize {
+        match self.item_bytes.load(Ordering::Relaxed) {
+            0 => 1,
+            bytes => (LOAD_BYTES / bytes).max(1),
+        }
+    }
+
+    fn weigh(&self, bytes: u64, items: usize) {
+        let each = (bytes as usize / items.max(1)).max(1);
+        self.item_bytes.fetch_max(each, Ordering::Relaxed);
+    }
+}
+
+impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
+    pub(super) fn pack_items(&self, range: &Range<usize>) -> Result<Load, FailureCause> {
+        let mut range = range.start..range.end.min(range.start + self.away.most());
+        loop {
+            match self.try_pack(&range) {
+                Ok(load) => {
+                    let (bytes, items) = (load.parcel.bytes(), load.end - range.start);
+                    self.away.weigh(bytes, items);
+                    if bytes <= 2 * LOAD_BYTES as u64 || items == 1 {
+                        return Ok(load);
+                    }
+                    // Those before them were lighter.
+                    drop(load);
+                    self.put_items_back(range.start, range.start);
+                    range.end = range.start + (items * LOAD_BYTES / bytes as usize).max(1);
+                }
+                // One of them can't be sent; alone, each is sent or blamed.
+                Err(_) if range.len() > 1 => range.end = range.start + 1,
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+
+    fn try_pack(&self, range: &Range<usize>) -> Result<Load, FailureCause> {
+        let wire = self.wire.as_ref().expect("a job that travels");
+        let shelf = match &self.source {
+            Source::Lent(all, clone) => {
+                let parcel = wire.pack_lent(&all.get()[range.clone()], *clone)?;
+                return Ok(Load { parcel, end: range.end });
+            }
+            Source::Owned(shelf) => shelf,
+        };
+        let items = {
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = shelf.end(range.start).min(range.end);
+            shelf.take(&(range.start..end)).expect("the engine gives each item to one place at a time")
+        };
+        let end = items.range().end;
+        let (packed, held) = wire.pack(items.into_vec());
+        self.away.held().insert(range.start, held);
+        match packed {
+            Ok(parcel) => Ok(Load { parcel, end }),
+            Err(cause) => {
+                self.put_items_back(range.start, range.start);
+                Err(cause)
+            }
+        }
+    }
+
+    pub(super) fn unpack_results(&self, arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
+        let wire = self.wire.as_ref().expect("a job that travels");
+        let (start, reached, count, runs) = (arrived.start, arrived.reached, arrived.count(), arrived.runs());
+        let who = Who { worker: arrived.worker, machine: Some(arrived.machine.clone()), attempt: arrived.attempt };
+        let results = if count == 0 { Ok(Vec::new()) } else { wire.unpack_results(arrived.results, count) };
+        if results.is_err() && reached - start > 1 && !wire.is_lists() {
+            // Whose fault it is shows when each comes alone.
+            self.away.item_bytes.store(usize::MAX, Ordering::Relaxed);
+            self.put_items_back(start, start);
+            return Ok(Unpacked { are_back: true, ..Unpacked::default() });
+        }
+        self.put_items_back(start, reached);
+        let results = results?;
+        if results.len() != count {
+            let (block, got) = (start..reached, results.len());
+            contain(|| drop(results));
+            return Err(FailureCause::WrongLength { block, got });
+        }
+        let mut unpacked = Unpacked::default();
+        if let Some(is_error) = self.is_error {
+            let places = runs.iter().cloned().flatten();
+            unpacked.first_error = results.iter().zip(places).find(|(result, _)| is_error(result)).map(|(_, at)| at);
+        }
+        let mut table = self.results();
+        if table.is_taken || self.core.is_stopped() {
+            drop(table);
+            contain(|| drop(results)); // the call has ended meanwhile
+            return Ok(unpacked);
+        }
+        if unpacked.first_error.is_some() {
+            table.erring.push((start..reached, who));
+        }
+        let mut results = Some(results);
+        let mut filled = Vec::with_capacity(runs.len());
+        for run in runs {
+            let rest = results.take().expect("put back below");
+            // Without failures all of them go at once, in the allocation they came in.
+            let (now, rest) = if run.len() == rest.len() { (rest, None) } else { split(rest, run.len()) };
+            results = rest;
+            let output = table.blank.take(&run).expect("a result has one place, free until it is there");
+            filled.push(output.fill(now));
+        }
+        match table.fold.clone().filter(|_| unpacked.first_error.is_none()) {
+            Some(combine) => {
+                drop(table);
+                for part in filled {
+                    if let Err(failed) = self.combine(&*combine, part) {
+                        unpacked.failed.push(failed);
+                    }
+                }
+            }
+            None => {
+                filled.into_iter().for_each(|part| table.filled.put_joined(part));
+                drop(table);
+                if self.core.is_open {
+                    self.core.note_news();
+                }
+            }
+        }
+        Ok(unpacked)
+    }
+
+    pub(super) fn put_items_back(&self, start: usize, from: usize) {
+        let Some(mut held) = self.away.held().remove(&start) else { return };
+        let items = loop {
+            match held.items() {
+                Ok(items) => break items,
+                // A connection that has ended, or given the chunk up, lets go of its bytes in the next moment.
+                Err(again) => {
+                    held = again;
+                    thread::sleep(Duration::from_micros(50));
+                }
+            }
+        };
+        let mut items = Items::numbered(start, items);
+        let rest = items.split_off(from.clamp(start, items.range().end));
+        drop(items); // those that have their outcome; it contains what panics
+        if let Source::Owned(shelf) = &self.source {
+            shelf.lock().unwrap_or_else(PoisonError::into_inner).put(rest);
+        }
+    }
+}
+
+fn split<R>(mut first: Vec<R>, count: usize) -> (Vec<R>, Option<Vec<R>>) {
+    let rest = first.split_off(count);
+    (first, Some(rest))
+}

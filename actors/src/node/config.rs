@@ -1,0 +1,145 @@
+//! What a node offers, and where.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use distfun_core::options::Told;
+
+use super::offer::{Offer, Served};
+use crate::options::options;
+
+/// Is told the address.
+pub(super) type Ready = dyn Fn(&str) + Send + Sync;
+
+/// What a node offers, and where. Given to [`serve`](super::serve) or [`start`](super::start).
+///
+/// ```no_run
+/// use distfun::{function, node};
+///
+/// fn score(x: f64) -> f64 {
+///     x * x
+/// }
+///
+/// # fn main() -> Result<(), distfun::Error> {
+/// let node = node::start(node::config().offer(function!(score)).max_cpu(2))?;
+/// println!("listens at {}", node.address());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "a configuration does nothing until it is served"]
+pub struct NodeConfig {
+    pub(super) table: HashMap<&'static str, Arc<dyn Served>>,
+    pub(super) twice: Option<&'static str>,
+    pub(super) listen: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) cookie: Option<PathBuf>,
+    pub(super) cache: Option<PathBuf>,
+    pub(super) cache_bytes: Option<u64>,
+    pub(super) instance: Option<[u8; 16]>,
+    pub(super) ready: Option<Arc<Ready>>,
+    pub(super) is_beyond_loopback: bool,
+    pub(super) told: Told,
+}
+
+impl NodeConfig {
+    /// Offers a function to Managers. Those that ask for a function of this name with the same types are served, whatever
+    /// their build.
+    pub fn offer(mut self, function: impl Offer) -> Self {
+        let served = function.offered().0;
+        // Looks at its types now, which runs code of theirs.
+        let fingerprint = served.fingerprint();
+        if let Some(other) = self.table.insert(served.name(), served.clone())
+            && other.fingerprint() != fingerprint
+        {
+            self.twice = Some(served.name());
+        }
+        self
+    }
+
+    /// Listens at this address, `127.0.0.1` at [`port`](Self::port) by default. Port 0 takes any that is free. Only
+    /// addresses of this machine alone are allowed, since a node runs what a Manager asks for; reach a node elsewhere
+    /// through a tunnel (`ssh -L`).
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+
+    /// As others see it in their logs and errors; the host's name by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The file with the secret that Managers must have too. Default: `DISTFUN_COOKIE`, or a file of the user's that is
+    /// made when it is first needed.
+    pub fn cookie(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cookie = Some(path.into());
+        self
+    }
+
+    /// The directory where shared data is kept for the next time. Default: `DISTFUN_CACHE`, or one of the user's for
+    /// caches.
+    pub fn cache(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache = Some(dir.into());
+        self
+    }
+
+    /// What that directory may take, in bytes. Default: 4 GiB. Shared data that is larger is kept in memory.
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = Some(bytes);
+        self
+    }
+
+    /// Called by [`serve`](super::serve) once Managers can come in, with the address to put into their `machines`: to
+    /// print it, or to tell whoever watches the service. ([`start`](super::start) returns it.)
+    ///
+    /// ```no_run
+    /// use distfun::{function, node};
+    ///
+    /// # fn main() -> Result<(), distfun::Error> {
+    /// let config = node::config().offer(function!(f64::sqrt));
+    /// node::serve(config.when_ready(|address| println!("serving at {address}")))?;
+    /// # Ok(()) }
+    /// ```
+    pub fn when_ready(mut self, ready: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.ready = Some(Arc::new(ready));
+        self
+    }
+
+    /// Lets Managers of the same process use it, which they refuse otherwise. For tests.
+    #[cfg(feature = "fault-injection")]
+    pub fn as_another_process(mut self) -> Self {
+        self.instance = Some(rand::random());
+        self
+    }
+
+    /// Lets [`listen`](Self::listen) name addresses that others than this machine reach. For tests in networks that
+    /// nobody else is on, and never for production: what passes there is not encrypted, and who has the cookie may run code.
+    #[cfg(feature = "fault-injection")]
+    pub fn beyond_loopback(mut self) -> Self {
+        self.is_beyond_loopback = true;
+        self
+    }
+
+    options!(max_cpu, slots, port, named_pipe, flags);
+
+    pub(super) fn address(&self, port: u16) -> String {
+        match &self.listen {
+            None => format!("127.0.0.1:{port}"),
+            Some(address) if address.parse::<std::net::SocketAddr>().is_ok() => address.clone(),
+            Some(address) => match address.parse::<std::net::IpAddr>() {
+                Ok(ip) => std::net::SocketAddr::new(ip, port).to_string(),
+                Err(_) => address.clone(),
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let functions: Vec<_> = self.table.keys().collect();
+        f.debug_struct("NodeConfig")
+            .field("functions", &functions)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a node can't serve.
+
+use std::io;
+
+use distfun_core::options::SettingsError;
+use distfun_net::{gate::OpenToOthers, identity::IdentityError};
+
+/// A node could not be started. Nothing is left running.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A setting, from the configuration, the environment or the settings file, can't hold.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The secret that Managers must have can't be read or made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Others than this machine could reach it.
+    #[error(transparent)]
+    OpenToOthers(#[from] OpenToOthers),
+    /// What it should listen at is no address.
+    #[error(
+        "{address:?} is no address to listen at; write an address of this machine, as in 127.0.0.1:2718 or [::1]:2718"
+    )]
+    Address {
+        /// As given.
+        address: String,
+    },
+    /// It can't listen there: somebody else does, or it is no address of this machine.
+    #[error("can't listen at {place}")]
+    Listen {
+        /// Where.
+        place: String,
+        /// What the operating system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// Two functions of one name with different types are offered.
+    #[error("two functions named {function} with different types are offered; offer one")]
+    Twice {
+        /// Their name.
+        function: &'static str,
+    },
+    /// Nothing is offered.
+    #[error("a node that offers no function is of no use; add .offer(function!(f))")]
+    NothingOffered,
+    /// The operating system gave no thread; raise its limit on threads or memory, or end other programs.
+    #[error("a thread of the node could not be started")]
+    Thread(#[source] io::Error),
+    /// The Manager of its slots could not be started; the log has the text.
+    #[error(transparent)]
+    Start(#[from] crate::StartError),
+}
+
+impl std::fmt::Debug for NodeError {
+    /// What `main` prints of an error that it returns: the message for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")?;
+        match std::error::Error::source(self) {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Where Managers come in.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use distfun_core::options::NamedPipe;
+use distfun_net::{
+    blob::{BlobCache, CacheLimits, default_dir},
+    gate::{Gate, GateLimits, may_listen},
+    handshake::{Trust, as_node, turn_away},
+    identity::{self, Cookie},
+    link::Link,
+    message::{Message, Welcome},
+    session::SessionLimits,
+    transport::{
+        Listener, Wire,
+        local::{LocalDoor, path_of},
+        tcp::TcpDoor,
+    },
+};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{NodeConfig, NodeError, NodeHandle, STOPS, Serving, Slots, guest::Guest, luggage};
+use crate::{
+    config, instance,
+    pool::{Pool, Session},
+};
+
+/// How long chunks that have come may take when the process is told to end.
+const DRAIN_TIME: Duration = Duration::from_secs(60);
+
+pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle, NodeError> {
+    if let Some(function) = config.twice {
+        return Err(NodeError::Twice { function });
+    }
+    if config.table.is_empty() {
+        return Err(NodeError::NothingOffered);
+    }
+    let settings = config::resolve_here(&config.told)?;
+    let cookie = Cookie::load_or_create(&config.cookie.clone().unwrap_or_else(identity::default_path))?;
+    let address = config.address(settings.port);
+    let socket: SocketAddr = address.parse().map_err(|_| NodeError::Address { address: address.clone() })?;
+    may_listen(socket, config.is_beyond_loopback)?;
+    let named_pipe = settings.named_pipe.clone();
+
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let porter = luggage::Porter::start().map_err(NodeError::Thread)?;
+    let dir = config.cache.clone().unwrap_or_else(default_dir);
+    let limits = config.cache_bytes.map_or_else(CacheLimits::default, |bytes| CacheLimits { bytes });
+    let cache = BlobCache::open(dir, limits)
+        .inspect_err(|error| tracing::warn!(%error, "no directory for shared data; it is kept in memory"))
+        .ok();
+    let pool = Pool::start(settings, true)?;
+    let slots = Slots(Session(pool.clone()));
+    pool.wait_for_manager().ok_or(crate::StartError::Failed)?;
+    let serving = Arc::new(Serving {
+        name: config.name.clone().unwrap_or_else(host),
+        instance: config.instance.unwrap_or_else(instance::id),
+        pool,
+        table: config
+            .table
+            .iter()
+            .map(|(name, served)| ((*name).to_owned(), served.clone()))
+            .collect::<DashMap<_, _>>(),
+        cache: luggage::Store { cache, porter, in_memory: Arc::default() },
+        guests: std::sync::Mutex::default(),
+        is_embedded,
+        draining: false.into(),
+        stopping: false.into(),
+        changed: Notify::new(),
+    });
+    let theirs = serving.clone();
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(cause) => return drop(sender.send(Err(NodeError::Thread(cause)))),
+        };
+        runtime.block_on(async {
+            let doors = match open(socket, &named_pipe).await {
+                Ok(doors) => doors,
+                Err(error) => return drop(sender.send(Err(error))),
+            };
+            let local = doors.local.as_ref().map(LocalDoor::place);
+            let _ = sender.send(Ok((doors.tcp.address(), local)));
+            run(theirs, doors, cookie).await;
+        });
+        runtime.shutdown_timeout(Duration::from_millis(200));
+    };
+    let thread = thread::Builder::new().name("distfun-node".into()).spawn(body).map_err(NodeError::Thread)?;
+    let (address, local) = receiver.recv().unwrap_or(Err(NodeError::Start(crate::StartError::Failed)))?;
+    let sockets = local.map(|place| ("local", place)).into_iter().collect();
+    Ok(NodeHandle { serving, slots: Some(slots), thread: Some(thread), address: address.to_string(), sockets })
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .unwrap_or_else(|| "node".into())
+}
+
+struct Doors {
+    tcp: TcpDoor,
+    local: Option<LocalDoor>,
+}
+
+async fn open(address: SocketAddr, named_pipe: &NamedPipe) -> Result<Doors, NodeError> {
+    let listen = |place: String| move |cause| NodeError::Listen { place, cause };
+    let tcp = TcpDoor::bind(address).await.map_err(listen(address.to_string()))?;
+    let local = match named_pipe.name() {
+        Some(name) => {
+            let bind = || LocalDoor::bind(&path_of(name)?);
+            Some(bind().map_err(listen(name.to_owned()))?)
+        }
+        None => None,
+    };
+    Ok(Doors { tcp, local })
+}
+
+async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
+    let gate = Arc::new(Gate::new(GateLimits::default()));
+    let trust = Trust::Cookie(cookie);
+    let mut told = Told::new(serving.is_embedded);
+    let mut drain_until: Option<Instant> = None;
+    loop {
+        let local = async {
+            match &doors.local {
+                Some(door) => door.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            peer = doors.tcp.accept() => take_in(&serving, &gate, trust.clone(), peer).await,
+            peer = local => take_in(&serving, &gate, Trust::PeerChecked, peer).await,
+            () = serving.changed.notified() => {}
+            () = told.end() => {
+                if drain_until.is_some() {
+                    break; // told twice
+                }
+                serving.drain("the node was told to end");
+                drain_until = Some(Instant::now() + DRAIN_TIME);
+            }
+            () = tokio::time::sleep(Duration::from_millis(20)), if drain_until.is_some() => {}
+        }
+        let is_drained = drain_until.is_some_and(|until| serving.is_drained() || Instant::now() >= until);
+        if is_drained || serving.stopping.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    let guests = serving.all_guests();
+    guests.iter().for_each(|guest| guest.link().close(STOPS));
+    // Goodbyes leave in the next moment; a peer that does not read is not waited for.
+    let until = Instant::now() + Duration::from_millis(500);
+    drop(guests);
+    while !serving.all_guests().is_empty() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn take_in(serving: &Arc<Serving>, gate: &Arc<Gate>, trust: Trust, peer: std::io::Result<Arc<dyn Wire>>) {
+    let wire = match peer {
+        Ok(wire) => wire,
+        Err(error) => {
+            tracing::warn!(%error, "a peer could not be let in");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return;
+        }
+    };
+    let address = wire.peer().parse::<SocketAddr>().map_or(IpAddr::V6(Ipv6Addr::LOCALHOST), |address| address.ip());
+    let pass = match gate.enter(address, std::time::Instant::now()) {
+        Ok(pass) => pass,
+        Err(turned) => {
+            warn(gate, &turned);
+            return turn_away(&*wire, turned.refusal());
+        }
+    };
+    let (serving, gate) = (serving.clone(), gate.clone());
+    tokio::spawn(async move {
+        let met = as_node(&wire, &trust, pass.evicted()).await;
+        let manager = match met {
+            Ok(manager) => {
+                pass.succeeded();
+                manager
+            }
+            Err(error) => {
+                if error.counts_against_peer() {
+                    pass.failed(std::time::Instant::now());
+                }
+                return warn(&gate, &error);
+            }
+        };
+        host_guest(serving, wire, manager.program).await;
+    });
+}
+
+fn warn(gate: &Gate, error: &dyn std::error::Error) {
+    if let Some(more) = gate.may_warn(std::time::Instant::now()) {
+        tracing::warn!(%error, more, "a peer was refused");
+    }
+}
+
+async fn host_guest(serving: Arc<Serving>, wire: Arc<dyn Wire>, program: String) {
+    let link = Link::new(wire, SessionLimits::default());
+    let guest = Guest::new(program, link.clone(), serving.clone());
+    serving.welcome(&guest);
+    let welcome = Welcome {
+        name: serving.name.clone(),
+        instance: serving.instance,
+        version: env!("CARGO_PKG_VERSION").into(),
+        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        slots: serving.pool.settings.slots as u32,
+        lease_ms: 0,
+        functions: serving.table.len() as u32,
+        is_draining: serving.is_draining(),
+    };
+    let _ = link.send(&Message::Welcome(welcome), Vec::new());
+    let hearing = guest.clone();
+    let end = link.run(move |incoming| hearing.hear(incoming)).await;
+    tracing::debug!(manager = guest.name, %end, "a Manager has gone");
+    guest.leave();
+}
+
+/// Signals that tell a process to end, where the node is all that it does.
+struct Told {
+    #[cfg(unix)]
+    signals: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
+}
+
+impl Told {
+    #[cfg(unix)]
+    fn new(is_embedded: bool) -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let both = || Some((signal(SignalKind::terminate()).ok()?, signal(SignalKind::interrupt()).ok()?));
+        Self { signals: if is_embedded { None } else { both() } }
+    }
+
+    #[cfg(not(unix))]
+    fn new(_: bool) -> Self {
+        Self {}
+    }
+
+    async fn end(&mut self) {
+        #[cfg(unix)]
+        if let Some((terminate, interrupt)) = &mut self.signals {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            return;
+        }
+        std::future::pending().await
+    }
+}

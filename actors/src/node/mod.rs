@@ -1,0 +1,246 @@
+//! Serving a machine: a program that offers functions to Managers of other programs.
+//!
+//! [`start`] begins to serve and returns a [`NodeHandle`]; [`serve`] does so until it is told to end. Chunks that
+//! Managers send run on slots of this process, beside whatever else it does, and fairly among all that ask.
+//!
+//! A node believes a Manager that has the same cookie, a file that only its owner can read; so far it listens where
+//! nobody but this machine can reach it.
+
+mod config;
+mod error;
+mod guest;
+mod listen;
+mod luggage;
+mod offer;
+mod visit;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+pub use config::NodeConfig;
+pub use error::NodeError;
+pub(crate) use luggage::{PIECE_BYTES, PIECES_AHEAD};
+pub use offer::{Offer, Offered};
+
+use crate::{
+    messages::internal::Quit,
+    pool::{Pool, Session},
+};
+use guest::Guest;
+use luggage::Store;
+use offer::Served;
+
+/// What may be said in a goodbye of a node.
+const STOPS: &str = "the node stops";
+
+/// Nothing yet; add functions with [`NodeConfig::offer`].
+pub fn config() -> NodeConfig {
+    NodeConfig::default()
+}
+
+/// Serves until the process gets SIGTERM or SIGINT, or a Manager's `Shutdown` finds nothing else that needs it: then
+/// chunks that have come are finished first, for at most a minute.
+///
+/// # Errors
+/// The node could not start.
+pub fn serve(config: NodeConfig) -> Result<(), NodeError> {
+    let ready = config.ready.clone();
+    let node = listen::start(config, false)?;
+    if let Some(ready) = ready {
+        ready(node.address());
+    }
+    node.wait();
+    Ok(())
+}
+
+/// Starts to serve, beside what the program does otherwise. It ends with [`NodeHandle::stop`], or when the handle is
+/// dropped.
+///
+/// # Errors
+/// The node could not start.
+pub fn start(config: NodeConfig) -> Result<NodeHandle, NodeError> {
+    listen::start(config, true)
+}
+
+/// What all parts of a node share.
+pub(crate) struct Serving {
+    name: String,
+    /// Tells this node from all others.
+    instance: [u8; 16],
+    pool: Arc<Pool>,
+    table: DashMap<String, Arc<dyn Served>>,
+    cache: Store,
+    guests: Mutex<Vec<Weak<Guest>>>,
+    /// Other things of this program go on when the node ends.
+    is_embedded: bool,
+    draining: AtomicBool,
+    stopping: AtomicBool,
+    changed: Notify,
+}
+
+impl Serving {
+    fn guests(&self) -> MutexGuard<'_, Vec<Weak<Guest>>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn welcome(&self, guest: &Arc<Guest>) {
+        let mut guests = self.guests();
+        guests.retain(|guest| guest.strong_count() > 0); // a weak one keeps its memory
+        guests.push(Arc::downgrade(guest));
+    }
+
+    fn all_guests(&self) -> Vec<Arc<Guest>> {
+        let mut guests = self.guests();
+        guests.retain(|guest| guest.strong_count() > 0);
+        guests.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether other Managers than this one have chunks here.
+    fn others_wait(&self, guest: &Guest) -> bool {
+        let guests: Vec<_> = {
+            let guests = self.guests();
+            if guests.len() < 2 {
+                return false;
+            }
+            guests.iter().filter_map(Weak::upgrade).collect()
+        };
+        guests.iter().any(|other| !std::ptr::eq(&**other, guest) && other.chunks() > 0)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The offered name that is most like `name`, if one is like it.
+    fn closest(&self, name: &str) -> Option<String> {
+        let last = |path: &str| path.rsplit("::").next().unwrap_or(path).to_owned();
+        let wanted = last(name);
+        self.table.iter().map(|entry| entry.key().clone()).find(|known| last(known) == wanted)
+    }
+
+    /// Why the node does not stop when `asker` wishes it; none if it does.
+    fn stays_for(&self, asker: &Arc<Guest>) -> Option<String> {
+        if self.is_embedded {
+            return Some(format!("{} goes on: the node is part of another program", self.name));
+        }
+        let others: Vec<_> = self.all_guests().into_iter().filter(|guest| !Arc::ptr_eq(guest, asker)).collect();
+        let other = others.first()?;
+        Some(format!("{} goes on: {} is connected too", self.name, other.name))
+    }
+
+    /// Takes nothing new from now on.
+    fn drain(&self, reason: &str) {
+        if !self.draining.swap(true, Ordering::Relaxed) {
+            self.all_guests().iter().for_each(|guest| guest.say_draining(reason));
+        }
+    }
+
+    fn stop(&self) {
+        self.drain(STOPS);
+        self.stopping.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Whether every chunk that came is over, and its results have left.
+    fn is_drained(&self) -> bool {
+        self.all_guests().iter().all(|guest| guest.chunks() == 0 && guest.link().is_written())
+    }
+}
+
+/// The slots of a node, and the Manager of them: they end with it.
+struct Slots(Session);
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.0.0.tell(Quit);
+    }
+}
+
+/// A node that serves.
+#[must_use = "dropping it ends the node"]
+pub struct NodeHandle {
+    serving: Arc<Serving>,
+    slots: Option<Slots>,
+    thread: Option<JoinHandle<()>>,
+    address: String,
+    sockets: HashMap<&'static str, String>,
+}
+
+impl NodeHandle {
+    /// Where it listens: what to put into `machines` of a program on this machine.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The local socket it listens at, if it does.
+    pub fn socket(&self) -> Option<&str> {
+        self.sockets.get("local").map(String::as_str)
+    }
+
+    /// As others see it.
+    pub fn name(&self) -> &str {
+        &self.serving.name
+    }
+
+    /// Managers that are connected.
+    pub fn managers(&self) -> usize {
+        self.serving.all_guests().len()
+    }
+
+    /// Takes nothing new, and waits until what has come is done, at most for `limit`. Says whether it is.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.serving.drain("the node is about to stop");
+        let limit = Instant::now() + limit;
+        while !self.serving.is_drained() {
+            if Instant::now() >= limit {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// Ends it now: Managers do elsewhere what it has not done.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.serving.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.slots = None;
+    }
+
+    /// Waits until somebody else ends it.
+    fn wait(mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.slots = None;
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for NodeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle").field("address", &self.address).field("managers", &self.managers()).finish()
+    }
+}

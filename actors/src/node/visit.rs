@@ -1,0 +1,230 @@
+//! A chunk that another machine's Manager has sent: on the slots here it is one job among others, which runs in one go.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use distfun_core::{
+    engine::{Chunk, Shape},
+    failure::{Ending, FailureCause, ItemFailure},
+    ids::WorkerId,
+    payload::{Parcel, Received},
+};
+
+use super::offer::{Opened, Served, Visit};
+use crate::{
+    job::{Job, JobCore, Progress, SharedJob},
+    pool::Pool,
+};
+
+/// What became of a chunk. Items are counted from its first one.
+pub(crate) struct Over {
+    /// Items before this one have their outcome.
+    pub(crate) reached: usize,
+    pub(crate) failures: Vec<ItemFailure>,
+    pub(crate) elapsed: Duration,
+    pub(crate) worker: Option<WorkerId>,
+    /// The thread died at the item `reached`.
+    pub(crate) died: bool,
+    pub(crate) results: Parcel,
+}
+
+impl Over {
+    fn returned() -> Self {
+        let (reached, elapsed, worker, results) = (0, Duration::ZERO, None, Parcel::default());
+        Self { reached, failures: Vec::new(), elapsed, worker, died: false, results }
+    }
+}
+
+/// A chunk in which more items than this have failed comes back: each failure has its text, and one message must hold
+/// them.
+pub(crate) const MOST_FAILURES: usize = 1000;
+
+type Answer = Box<dyn FnOnce(Over) + Send>;
+
+/// The items of a chunk until a slot takes them.
+enum Baggage {
+    Packed(Received),
+    /// On a slot, or over.
+    Gone,
+}
+
+pub(crate) struct Visitor {
+    core: Arc<JobCore>,
+    served: Arc<dyn Served>,
+    /// How many items there are; to the function they may be one.
+    count: usize,
+    budget: Duration,
+    baggage: Mutex<Baggage>,
+    answer: Mutex<Option<Answer>>,
+}
+
+impl Visitor {
+    /// Puts a chunk of `count` items in the queue of `pool`. `answer` is called once, whatever happens.
+    pub(crate) fn enter(
+        pool: &Pool,
+        core: JobCore,
+        served: Arc<dyn Served>,
+        items: Received,
+        count: usize,
+        budget: Duration,
+        answer: impl FnOnce(Over) + Send + 'static,
+    ) -> Arc<Self> {
+        let visitor = Arc::new(Self {
+            core: Arc::new(core),
+            served,
+            count,
+            budget,
+            baggage: Mutex::new(Baggage::Packed(items)),
+            answer: Mutex::new(Some(Box::new(answer))),
+        });
+        let theirs = Arc::downgrade(&visitor);
+        // It ends without having run if it is cancelled, or nothing here can run it.
+        let ended = move || {
+            if let Some(visitor) = theirs.upgrade() {
+                visitor.withdraw();
+            }
+        };
+        visitor.core.when_ended(ended, || false);
+        pool.submit(SharedJob::new(visitor.clone()));
+        visitor
+    }
+
+    pub(crate) fn core(&self) -> &Arc<JobCore> {
+        &self.core
+    }
+
+    /// Answers as returned, also if a slot is at it: what comes of it is not wanted.
+    pub(crate) fn give_up(&self) {
+        if !self.withdraw() {
+            self.answer(Over::returned());
+        }
+    }
+
+    /// Answers as returned, if no slot has begun; says whether that was so.
+    pub(crate) fn withdraw(&self) -> bool {
+        let taken = matches!(std::mem::replace(&mut *self.baggage(), Baggage::Gone), Baggage::Packed(_));
+        if taken {
+            self.answer(Over::returned());
+        }
+        taken
+    }
+
+    fn answer(&self, over: Over) {
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(answer) = answer {
+            answer(over);
+        }
+    }
+
+    fn baggage(&self) -> MutexGuard<'_, Baggage> {
+        self.baggage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Items fail for one reason: all, but for those that are too many to be told why. These come back.
+    fn failed(&self, cause: &FailureCause, worker: Option<WorkerId>) -> Vec<ItemFailure> {
+        let told = 0..self.count.min(MOST_FAILURES);
+        told.map(|index| ItemFailure::new(index, worker, 1, cause.clone())).collect()
+    }
+}
+
+/// Answers for a chunk whose thread may die.
+struct Watched<'a> {
+    visitor: &'a Visitor,
+    visit: Option<Box<dyn Visit>>,
+    /// Why the item behind those of the visit has failed before it began.
+    unread: Option<FailureCause>,
+    progress: Progress,
+    start: Instant,
+    worker: Option<WorkerId>,
+}
+
+impl Watched<'_> {
+    fn answer(&mut self, died: bool) {
+        if self.visitor.core.is_stopped() {
+            // Its call has ended; what there is of it is no result.
+            self.visit = None;
+            return self.visitor.answer(Over::returned());
+        }
+        let Progress { mut reached, mut failures, .. } = std::mem::replace(&mut self.progress, Progress::new(0));
+        let (count, worker) = (self.visitor.count, self.worker);
+        if self.visitor.core.is_list() && reached > 0 {
+            // One list that failed is all of its items.
+            failures = failures.first().map_or_else(Vec::new, |failure| self.visitor.failed(&failure.cause, worker));
+            reached = if failures.is_empty() { count } else { failures.len() };
+        }
+        if let Some(cause) = self.unread.take().filter(|_| reached == self.visitor.core.items() && !died) {
+            failures.push(ItemFailure::new(reached, worker, 1, cause));
+            reached += 1;
+        }
+        let results = match self.visit.take().filter(|_| failures.len() < reached).map(|visit| visit.results()) {
+            None => Parcel::default(),
+            Some(Ok(results)) => results,
+            Some(Err(cause)) => {
+                failures = self.visitor.failed(&cause, worker);
+                reached = failures.len();
+                Parcel::default()
+            }
+        };
+        let elapsed = self.start.elapsed();
+        self.visitor.answer(Over { reached, failures, elapsed, worker, died, results });
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.answer(true);
+        }
+    }
+}
+
+impl Job for Visitor {
+    fn core(&self) -> &Arc<JobCore> {
+        &self.core
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Whole
+    }
+
+    fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
+        progress.reached = chunk.range.end;
+        let Baggage::Packed(items) = std::mem::replace(&mut *self.baggage(), Baggage::Gone) else { return };
+        let start = Instant::now();
+        let mut watched =
+            Watched { visitor: self, visit: None, unread: None, progress: Progress::new(0), start, worker };
+        match self.served.open(&self.core, items) {
+            Ok(Opened { visit, unread }) => {
+                watched.unread = unread;
+                let visit = watched.visit.insert(visit);
+                let all: Range<usize> = 0..self.core.items();
+                let progress = &mut watched.progress;
+                let is_enough = |progress: &Progress| {
+                    progress.failures.len() >= MOST_FAILURES / 2
+                        || self.core.is_stopped()
+                        || start.elapsed() >= self.budget
+                };
+                while progress.reached < all.end && !is_enough(progress) {
+                    progress.start = progress.reached;
+                    let range = progress.reached..all.end;
+                    let handle = chunk.handle.clone();
+                    visit.run(&Chunk { handle, range, attempt: chunk.attempt, is_quick: false }, worker, progress);
+                }
+            }
+            Err(cause) => {
+                let failures = self.failed(&cause, worker);
+                (watched.progress.reached, watched.progress.failures) = (failures.len(), failures);
+            }
+        }
+        watched.answer(false);
+    }
+}
+
+/// How a call that a Manager ended ends its chunks here.
+pub(crate) fn ending(overdue: bool) -> Ending {
+    // A thread that does not come back from an item that ran out of time is replaced.
+    if overdue { Ending::TimedOut } else { Ending::Cancelled }
+}

@@ -1,0 +1,145 @@
+//! From an address to a node that is known: the way there, the handshake, and its welcome.
+
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use distfun_core::machines::Address;
+use distfun_net::{
+    handshake::{HandshakeError, Hello, Trust, as_manager},
+    identity::{self, Cookie},
+    link::Link,
+    session::SessionLimits,
+    transport::{Wire, local, tcp},
+};
+
+/// How long the way to a node may take, name and all addresses included.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+
+/// A node that is what it says.
+pub(crate) struct Met {
+    pub(crate) link: Arc<Link>,
+    pub(crate) round_trip: Duration,
+}
+
+/// Why a node can't be used.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    pub(crate) text: String,
+    /// In one word, for the log.
+    pub(crate) kind: &'static str,
+    /// It must not be tried again.
+    pub(crate) is_for_good: bool,
+    /// Nothing should wait for it.
+    pub(crate) is_hopeless: bool,
+}
+
+impl Trouble {
+    pub(crate) fn for_good(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kind: "identity", is_for_good: true, is_hopeless: true }
+    }
+
+    /// The node is in this process.
+    pub(crate) fn is_this_program() -> Self {
+        Self::for_good("it is served by this very program, whose slots compute already; take it out of machines")
+    }
+
+    /// Another name leads to the same node.
+    pub(crate) fn is_twice(other: &str) -> Self {
+        Self::for_good(format!("it is the same node as {other}; name it once in machines"))
+    }
+
+    pub(crate) fn passing(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kind: "unreachable", is_for_good: false, is_hopeless: false }
+    }
+}
+
+/// The cookie of this user.
+pub(crate) fn own_cookie() -> Result<Cookie, Trouble> {
+    Cookie::load_or_create(&identity::default_path()).map_err(|error| Trouble::for_good(with_source(&error)))
+}
+
+pub(crate) fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// The same, unless it takes too long.
+async fn within<T>(limit: Duration, body: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match actix_rt::time::timeout(limit, body).await {
+        Ok(result) => result,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
+    }
+}
+
+/// Meets the node at an address.
+pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met, Trouble> {
+    let (wire, trust): (Arc<dyn Wire>, Trust) = match address {
+        Address::Tcp { host, port } => {
+            let cookie = own_cookie()?;
+            let wire = tcp::connect(host, *port, CONNECT_TIME).await.map_err(|error| unreachable(&error))?;
+            (wire, Trust::Cookie(cookie))
+        }
+        Address::Local { name } => {
+            let path = local::path_of(name).map_err(|error| Trouble::for_good(error.to_string()))?;
+            let wire = within(CONNECT_TIME, local::connect(&path)).await.map_err(|error| no_socket(name, &error))?;
+            (wire, Trust::PeerChecked)
+        }
+        _ => return Err(Trouble::for_good("this release can't reach such an address")),
+    };
+    let before = Instant::now();
+    let hello = Hello { instance: crate::instance::id(), program: program() };
+    as_manager(&wire, &trust, &hello).await.map_err(|error| refused(&error))?;
+    // Two ways there and two back.
+    let round_trip = before.elapsed() / 2;
+    let link = Link::new(wire, limits);
+    Ok(Met { link, round_trip })
+}
+
+fn program() -> String {
+    let path = std::env::current_exe().ok();
+    let name = path.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "a program".into())
+}
+
+fn unreachable(error: &io::Error) -> Trouble {
+    let hint = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "; start a program there that calls distfun::node::serve",
+        _ => "",
+    };
+    Trouble { is_hopeless: is_unknown(error), ..Trouble::passing(format!("{error}{hint}")) }
+}
+
+/// Whether it is the name that is at fault, which waiting does not mend.
+fn is_unknown(error: &io::Error) -> bool {
+    let text = error.to_string();
+    text.contains("failed to lookup address") || text.contains("has no address")
+}
+
+fn no_socket(name: &str, error: &io::Error) -> Trouble {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "; start a node on this machine with .named_pipe(…) of the same name"
+        }
+        _ => "",
+    };
+    Trouble::passing(format!("no connection to the local socket {name}: {error}{hint}"))
+}
+
+fn refused(error: &HandshakeError) -> Trouble {
+    let text = with_source(error);
+    let passing = Trouble::passing(text.clone());
+    match error {
+        HandshakeError::Version { .. } => Trouble { kind: "protocol_version", ..Trouble::for_good(text) },
+        HandshakeError::WrongCookie { .. } | HandshakeError::TrustDiffers { .. } => {
+            Trouble { kind: "auth", ..Trouble::for_good(text) }
+        }
+        HandshakeError::NotDistfun { .. } => Trouble { kind: "not_distfun", ..Trouble::for_good(text) },
+        _ => passing,
+    }
+}

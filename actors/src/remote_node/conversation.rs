@@ -1,0 +1,599 @@
+//! One connection to one node: the chunks that are out there, and how each comes to its end.
+//!
+//! A chunk's way is a small state machine, behind one lock that is never held while code of the user's runs:
+//!
+//! | state | entered by | left by |
+//! |---|---|---|
+//! | queued | the engine assigns it | a thread packs it; it is recalled, or its call ends: over |
+//! | at work | a thread packs it | it is sent; it can't be packed, or its call has ended: over |
+//! | sent | it is packed | its answer comes; it is taken back before it was all sent, or the link ends: over |
+//!
+//! When it is over the engine is told, once, and only after the items that come back are in their place.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use distfun_core::{
+    engine::{BUDGET, Chunk, ChunkDone, Death, Event, NodeEvent},
+    failure::{FailureCause, ItemFailure},
+    ids::{CallId, Generation, NodeId, WorkerId},
+    payload::{Parcel, Received, Section},
+    shared_data::ElementType,
+};
+use distfun_net::{
+    link::Link,
+    message::{self, Cause, Digest, Done, Message, Refusal},
+    session::{Incoming, SessionError, StreamId},
+};
+use tokio::sync::{Notify, oneshot};
+
+use super::codec::Codec;
+use crate::{
+    events::{self, Answered},
+    job::{Arrived, Load, SharedJob},
+    node::{PIECE_BYTES, PIECES_AHEAD},
+    pool::Pool,
+};
+
+/// Chunks at nodes may take longer than here, since handing back costs a round trip.
+const REMOTE_BUDGET: Duration = Duration::from_millis(20);
+
+enum State {
+    Queued,
+    AtWork,
+    Sent(StreamId, Instant),
+}
+
+struct Out {
+    generation: Generation,
+    /// None if its call has ended.
+    job: Option<SharedJob>,
+    range: Range<usize>,
+    attempt: u32,
+    state: State,
+}
+
+#[derive(Default)]
+struct Table {
+    out: HashMap<WorkerId, Out>,
+    announced: HashSet<CallId>,
+    /// Calls that read shared data, as long as they run, and which. Several may read the same.
+    shared: HashMap<CallId, (Digest, SharedJob)>,
+    /// Threads that pack or unpack.
+    at_work: usize,
+    /// The link has ended.
+    is_over: bool,
+    last_words: Option<oneshot::Sender<()>>,
+    /// Chunks that were out when it ended.
+    lost: usize,
+}
+
+/// One connection to one node.
+pub(crate) struct Conversation {
+    pub(crate) node: NodeId,
+    pub(crate) name: Arc<str>,
+    pub(crate) link: Arc<Link>,
+    /// Threads of the node by which its failures are told.
+    pool: Weak<Pool>,
+    codec: Codec,
+    table: Mutex<Table>,
+    /// The node takes no more chunks.
+    pub(crate) is_draining: AtomicBool,
+    /// What the node answered to `Shutdown`.
+    pub(crate) shutdown_answer: Mutex<Option<Option<String>>>,
+    pub(crate) answered: Notify,
+    pub(crate) events: events::OfConversation,
+}
+
+impl Conversation {
+    pub(crate) fn new(node: NodeId, name: Arc<str>, link: Arc<Link>, pool: &Arc<Pool>, codec: Codec) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            name,
+            link,
+            pool: Arc::downgrade(pool),
+            codec,
+            table: Mutex::default(),
+            is_draining: AtomicBool::new(false),
+            shutdown_answer: Mutex::default(),
+            answered: Notify::new(),
+            events: events::OfConversation::new(),
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, event: Event<SharedJob>) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.step(event);
+        }
+    }
+
+    // ---- from the engine
+
+    /// A chunk for a lane.
+    pub(crate) fn assign(self: &Arc<Self>, lane: WorkerId, generation: Generation, chunk: Chunk<SharedJob>) {
+        let Chunk { handle, range, attempt, .. } = chunk;
+        let mut table = self.table();
+        if table.is_over {
+            return; // the engine takes it back with all others
+        }
+        let Some(travel) = handle.travel() else {
+            drop(table);
+            let call = handle.core().id;
+            self.step(Event::Node(self.node, NodeEvent::Refuses(call)));
+            return self.returned(lane, generation, range.start);
+        };
+        // The hash of shared data takes a while the first time.
+        let is_quick = travel.is_raw && handle.core().shared().is_hashed();
+        let out = Out { generation, job: Some(handle.clone()), range, attempt, state: State::Queued };
+        table.out.insert(lane, out);
+        drop(table);
+        if is_quick {
+            return self.send(lane, generation);
+        }
+        let this = self.clone();
+        self.codec.run(move || this.send(lane, generation));
+    }
+
+    /// The chunk of a lane is wanted back.
+    pub(crate) fn recall(&self, lane: WorkerId, generation: Generation) {
+        if !self.take_back(lane, generation) {
+            let _ = self.link.send(&Message::Recall { lane: lane.0, turn: generation.0 }, Vec::new());
+        }
+    }
+
+    /// The chunk of a lane is not wanted any more.
+    pub(crate) fn revoke(&self, lane: WorkerId, generation: Generation) {
+        if !self.take_back(lane, generation)
+            && let Some(out) = self.table().out.get_mut(&lane).filter(|out| out.generation == generation)
+        {
+            // The answer, when it comes, frees the lane; nothing else is kept.
+            let job = out.job.take();
+            let is_sent = matches!(out.state, State::Sent(..));
+            let start = out.range.start;
+            if let Some(job) = job.filter(|_| is_sent) {
+                self.codec.run(move || job.put_back(start, start));
+            }
+        }
+    }
+
+    /// Takes a chunk back that has not wholly left.
+    fn take_back(&self, lane: WorkerId, generation: Generation) -> bool {
+        let mut table = self.table();
+        let Some(out) = table.out.get(&lane).filter(|out| out.generation == generation) else { return true };
+        let was_sent = match out.state {
+            State::AtWork => return false,
+            State::Queued => false,
+            State::Sent(stream, _) if self.link.abandon(stream) => true,
+            State::Sent(..) => return false,
+        };
+        let Out { job, range, .. } = table.out.remove(&lane).expect("it was just there");
+        drop(table);
+        if was_sent && let Some(job) = job {
+            job.put_back(range.start, range.start);
+        }
+        self.returned(lane, generation, range.start);
+        true
+    }
+
+    fn returned(&self, lane: WorkerId, generation: Generation, reached: usize) {
+        let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
+        self.step(Event::ChunkDone(lane, generation, done));
+    }
+
+    /// A call has ended.
+    pub(crate) fn call_ended(&self, call: CallId, overdue: bool) {
+        let mut table = self.table();
+        let is_idle = !overdue && table.out.is_empty();
+        let shared = table.shared.remove(&call);
+        if table.announced.remove(&call) {
+            // Under the lock, as calls are announced: a request for shared data that comes when no call reads it is not
+            // answered, so the node must hear of the end of the last such call before the next one.
+            let message = Message::CallEnded { call: call.0, overdue };
+            // Nobody waits for it, unless something of the call may run there: then it is stopped at once.
+            let _ =
+                if is_idle { self.link.send_idly(&message) } else { self.link.send(&message, Vec::new()).map(|_| ()) };
+        }
+        drop(table);
+        drop(shared); // perhaps the last handle of the call
+    }
+
+    // ---- on its way
+
+    /// Packs the chunk of a lane and sends it.
+    fn send(self: &Arc<Self>, lane: WorkerId, generation: Generation) {
+        let mut table = self.table();
+        let Some(out) = table.out.get_mut(&lane).filter(|out| out.generation == generation) else { return };
+        if !matches!(out.state, State::Queued) {
+            return;
+        }
+        let Some(job) = out.job.clone() else { return };
+        out.state = State::AtWork;
+        let (range, attempt) = (out.range.clone(), out.attempt);
+        table.at_work += 1;
+        let is_new = !table.announced.contains(&job.core().id);
+        drop(table);
+        if is_new {
+            self.announce(&job);
+        }
+        match job.pack(&range) {
+            Ok(load) => self.sent(lane, generation, &job, attempt, range.start, load),
+            Err(cause) => {
+                self.table().out.remove(&lane);
+                // Columns go together.
+                let count = if job.is_columns() { range.len() } else { 1 };
+                job.core().note_counts(count, count);
+                self.failed(lane, generation, &job, range.start..range.start + count, attempt, &cause);
+            }
+        }
+        self.work_done();
+    }
+
+    fn announce(self: &Arc<Self>, job: &SharedJob) {
+        let core = job.core();
+        let travel = job.travel().expect("it was asked before");
+        let shared = core.shared().digest();
+        core.known_at.add(Arc::downgrade(self));
+        let call = message::Call {
+            call: core.id.0,
+            function: core.function.to_owned(),
+            fingerprint: travel.fingerprint,
+            schema: travel.schema.text().to_owned(),
+            seed: core.seed,
+            shared,
+            is_lists: travel.is_lists,
+        };
+        let mut table = self.table();
+        if table.is_over {
+            return;
+        }
+        // A chunk follows, and one write is enough for both.
+        let _ = self.link.send_idly(&Message::Call(call));
+        // Only now: who finds it announced sends chunks. That two announce it does no harm.
+        table.announced.insert(core.id);
+        let before = shared.and_then(|digest| table.shared.insert(core.id, (digest, job.clone())));
+        drop(table);
+        drop(before);
+        if core.is_stopped() {
+            // It has ended in between, and `call_ended` may have been here already.
+            self.call_ended(core.id, false);
+        }
+    }
+
+    fn sent(&self, lane: WorkerId, generation: Generation, job: &SharedJob, attempt: u32, start: usize, load: Load) {
+        let Load { parcel: Parcel { head, sections }, end } = load;
+        let mut table = self.table();
+        let is_over = table.is_over;
+        let Some(out) = table.out.get_mut(&lane).filter(|out| out.generation == generation) else { return };
+        if is_over || out.job.is_none() {
+            let revoked = table.out.remove(&lane).is_some_and(|_| !is_over);
+            drop((table, sections));
+            job.put_back(start, start);
+            if revoked {
+                self.returned(lane, generation, start);
+            }
+            return;
+        }
+        let message = Message::Chunk(message::Chunk {
+            lane: lane.0,
+            turn: generation.0,
+            call: job.core().id.0,
+            start: start as u64,
+            count: (end - start) as u64,
+            attempt,
+            budget_us: REMOTE_BUDGET.max(BUDGET).as_micros() as u64,
+            head,
+        });
+        match self.link.send(&message, sections) {
+            Ok(stream) => {
+                out.range.end = end;
+                out.state = State::Sent(stream, Instant::now());
+                let chunk = (out.range.clone(), attempt);
+                drop(table);
+                events::chunk_dispatched(self, &self.pool, job, chunk.0, chunk.1);
+            }
+            Err(SessionError::Ended | SessionError::PeerDoesNotRead { .. }) => {
+                // Not the items' fault: the connection is about to end, and gives this chunk back with all others.
+                out.state = State::Queued;
+                drop(table);
+                job.put_back(start, start);
+            }
+            Err(error) => {
+                let range = start..end;
+                table.out.remove(&lane);
+                drop(table);
+                job.put_back(start, end);
+                let message = format!("its arguments could not be sent to {}: {error}", self.name);
+                let cause = FailureCause::Payload { message: message.into() };
+                self.failed(lane, generation, job, range, attempt, &cause);
+            }
+        }
+    }
+
+    /// Items that never left have failed.
+    fn failed(
+        &self,
+        lane: WorkerId,
+        generation: Generation,
+        job: &SharedJob,
+        range: Range<usize>,
+        attempt: u32,
+        cause: &FailureCause,
+    ) {
+        let one = |index| ItemFailure::new(index, None, attempt, cause.clone()).on(self.name.clone());
+        let done = ChunkDone {
+            reached: range.end,
+            first_failure: job.core().stops_at_failure().then_some(range.start),
+            failures: range.map(one).collect(),
+            elapsed: Duration::ZERO,
+        };
+        self.step(Event::ChunkDone(lane, generation, done));
+    }
+
+    // ---- from the node
+
+    /// Takes in what the node says.
+    pub(crate) fn hear(self: &Arc<Self>, incoming: Incoming) {
+        let Incoming { message, sections, bytes, .. } = incoming;
+        match message {
+            Message::Done(done) => return self.done(done, sections, bytes),
+            Message::Refused { call, refusal } => self.refused(CallId(call), &refusal),
+            Message::BlobWanted { digest, offset } => self.blob_wanted(digest, offset),
+            Message::BlobThere { digest } => self.blob_there(&digest),
+            Message::Draining { .. } => {
+                self.is_draining.store(true, Ordering::Relaxed);
+                events::node_draining(self, &self.pool);
+                self.step(Event::Node(self.node, NodeEvent::Pause(true)));
+            }
+            Message::ShutdownAnswer { stays } => {
+                *self.shutdown_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(stays);
+                self.answered.notify_waiters();
+            }
+            // What only Managers say, or the session has dealt with.
+            _ => {}
+        }
+        self.link.consumed(bytes);
+    }
+
+    fn done(self: &Arc<Self>, mut done: Done, sections: Vec<distfun_core::payload::RawVec>, bytes: u64) {
+        let (lane, generation) = (WorkerId(done.lane), Generation(done.turn));
+        let mut table = self.table();
+        let is_it = |out: &Out| out.generation == generation && matches!(out.state, State::Sent(..));
+        if !table.out.get(&lane).is_some_and(is_it) {
+            drop((table, sections));
+            return self.link.consumed(bytes); // late: it was taken back, or is not ours
+        }
+        let Out { job, range, attempt, state, .. } = table.out.remove(&lane).expect("it was just there");
+        table.at_work += 1;
+        drop(table);
+        if let State::Sent(stream, since) = state {
+            // Nothing can have taken longer than since it was sent.
+            done.elapsed_us = done.elapsed_us.min(since.elapsed().as_micros() as u64);
+            // A node that answers before it has all of the chunk gets no more of it: its items could not come back
+            // before they have left.
+            if stream != StreamId::NONE {
+                self.link.abandon(stream);
+            }
+        }
+        let Some(job) = job else {
+            drop(sections);
+            self.link.consumed(bytes);
+            self.returned(lane, generation, range.start);
+            return self.work_done();
+        };
+        let is_raw = job.travel().is_some_and(|travel| travel.is_raw);
+        let results = Received { head: Vec::new(), sections };
+        if is_raw {
+            self.arrived(lane, generation, &job, range, attempt, done, results, bytes);
+        } else {
+            let this = self.clone();
+            self.codec.run(move || this.arrived(lane, generation, &job, range, attempt, done, results, bytes));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what is known about one chunk, used once")]
+    fn arrived(
+        &self,
+        lane: WorkerId,
+        generation: Generation,
+        job: &SharedJob,
+        range: Range<usize>,
+        attempt: u32,
+        done: Done,
+        mut results: Received,
+        bytes: u64,
+    ) {
+        let Done { reached, failures, elapsed_us, worker, mut died, head, .. } = done;
+        results.head = head;
+        let mut reached = (reached as usize).clamp(range.start, range.end);
+        let worker = worker.map(WorkerId);
+        let one =
+            |index: usize, cause: FailureCause| ItemFailure::new(index, worker, attempt, cause).on(self.name.clone());
+        let mut failures: Vec<ItemFailure> = failures
+            .into_iter()
+            .filter(|failure| (range.start..reached).contains(&(failure.index as usize)))
+            .map(|failure| one(failure.index as usize, cause(failure.cause)))
+            .collect();
+        failures.sort_by_key(|failure| failure.index);
+        failures.dedup_by_key(|failure| failure.index);
+        let failed: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
+        let arrived =
+            Arrived { start: range.start, reached, failed: &failed, results, worker, machine: &self.name, attempt };
+        let mut first_failure = None;
+        match job.unpack(arrived) {
+            Ok(unpacked) if unpacked.are_back => {
+                (reached, died) = (range.start, false);
+                failures.clear();
+            }
+            Ok(unpacked) => {
+                first_failure = unpacked.first_error;
+                failures.extend(unpacked.failed.into_iter().map(|(index, cause)| one(index, cause)));
+            }
+            Err(cause) => failures = (range.start..reached).map(|index| one(index, cause.clone())).collect(),
+        }
+        self.link.consumed(bytes);
+        if job.core().stops_at_failure() {
+            let failed = failures.iter().map(|failure| failure.index).min();
+            first_failure = first_failure.into_iter().chain(failed).min();
+        }
+        let elapsed = Duration::from_micros(elapsed_us);
+        let (start, told) = (range.start, &failures);
+        let answered = Answered { job, range, reached, attempt, failures: told, first_failure, elapsed };
+        events::chunk_answered(self, &self.pool, answered);
+        job.core().note_counts(reached - start, failures.len());
+        if died {
+            let death = Death { reached, failures, first_failure, blamed_is_kept: Some(true) };
+            self.step(Event::ChunkLost(lane, generation, death));
+        } else {
+            self.step(Event::ChunkDone(lane, generation, ChunkDone { reached, failures, first_failure, elapsed }));
+        }
+        self.work_done();
+    }
+
+    fn refused(&self, call: CallId, refusal: &Refusal) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let job = self.table().out.values().find_map(|out| out.job.clone().filter(|job| job.core().id == call));
+        let text = match (refusal, &job) {
+            (Refusal::NoSuchFunction { closest }, _) => {
+                let hint = closest.as_ref().map_or(String::new(), |name| format!("; it offers {name}"));
+                let function = job.as_ref().map_or("this function", |job| job.core().function);
+                format!("it offers no function {function}{hint}; add .offer(function!(…)) there")
+            }
+            (Refusal::Differs { schema, version }, Some(job)) => {
+                let ours = job.travel().map_or(String::new(), |travel| travel.schema.text().to_owned());
+                let difference = distfun_core::function::difference(&ours, schema);
+                if difference.is_empty() {
+                    let function = job.core().function;
+                    return self.refuse(
+                        &pool,
+                        Some(job),
+                        call,
+                        &format!(
+                            "its closure {function} is of another build, where this place may be another closure; \
+                         give it a name (fn), or run one build on both"
+                        ),
+                    );
+                }
+                format!(
+                    "its {} has other types ({difference}): {ours} here, {schema} there (distfun {} and {version}); \
+                     build both from the same source",
+                    job.core().function,
+                    env!("CARGO_PKG_VERSION"),
+                )
+            }
+            (Refusal::Differs { schema, .. }, None) => format!("its function has other types: {schema}"),
+            (Refusal::SharedData { reason }, _) => format!("it can't keep the shared data: {reason}"),
+        };
+        self.refuse(&pool, job.as_ref(), call, &text);
+    }
+
+    fn refuse(&self, pool: &Pool, job: Option<&SharedJob>, call: CallId, text: &str) {
+        pool.nodes.note(self.node, text);
+        if let Some(job) = job {
+            events::node_refuses(self, pool, job, text);
+        }
+        self.step(Event::Node(self.node, NodeEvent::Refuses(call)));
+    }
+
+    /// A call that reads this shared data.
+    fn reader_of(&self, digest: &Digest) -> Option<SharedJob> {
+        let table = self.table();
+        table.shared.values().find(|(of, _)| of == digest).map(|(_, job)| job.clone())
+    }
+
+    fn blob_there(&self, digest: &Digest) {
+        if let Some(job) = self.reader_of(digest) {
+            let core = job.core();
+            events::blob_there(self, &self.pool, digest, core.shared().image().len(), core.started);
+        }
+    }
+
+    fn blob_wanted(&self, digest: Digest, offset: u64) {
+        let Some(job) = self.reader_of(&digest) else { return }; // its calls have ended
+        let image = job.core().shared().image();
+        let (total, mut at) = (image.len(), offset);
+        for _ in 0..PIECES_AHEAD {
+            if at >= total {
+                return;
+            }
+            let end = total.min(at + PIECE_BYTES);
+            let section = Section { element: ElementType::U8, bytes: image.bytes(at..end) };
+            if self.link.send(&Message::BlobPiece { digest, offset: at, total }, vec![section]).is_err() {
+                return; // the end of the link tells
+            }
+            self.events.sent(end - at);
+            at = end;
+        }
+    }
+
+    // ---- the end
+
+    /// The link has ended. Resolves when everything that was out has come back; then the engine may be told.
+    pub(crate) fn end(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut table = self.table();
+        table.is_over = true;
+        table.last_words = Some(sender);
+        table.announced.clear();
+        table.lost = table.out.len();
+        let shared = std::mem::take(&mut table.shared);
+        // Those at work are looked after by who works at them.
+        let (back, stay) =
+            std::mem::take(&mut table.out).into_iter().partition(|(_, out)| !matches!(out.state, State::AtWork));
+        table.out = stay;
+        table.at_work += 1;
+        drop(table);
+        drop(shared);
+        let back: HashMap<WorkerId, Out> = back;
+        for out in back.into_values() {
+            if let (Some(job), State::Sent(..)) = (out.job, out.state) {
+                job.put_back(out.range.start, out.range.start);
+            }
+        }
+        self.work_done();
+        receiver
+    }
+
+    fn work_done(&self) {
+        let mut table = self.table();
+        table.at_work -= 1;
+        if table.at_work == 0
+            && let Some(sender) = table.last_words.take()
+        {
+            let _ = sender.send(());
+        }
+    }
+
+    /// Chunks that are out.
+    pub(crate) fn chunks(&self) -> usize {
+        self.table().out.len()
+    }
+
+    /// Chunks that were out when the connection ended.
+    pub(crate) fn chunks_lost(&self) -> usize {
+        self.table().lost
+    }
+}
+
+/// A failure as it is told here.
+fn cause(cause: Cause) -> FailureCause {
+    match cause {
+        Cause::Panicked { message, place } => {
+            FailureCause::Panicked { message: message.into(), place: place.map(Into::into) }
+        }
+        Cause::WrongLength { start, end, got } => {
+            FailureCause::WrongLength { block: start as usize..end as usize, got: got as usize }
+        }
+        Cause::Payload { message } => FailureCause::Payload { message: message.into() },
+    }
+}
