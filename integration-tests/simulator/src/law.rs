@@ -9,11 +9,12 @@ use distfun_core::engine::Time;
 pub enum Law {
     /// An item that has its outcome is not given out again.
     OneOutcome,
-    /// No item is with two slots at once, lives that are over left aside.
+    /// No item is with two slots or lanes at once, lives that are over left aside.
     OneSlotPerItem,
     /// A chunk has items, of the call, and that are still wanted.
     ChunkBounds,
-    /// A slot is given a chunk when it is idle, in its current life, and not otherwise.
+    /// A slot is given a chunk when it is idle, in its current life, and not otherwise; a lane when it is free, and each
+    /// time a new turn begins.
     OneChunkPerSlot,
     /// Waiting items go out in input order, suspects first in their chunk, and alone after a second death; the
     /// attempt counts the deaths.
@@ -36,8 +37,19 @@ pub enum Law {
     StaysOpen,
     /// A call is refused for a reason that holds, and only then.
     Refusal,
-    /// No slot is idle while an item waits.
+    /// No slot is idle while an item waits, nor has a node room that can run it.
     WorkConservation,
+    /// A chunk goes to a node that is up, and does not refuse its call.
+    ServingNode,
+    /// A node that comes up is given its lanes, once, and none of another's.
+    Lanes,
+    /// A chunk that waits at a node, of a call that runs, is asked back once, when somebody is idle and nothing else
+    /// waits; and is, in time.
+    Recall,
+    /// When a call ends, its chunks at nodes are revoked, and no others.
+    Revoke,
+    /// While nothing is known of what items take, a slot gets half of its share of those that wait.
+    FirstShare,
     /// Of two calls that both have waiting items, neither gets ahead of its share by more than what is in flight.
     FairShare,
     /// A lost slot is started anew, once, in a new life, after a wait within its bounds.
@@ -84,6 +96,11 @@ impl Law {
         Self::StaysOpen,
         Self::Refusal,
         Self::WorkConservation,
+        Self::ServingNode,
+        Self::Lanes,
+        Self::Recall,
+        Self::Revoke,
+        Self::FirstShare,
         Self::FairShare,
         Self::Restart,
         Self::Parking,

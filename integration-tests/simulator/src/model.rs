@@ -6,6 +6,7 @@
 mod after;
 mod call;
 mod commands;
+mod nodes;
 mod shares;
 mod slot;
 
@@ -21,6 +22,7 @@ pub(crate) use call::{CallModel, Item};
 pub(crate) use slot::SlotState;
 
 use crate::scenario::CallPlan;
+use nodes::NodesModel;
 use shares::Shares;
 use slot::SlotModel;
 
@@ -46,6 +48,7 @@ pub(crate) struct Model {
     plans: Vec<CallPlan>,
     max_calls: usize,
     pub(crate) slots: Vec<SlotModel>,
+    nodes: NodesModel,
     pub(crate) calls: BTreeMap<CallId, CallModel>,
     /// Calls that were finished, and how.
     pub(crate) ended: BTreeMap<CallId, Ending>,
@@ -69,6 +72,7 @@ impl Model {
             plans,
             max_calls,
             slots: (0..slots).map(|_| SlotModel::new()).collect(),
+            nodes: NodesModel::default(),
             calls: BTreeMap::new(),
             ended: BTreeMap::new(),
             stopped: None,
@@ -92,12 +96,15 @@ impl Model {
         match event {
             Event::SlotReady(slot, generation) => self.ready(*slot, *generation),
             Event::SlotLost(slot, generation, death) => self.lost(now, *slot, *generation, death.as_ref()),
+            Event::ChunkDone(lane, turn, done) if self.is_lane(*lane) => self.lane_done(*lane, *turn, done),
+            Event::ChunkLost(lane, turn, death) => self.lane_lost(*lane, *turn, death),
+            Event::Node(node, event) => self.node_event(*node, event),
             Event::ChunkDone(slot, generation, done) => self.chunk_done(*slot, *generation, done),
             Event::Submit(spec) => {
                 let refusal = match () {
                     () if self.stopped.is_some() => self.stopped,
                     () if self.calls.len() >= self.max_calls => Some(Ending::Busy { max_calls: self.max_calls }),
-                    () if self.all_parked() => Some(Ending::NoWorkers),
+                    () if self.is_hopeless() => Some(Ending::NoWorkers),
                     () if spec.items == 0 && !spec.is_open => Some(Ending::Complete),
                     () => None,
                 };
@@ -108,7 +115,8 @@ impl Model {
                     }
                     None => {
                         self.shares.open(spec.id, spec.priority);
-                        self.calls.insert(spec.id, CallModel::new(spec.clone()));
+                        let knows_cost = self.measured.contains(spec.function);
+                        self.calls.insert(spec.id, CallModel::new(spec.clone(), knows_cost));
                     }
                 }
             }
@@ -244,6 +252,7 @@ impl Model {
         }
     }
 
+    /// Slots are released in this step, and nodes are not heard any more.
     fn all_release(&mut self) {
         for (id, slot) in (0u32..).map(WorkerId).zip(&self.slots) {
             if slot.state != SlotState::Released {

@@ -1,7 +1,9 @@
-//! What a seed stands for: slots, calls, what users do and when, and which faults there are.
+//! What a seed stands for: slots, nodes, calls, what users do and when, and which faults there are.
 //!
 //! Each fault is off in half of the seeds, so that it is also seen without the others, which may hide what it does
 //! (swarm testing: Groce et al., ISSTA 2012).
+
+mod nodes;
 
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use distfun_core::{
     failure::Ending,
     ids::CallId,
 };
+
+pub(crate) use nodes::{Mishap, NodePlan};
 
 use crate::dice::{Dice, fixed};
 
@@ -39,6 +43,8 @@ pub struct Scenario {
     pub kind: Kind,
     /// Slots of the engine.
     pub slots: usize,
+    /// Other machines, by id.
+    pub nodes: Vec<NodePlan>,
     /// Calls that may be active at once.
     pub max_calls: usize,
     /// The calls, by id.
@@ -64,6 +70,8 @@ pub enum Act {
     Stop(Ending),
     /// Not a user: the thread of this slot dies, if it is idle.
     Strike(u32),
+    /// Not a user: something befalls the node of this number.
+    Befall(u32, Mishap),
 }
 
 /// One call, and what its items are like.
@@ -77,6 +85,8 @@ pub struct CallPlan {
     pub takes_blocks: bool,
     /// How more items come, if the call is open.
     pub feed: Option<Feed>,
+    /// Its items can be sent to nodes.
+    pub travels: bool,
     seed: u64,
     /// Seconds per item.
     cost: f64,
@@ -242,11 +252,13 @@ impl Scenario {
         let mut dice = Dice::new(seed);
         let kind = dice.pick(&[Kind::Storm, Kind::Storm, Kind::Storm, Kind::Storm, Kind::Calm, Kind::Shares]);
         let random_slots = if dice.chance(0.1) { dice.within(8..34) } else { dice.within(1..7) };
+        let may_have_none = slots.is_none();
         let slots = slots.unwrap_or(random_slots);
         let mut scenario = Self {
             seed,
             kind,
             slots,
+            nodes: Vec::new(),
             max_calls: 64,
             calls: Vec::new(),
             acts: Vec::new(),
@@ -258,6 +270,7 @@ impl Scenario {
             Kind::Calm => scenario.calm(&mut dice),
             Kind::Shares => scenario.shares(&mut dice),
         }
+        scenario.add_nodes(may_have_none);
         scenario
     }
 
@@ -415,6 +428,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
         },
         takes_blocks: shape != Shape::Items,
         feed: None,
+        travels: true,
         keeps_items: dice.chance(0.5),
         seed: dice.number(),
         cost,

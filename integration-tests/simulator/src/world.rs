@@ -1,13 +1,15 @@
 //! The world around the engine, in virtual time: threads, ports, timers, users, and what goes wrong with them.
 //!
-//! Everything that takes time is a [`Happening`] on one agenda. A remote machine would be one more kind of it: a message
-//! on its way, delayed, lost or cut off by [`Faults`], between the engine and lives of slots that sit elsewhere.
+//! Everything that takes time is a [`Happening`] on one agenda.
 
 mod carry;
 mod consumer;
+mod far;
 mod life;
+mod machine;
 mod owner;
 mod run;
+mod talk;
 
 use std::{
     cmp::Reverse,
@@ -16,9 +18,9 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{ABANDON_AFTER, Activity, Chunk, ChunkDone, Engine, Event, Limits, Time},
+    engine::{ABANDON_AFTER, Activity, Chunk, ChunkDone, Command, Engine, Event, Limits, NodeState, Time},
     failure::Ending,
-    ids::{CallId, Generation, WorkerId},
+    ids::{CallId, Generation, NodeId, WorkerId},
 };
 
 use crate::{
@@ -30,9 +32,11 @@ use crate::{
 };
 use carry::{Batch, By, LifeId, Next};
 use consumer::Consumer;
+use far::{Far, Link, Node, TalkId};
 use life::{Life, Thread};
 use owner::Owner;
-use run::Run;
+use run::{Run, Seat};
+use talk::Talk;
 
 /// No story is longer; the longest have a tenth of it.
 const MOST_STEPS: u64 = 100_000;
@@ -66,6 +70,10 @@ enum Happening {
     Leave,
     /// Something that was said before is said again.
     Stray(LifeId, Option<ChunkDone>),
+    /// The same about a lane: that chunk is over.
+    Again(Event<CallId>),
+    /// Something between the Manager and a node, or there.
+    Far(NodeId, Far),
     /// The faults end.
     Calm,
 }
@@ -111,6 +119,12 @@ pub(crate) struct World<'a> {
     lives: BTreeMap<LifeId, Life>,
     /// The life that each slot's port belongs to.
     current: Vec<Generation>,
+    nodes: Vec<Node>,
+    /// Connections, as the Manager sees them, and the ways that they take.
+    talks: BTreeMap<TalkId, Talk>,
+    links: BTreeMap<TalkId, Link>,
+    /// The connection that each lane leads to.
+    ways: BTreeMap<u32, TalkId>,
     /// Calls whose threads are told to stop.
     stop_signs: BTreeSet<CallId>,
     /// The strongest end that a user has asked for.
@@ -141,6 +155,10 @@ impl<'a> World<'a> {
             faults: scenario.faults.clone(),
             lives: slots.clone().map(|slot| ((slot, Generation(0)), Life::new())).collect(),
             current: vec![Generation(0); scenario.slots],
+            nodes: scenario.nodes.iter().map(Node::new).collect(),
+            talks: BTreeMap::new(),
+            links: BTreeMap::new(),
+            ways: BTreeMap::new(),
             stop_signs: BTreeSet::new(),
             said_stop: None,
             has_left: false,
@@ -153,6 +171,9 @@ impl<'a> World<'a> {
             let pause = world.dice.time(Duration::from_micros(200));
             world.plan(pause, Happening::Spawn((slot, Generation(0))));
         }
+        for (id, node) in (0u32..).map(NodeId).zip(&scenario.nodes) {
+            world.plan(node.joins, Happening::Far(id, Far::Join));
+        }
         for &(when, act) in &scenario.acts {
             world.plan(when, Happening::Act(act));
         }
@@ -163,10 +184,13 @@ impl<'a> World<'a> {
     pub(crate) fn run(&mut self) -> Verdict {
         self.run_until_quiet(None)?;
         let work: Duration = self.calls.iter().map(CallPlan::work).sum();
-        let limit = self.now + work + Duration::from_secs(10);
+        let slowest = self.nodes.iter().map(|node| node.plan.slowness).max().unwrap_or(1);
+        let patience = Duration::from_secs(10) + self.longest_way();
+        let limit = self.now + work * slowest + patience;
         self.run_until_quiet(Some(limit))?;
         self.serves_a_plain_call()?;
         self.step(self.now, Event::Stop(Ending::Finished), By::Other)?;
+        self.plan(Duration::ZERO, Happening::Leave);
         self.run_until_quiet(Some(self.now + Duration::from_secs(10)))?;
         if let Some(model) = &self.model {
             model.memory(&self.engine)?;
@@ -174,7 +198,19 @@ impl<'a> World<'a> {
         check(self.engine.status(self.now).calls.is_empty(), Law::Stop, || "calls are active after the end".into())?;
         let alive: Vec<_> =
             self.lives.iter().filter(|(_, life)| !matches!(life.thread, Thread::Ended | Thread::Absent)).collect();
-        check(alive.is_empty(), Law::ThreadsEnd, || format!("these threads are left: {alive:?}"))
+        check(alive.is_empty(), Law::ThreadsEnd, || format!("these threads are left: {alive:?}"))?;
+        let busy: Vec<_> = self.nodes.iter().filter(|node| node.machine.chunks() > 0).collect();
+        check(busy.is_empty() && self.talks.is_empty(), Law::ThreadsEnd, || {
+            format!("nodes still have something to do: {busy:?}, and connections to say: {:?}", self.talks)
+        })
+    }
+
+    /// What nodes add to the time that everything takes: silence must be taken for death, and hope given up; and each item
+    /// of an open call may make the way alone.
+    fn longest_way(&self) -> Duration {
+        let way = self.nodes.iter().map(|node| node.plan.delay + node.plan.jitter).max();
+        let fed: usize = self.calls.iter().filter_map(|call| call.feed.as_ref()).map(|feed| feed.items).sum();
+        way.map_or(Duration::ZERO, |way| Duration::from_secs(30) + 2 * way * fed as u32)
     }
 
     /// Lets happen what is planned: until the faults end, or all of it, which must be over at `limit`.
@@ -185,10 +221,14 @@ impl<'a> World<'a> {
             {
                 continue; // another end is planned for it
             }
+            if let Happening::Far(node, what) = &happening
+                && !self.may_come(*node, what)
+            {
+                continue; // something else has come in between
+            }
             self.now = when;
             if let Happening::Calm = happening {
-                self.calm();
-                return Ok(());
+                return self.calm();
             }
             if limit.is_some_and(|limit| when > limit) {
                 return check(false, Law::Liveness, || {
@@ -201,7 +241,7 @@ impl<'a> World<'a> {
         check(left.is_empty(), Law::Liveness, || format!("nothing happens any more, but calls {left:?} have not ended"))
     }
 
-    fn calm(&mut self) {
+    fn calm(&mut self) -> Verdict {
         self.trace.line(self.now, format_args!("-- the faults end"));
         self.faults = Faults::default();
         self.is_calm = true;
@@ -220,6 +260,7 @@ impl<'a> World<'a> {
         }
         let consumers: Vec<CallId> = self.consumers.keys().copied().collect();
         consumers.into_iter().for_each(|call| self.news(call));
+        self.calm_nodes()
     }
 
     fn serves_a_plain_call(&mut self) -> Verdict {
@@ -230,15 +271,16 @@ impl<'a> World<'a> {
         if let Some(model) = &mut self.model {
             model.plan(call);
         }
-        let slots = self.engine.status(self.now).slots;
-        let has_slots = slots.iter().any(|slot| slot.activity != Activity::GaveUp);
+        let status = self.engine.status(self.now);
+        let has_slots = status.slots.iter().any(|slot| slot.activity != Activity::GaveUp)
+            || status.nodes.iter().any(|node| node.state == NodeState::Up);
         let expected = self.said_stop.or(self.engine.stopped()).unwrap_or(if has_slots {
             Ending::Complete
         } else {
             Ending::NoWorkers
         });
         self.step(self.now, Event::Submit(spec), By::Other)?;
-        self.run_until_quiet(Some(self.now + Duration::from_secs(1)))?;
+        self.run_until_quiet(Some(self.now + Duration::from_secs(2)))?;
         let ending = self.owner.ending(id);
         check(ending == Some(expected), Law::Service, || {
             format!("a plain call ended with {ending:?}, not {expected:?}")
@@ -261,6 +303,7 @@ impl<'a> World<'a> {
                 let life = (WorkerId(slot), self.current[slot as usize]);
                 self.happen(Happening::IdleDeath(life))
             }
+            Happening::Act(Act::Befall(node, mishap)) => self.befall(NodeId(node), mishap),
             Happening::Act(Act::Stop(ending)) => {
                 if self.said_stop != Some(Ending::ShutDown) {
                     self.said_stop = Some(ending);
@@ -292,9 +335,11 @@ impl<'a> World<'a> {
             Happening::Tick => self.say(Event::Tick, By::Other),
             Happening::Leave => {
                 self.has_left = true;
-                Ok(())
+                (0..self.nodes.len() as u32).try_for_each(|node| self.leave_node(NodeId(node)))
             }
             Happening::Stray(life, done) => self.stray(life, done),
+            Happening::Again(event) => self.again(event),
+            Happening::Far(node, what) => self.far(node, what),
             Happening::Calm => unreachable!("it ends the loop"),
         }
     }
@@ -353,7 +398,7 @@ impl<'a> World<'a> {
             self.seen.note("a chunk across batches");
         }
         let plan = &self.calls[chunk.handle.0 as usize];
-        let mut run = Run::new(self.now, life.0, chunk, range, plan, &self.faults, &mut self.dice);
+        let mut run = Run::new(self.now, Seat::here(life.0), chunk, range, plan, &self.faults, &mut self.dice);
         if self.stop_signs.contains(&chunk.handle) {
             run.not_started(); // it sees the stop sign first
         }
@@ -411,6 +456,12 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Says again what was said about a lane.
+    fn again(&mut self, event: Event<CallId>) -> Verdict {
+        self.seen.note("an answer said again");
+        self.step(self.now, event, By::Other)
+    }
+
     /// Reads the clock and steps the engine, at once or a moment later.
     fn say(&mut self, event: Event<CallId>, by: By) -> Verdict {
         if self.dice.chance(self.faults.late_step) {
@@ -437,7 +488,24 @@ impl<'a> World<'a> {
             commands.iter().try_for_each(|command| model.command(read, command))?;
             model.after(read, &self.engine)?;
         }
-        self.carry(Batch { by, commands: commands.into_iter().collect(), mine: None })
+        let commands = commands.into_iter().map(|command| (self.way(&command), command)).collect();
+        self.carry(Batch { by, commands, mine: None })
+    }
+
+    /// Where a command about lanes goes, which is settled under the engine's lock.
+    fn way(&mut self, command: &Command<CallId>) -> Option<TalkId> {
+        match command {
+            Command::Lanes(node, lanes) => {
+                if let Some(epoch) = self.nodes[node.0 as usize].talking {
+                    self.ways.extend(lanes.clone().map(|lane| (lane, (*node, epoch))));
+                }
+                None
+            }
+            Command::Assign(lane, ..) | Command::Recall(lane, _) | Command::Revoke(lane, _) => {
+                self.ways.get(&lane.0).copied()
+            }
+            _ => None,
+        }
     }
 
     fn plan(&mut self, after: Duration, happening: Happening) {

@@ -26,12 +26,17 @@ impl Model {
             let untold = &call.untold;
             check(untold.is_empty(), Law::FailuresTold, || format!("open call {id} does not tell {untold:?}"))?;
         }
+        if self.stopped.is_some() {
+            self.nodes.clear();
+        }
         self.work_is_conserved()?;
+        self.nodes_after(now)?;
         self.wake_ups()?;
         for (&id, call) in &self.calls {
-            self.shares.waits(id, call.waiting > 0);
+            // What some nodes can't run has no claim to their time.
+            self.shares.waits(id, call.waiting > 0 && call.barred.is_empty());
         }
-        self.shares.verdict(self.slots.len())?;
+        self.shares.verdict(self.slots.len() + self.nodes.places())?;
         self.status(now, engine)?;
         self.steps += 1;
         // Not always, so that most mistakes are seen by what they do before they are seen by what they leave.
@@ -81,6 +86,7 @@ impl Model {
                 format!("{slot:?} instead of {model:?}")
             })?;
         }
+        self.nodes_are_right(&status.nodes)?;
         check(status.calls.len() == self.calls.len(), Law::Status, || format!("active calls: {:?}", status.calls))?;
         for (call, (id, model)) in status.calls.iter().zip(&self.calls) {
             let outcomes = model.done + model.failed.len();
@@ -101,16 +107,20 @@ impl Model {
         Ok(())
     }
 
-    /// What the engine may remember: idle slots, the deaths that count, a cost per function, and of each active call
+    /// What the engine may remember: idle slots, the deaths that count, a cost per function, the chunks of
+    /// lanes, and of each active call
     /// its place in the queue, the chunks in flight, what came back of them, its suspects and the failures not told yet.
     pub(crate) fn memory(&self, engine: &Engine<CallId>) -> Verdict {
         let of_slots = self.slots.iter().map(|slot| slot.deaths() + usize::from(slot.state == SlotState::Idle));
         let of_calls = self.calls.values().map(|call| {
-            let returned = call.returned().min(3 * self.slots.len() + 2 + 2 * call.suspects.len());
+            let places = self.slots.len() + self.nodes.places();
+            let returned = call.returned().min(3 * places + 2 + 2 * call.suspects.len());
             let untold = if call.spec.is_open { 0 } else { call.failed.len() };
-            1 + usize::from(call.waiting > 0) + call.running() + returned + call.suspects.len() + untold
+            let refused = usize::from(!call.barred.is_empty());
+            1 + refused + usize::from(call.waiting > 0) + call.running() + returned + call.suspects.len() + untold
         });
-        let most = of_slots.sum::<usize>() + of_calls.sum::<usize>() + self.measured.len();
+        let of_lanes = self.nodes.lanes.values().filter(|lane| lane.chunk.is_some()).count();
+        let most = of_slots.sum::<usize>() + of_calls.sum::<usize>() + of_lanes + self.measured.len();
         let entries = engine.footprint();
         check(entries <= most, Law::Memory, || format!("the engine keeps {entries} entries; {most} explain themselves"))
     }

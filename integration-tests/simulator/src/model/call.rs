@@ -8,7 +8,7 @@ use std::{
 use distfun_core::{
     engine::{CallSpec, ChunkDone, Death, MAX_DEATHS, Shape},
     failure::{Ending, FailureCause, ItemFailure},
-    ids::{CallId, WorkerId},
+    ids::{CallId, NodeId, WorkerId},
 };
 
 /// Where an item is.
@@ -48,10 +48,14 @@ pub(crate) struct CallModel {
     fresh: usize,
     /// An item was timed, so its function's cost is known.
     pub(crate) is_measured: bool,
+    /// It was known before.
+    pub(crate) knew_cost: bool,
+    /// Nodes that can't run it.
+    pub(crate) barred: BTreeSet<NodeId>,
 }
 
 impl CallModel {
-    pub(crate) fn new(spec: CallSpec<CallId>) -> Self {
+    pub(crate) fn new(spec: CallSpec<CallId>, knew_cost: bool) -> Self {
         Self {
             items: vec![Item::Waiting; spec.items],
             limit: spec.items,
@@ -68,6 +72,8 @@ impl CallModel {
             blocks: None,
             fresh: 0,
             is_measured: false,
+            knew_cost,
+            barred: BTreeSet::new(),
             spec,
         }
     }
@@ -111,6 +117,11 @@ impl CallModel {
     pub(crate) fn report(&mut self, worker: WorkerId, done: &ChunkDone) {
         let start = self.running.iter().find(|(id, _)| *id == worker).map(|(_, range)| range.start);
         self.is_measured |= start.is_some_and(|start| done.reached > start);
+        self.report_away(worker, done);
+    }
+
+    /// The chunk of a lane has ended, well; that does not say what it would have taken here.
+    pub(crate) fn report_away(&mut self, worker: WorkerId, done: &ChunkDone) {
         self.settle(worker, done.reached, &done.failures);
         if let Some(index) = done.first_failure {
             self.fails_at(index);
@@ -147,7 +158,8 @@ impl CallModel {
         }
     }
 
-    fn settle(&mut self, worker: WorkerId, reached: usize, failures: &[ItemFailure]) {
+    /// Items before `reached` have their outcome, the others wait again.
+    pub(crate) fn settle(&mut self, worker: WorkerId, reached: usize, failures: &[ItemFailure]) {
         let Some(at) = self.running.iter().position(|(id, _)| *id == worker) else { return };
         let (_, range) = self.running.swap_remove(at);
         self.items[range.start..reached].fill(Item::Done);
@@ -201,6 +213,16 @@ impl CallModel {
     /// Items that wait and were given out before.
     pub(crate) fn returned(&self) -> usize {
         self.waiting - self.limit.saturating_sub(self.fresh)
+    }
+
+    /// Nothing is known of what its items take, so that a slot gets its share of what waits.
+    pub(crate) fn shares_evenly(&self) -> bool {
+        matches!(self.spec.shape, Shape::Items) && !self.is_measured && !self.knew_cost
+    }
+
+    /// Whether nothing of it but items that were never given out waits, from `start` on.
+    pub(crate) fn is_fresh(&self, start: usize) -> bool {
+        start == self.fresh && self.returned() == 0
     }
 
     pub(crate) fn running(&self) -> usize {

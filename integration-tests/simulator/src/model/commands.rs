@@ -35,6 +35,7 @@ impl Model {
                 lost.state = SlotState::Starting;
                 Ok(())
             }
+            Command::Lanes(..) | Command::Recall(..) | Command::Revoke(..) => self.lane_command(command),
             Command::Failed { handle, failures } => self.failed(*handle, failures),
             Command::Release(slot) => {
                 check(self.to_release.remove(slot), Law::Stop, || format!("slot {slot} is released for no reason"))?;
@@ -50,7 +51,7 @@ impl Model {
                 self.seen.note("a slot given up");
                 if self.all_parked() {
                     self.seen.note("all slots given up");
-                    self.all_end(Ending::NoWorkers);
+                    self.hopeless_end();
                 }
                 Ok(())
             }
@@ -66,9 +67,15 @@ impl Model {
         let range = chunk.range.clone();
         let what = || format!("slot {id}, {generation:?}, is given {chunk:?}");
         check(self.stopped.is_none(), Law::Stop, || format!("{} after the end", what()))?;
-        let slot = &mut self.slots[id.0 as usize];
-        let is_free = slot.state == SlotState::Idle && slot.generation == generation;
-        check(is_free, Law::OneChunkPerSlot, || format!("{} while {slot:?}", what()))?;
+        let is_lane = self.is_lane(id);
+        if is_lane {
+            self.may_give(id, generation, chunk.handle)?;
+        } else {
+            let slot = &self.slots[id.0 as usize];
+            let is_free = slot.state == SlotState::Idle && slot.generation == generation;
+            check(is_free, Law::OneChunkPerSlot, || format!("{} while {slot:?}", what()))?;
+        }
+        let places = self.slots.iter().filter(|slot| slot.state != SlotState::Parked).count() + self.nodes.slots();
         let is_over = self.ended.contains_key(&chunk.handle) || self.due.contains_key(&chunk.handle);
         check(!is_over, Law::OneFinish, || format!("{} of a call that has ended", what()))?;
         let Some(call) = self.calls.get_mut(&chunk.handle) else {
@@ -93,13 +100,23 @@ impl Model {
         let follower = call.suspects.range(range.start + 1..range.end.max(range.start + 1)).next();
         check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
         check(call.is_even(&range), Law::EvenBlocks, what)?;
+        if !is_lane && call.shares_evenly() && call.is_fresh(range.start) {
+            let share = call.waiting.div_ceil(2 * places).max(1);
+            check(range.len() == share, Law::FirstShare, || {
+                format!("{}, of {} that wait for {places} places", what(), call.waiting)
+            })?;
+        }
         let is_whole = range.len() == call.items.len() && !call.is_open;
         check(!chunk.is_quick || is_whole, Law::Quick, what)?;
         if deaths > 0 {
             self.seen.note("an item tried again");
         }
         call.give(id, range.clone());
-        slot.state = SlotState::Busy { call: chunk.handle, range, abandon_at: None };
+        if is_lane {
+            self.gave(id, generation, chunk.handle, range);
+        } else {
+            self.slots[id.0 as usize].state = SlotState::Busy { call: chunk.handle, range, abandon_at: None };
+        }
         Ok(())
     }
 
@@ -131,6 +148,7 @@ impl Model {
             _ => Law::Ending,
         };
         check(expected == Some(ending), law, || format!("{} instead of {expected:?}", what()))?;
+        self.all_revoked(id)?;
         self.ended.insert(id, ending);
         if call.is_measured {
             self.measured.insert(call.spec.function);

@@ -10,7 +10,7 @@ use distfun_core::{
     ids::{CallId, Generation, WorkerId},
 };
 
-use super::{Happening, World, life::Thread};
+use super::{Happening, World, far::TalkId, life::Thread};
 use crate::law::Verdict;
 
 /// One life of a slot.
@@ -20,7 +20,8 @@ pub(crate) type LifeId = (WorkerId, Generation);
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) by: By,
-    pub(crate) commands: VecDeque<Command<CallId>>,
+    /// Each with the connection that it is for, if it is about a lane.
+    pub(crate) commands: VecDeque<(Option<TalkId>, Command<CallId>)>,
     /// The chunk that this thread is given itself.
     pub(crate) mine: Option<Chunk<CallId>>,
 }
@@ -32,6 +33,8 @@ pub(crate) enum By {
     Thread(LifeId, Next),
     /// Who reads the results of this open call, and goes on with that afterwards.
     Consumer(CallId),
+    /// A thread that has unpacked an answer of this connection.
+    Talk(TalkId),
     Other,
 }
 
@@ -56,8 +59,8 @@ impl World<'_> {
                 self.plan(pause, Happening::Carry(batch));
                 return Ok(());
             }
-            let Some(command) = batch.commands.pop_front() else { break };
-            self.carry_out(command, &mut batch)?;
+            let Some((way, command)) = batch.commands.pop_front() else { break };
+            self.carry_out(way, command, &mut batch)?;
         }
         let (life, next) = match batch.by {
             By::Thread(life, next) => (life, next),
@@ -65,6 +68,7 @@ impl World<'_> {
                 self.consumer_goes_on(call);
                 return Ok(());
             }
+            By::Talk(talk) => return self.work_done(talk),
             By::Other => return Ok(()),
         };
         if let Some(chunk) = batch.mine {
@@ -83,8 +87,14 @@ impl World<'_> {
         Ok(())
     }
 
-    fn carry_out(&mut self, command: Command<CallId>, batch: &mut Batch) -> Verdict {
+    fn carry_out(&mut self, way: Option<TalkId>, command: Command<CallId>, batch: &mut Batch) -> Verdict {
         match command {
+            Command::Assign(lane, turn, chunk) if self.is_lane(lane) => {
+                return way.map_or(Ok(()), |way| self.assign_there(way, lane, turn, chunk));
+            }
+            Command::Recall(lane, turn) => way.into_iter().for_each(|way| self.recall_there(way, lane, turn)),
+            Command::Revoke(lane, turn) => way.into_iter().for_each(|way| self.revoke_there(way, lane, turn)),
+            Command::Lanes(..) => {}
             Command::Assign(slot, generation, chunk) => {
                 let life = (slot, generation);
                 if matches!(batch.by, By::Thread(own, _) if own == life) {
@@ -100,6 +110,9 @@ impl World<'_> {
                 self.owner.finished(handle, ending, &failures)?;
                 self.call_has_ended(handle);
                 self.news(handle);
+                if !self.nodes.is_empty() && self.engine.stopped().is_some() {
+                    self.plan(Duration::ZERO, Happening::Leave);
+                }
             }
             Command::Failed { handle, failures } => {
                 if self.owner.ending(handle).is_some() {
@@ -128,6 +141,10 @@ impl World<'_> {
         Ok(())
     }
 
+    fn is_lane(&self, worker: WorkerId) -> bool {
+        worker.0 as usize >= self.current.len()
+    }
+
     /// Asks a thread to end.
     pub(crate) fn release(&mut self, life: LifeId) {
         if let Some(port) = self.lives.get_mut(&life) {
@@ -147,6 +164,7 @@ impl World<'_> {
     /// Threads that compute for the call see its stop sign.
     fn call_has_ended(&mut self, call: CallId) {
         self.stop_signs.insert(call);
+        self.tell_nodes_of_end(call);
         let now = self.now;
         let mut moved = Vec::new();
         for (&id, life) in &mut self.lives {

@@ -19,6 +19,30 @@ const STRIP: Duration = Duration::from_micros(10);
 /// An item that hangs does so until somebody ends it.
 pub(crate) const FOREVER: Duration = Duration::from_secs(1_000_000);
 
+/// Where a chunk is computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seat {
+    pub(crate) worker: WorkerId,
+    /// How many times longer than here an item takes.
+    pub(crate) slowness: u32,
+    /// At a node, which does not look at what fails: that is for the Manager.
+    pub(crate) is_away: bool,
+}
+
+impl Seat {
+    /// A slot of this machine.
+    pub(crate) fn here(worker: WorkerId) -> Self {
+        Self { worker, slowness: 1, is_away: false }
+    }
+
+    fn budget(self) -> Duration {
+        if self.is_away { REMOTE_BUDGET } else { BUDGET }
+    }
+}
+
+/// As in `actors/src/remote_node/conversation.rs`.
+const REMOTE_BUDGET: Duration = Duration::from_millis(20);
+
 /// How a chunk ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -34,7 +58,7 @@ enum Fate {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) call: CallId,
-    worker: WorkerId,
+    seat: Seat,
     attempt: u32,
     pub(crate) range: Range<usize>,
     start: Time,
@@ -56,7 +80,7 @@ impl Run {
     /// The story of `chunk` from `now` on; of its items, the thread has taken `range`.
     pub(crate) fn new(
         now: Time,
-        worker: WorkerId,
+        seat: Seat,
         chunk: &Chunk<CallId>,
         range: Range<usize>,
         plan: &CallPlan,
@@ -66,7 +90,7 @@ impl Run {
         let is_block = plan.takes_blocks;
         let mut run = Self {
             call: chunk.handle,
-            worker,
+            seat,
             attempt: chunk.attempt,
             range: range.clone(),
             start: now,
@@ -87,10 +111,10 @@ impl Run {
                 let of_function = Some(plan.keeps_items || is_block);
                 let blamed_is_kept = if dice.chance(0.1) { None } else { of_function };
                 run.fate = if dies { Fate::Death { blamed_is_kept } } else { Fate::BlindDeath };
-                run.end += dice.time(plan.cost(index));
+                run.end += dice.time(plan.cost(index) * seat.slowness);
                 return run;
             }
-            run.end += plan.cost(index);
+            run.end += plan.cost(index) * seat.slowness;
             if hang == Some(index) {
                 run.end += if dice.chance(0.5) { FOREVER } else { Duration::from_secs_f64(dice.magnitude(0.05, 1.0)) };
             }
@@ -98,7 +122,8 @@ impl Run {
             if is_block {
                 continue;
             }
-            let fails = plan.spec.stops_at_failure && plan.truth(index) != Truth::Fine;
+            let stops = plan.spec.stops_at_failure && !seat.is_away;
+            let fails = stops && plan.truth(index) != Truth::Fine;
             left -= 1;
             if plan.truth(index) == Truth::Panics {
                 left = 0; // a panic ends its strip
@@ -107,7 +132,7 @@ impl Run {
                 continue;
             }
             // The thread looks at the clock.
-            if fails || (plan.spec.stops_at_failure && run.has_failed(plan)) || run.end - now > BUDGET {
+            if fails || (stops && run.has_failed(plan)) || run.end - now > seat.budget() {
                 break;
             }
             match run.end - looked {
@@ -183,7 +208,7 @@ impl Run {
         let reached = self.reached();
         let failed = |index: &usize| plan.truth(*index) != Truth::Fine;
         let panicked = |index: &usize| plan.truth(*index) == Truth::Panics;
-        let failure = |index, cause| ItemFailure::new(index, self.worker, self.attempt, cause);
+        let failure = |index, cause| ItemFailure::new(index, self.seat.worker, self.attempt, cause);
         let done = self.range.start..reached;
         let panic = |index| failure(index, FailureCause::Panicked { message: "simulated".into(), place: None });
         let mut failures: Vec<ItemFailure> = done.clone().filter(panicked).map(panic).collect();
@@ -194,6 +219,10 @@ impl Run {
                 Result::Done(ChunkDone { reached, failures, first_failure, elapsed })
             }
             Fate::BlindDeath => Result::Died(None),
+            Fate::Death { .. } if self.seat.is_away => {
+                // What was sent there is still here.
+                Result::Died(Some(Death { reached, failures, first_failure, blamed_is_kept: Some(true) }))
+            }
             Fate::Death { .. } if self.is_block && !plan.keeps_items => {
                 // The function has the whole block and takes it along (`accept_lists`).
                 let rest = reached..self.range.end;
