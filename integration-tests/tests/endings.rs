@@ -18,8 +18,8 @@ use std::{
 
 use crate::support::{END_WITHIN, Gate, LIMIT, alone, eventually, within};
 use distfun::{
-    CallError, Context, DistributeBuilder, DistributedFunction, EndError, Ending, ListKernel, distribute_local,
-    distribute_local_columns,
+    CallError, Context, DistributeBuilder, DistributedFunction, EndError, Ending, ListKernel, MachineOutcome,
+    ThisMachine, distribute_local, distribute_local_columns,
 };
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
@@ -30,12 +30,12 @@ type End = fn(&Function) -> Result<(), EndError>;
 const ENDS: [(Ending, End); 2] =
     [(Ending::Finished, |dfun| dfun.finished()), (Ending::ShutDown, |dfun| dfun.shutdown().map(drop))];
 
-fn successor() -> DistributeBuilder<ListKernel<usize, usize>> {
+fn successor() -> DistributeBuilder<ListKernel<usize, usize>, ThisMachine> {
     distribute_local(|x: usize| x + 1).slots(2)
 }
 
 /// Item 0 returns, every other one waits at the gate.
-fn gated(gate: &Arc<Gate>) -> DistributeBuilder<ListKernel<usize, usize>> {
+fn gated(gate: &Arc<Gate>) -> DistributeBuilder<ListKernel<usize, usize>, ThisMachine> {
     let gate = gate.clone();
     let wait = move |x: usize| {
         if x > 0 {
@@ -143,8 +143,8 @@ fn shutdown_reports_one_outcome_per_machine_every_time() {
     let dfun = successor().build().unwrap();
     for _ in 0..2 {
         let report = dfun.shutdown().unwrap();
-        let ends: Vec<_> = report.machines.iter().map(|end| (end.machine.as_str(), end.ending)).collect();
-        assert_eq!(ends, [("local", Ending::ShutDown)]);
+        let ends: Vec<_> = report.machines.iter().map(|end| (end.machine.as_str(), end.outcome.clone())).collect();
+        assert_eq!(ends, [("local", MachineOutcome::Ended)]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the log says, checked against the table of events: in a process of its own each, since a log is a process's.
 
-mod check;
+pub(crate) mod check;
 mod golden;
 mod load;
 

@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::Cursor,
+    io::{BufRead, BufReader, Cursor},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     sync::LazyLock,
 };
 
 use cargo_metadata::Message;
+use tempfile::TempDir;
 
 /// Each example with the argument that keeps it short without optimisation, and the texts it must show in this order.
 const CHECKS: &[(&str, &[&str], &[&str])] = &[
@@ -66,6 +67,18 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
         "inverse",
         &[],
         &["[[0.600, -0.700],\n [-0.200, 0.400]]", "1 of 2 items failed", "the matrix is singular", "item 0 finished"],
+    ),
+    (
+        "machines",
+        &["--rows", "120"],
+        &[
+            "\n  ",
+            "##########",
+            "\n120 x 120 points: its area is 1.5",
+            "\nalone: ",
+            "\nwith two nodes: ",
+            "\nthe same lines; both nodes have stopped\n",
+        ],
     ),
     (
         "model_fit",
@@ -183,6 +196,56 @@ fn the_fit_is_the_same_on_any_number_of_slots() {
     assert_eq!(fit_on("1"), fit_on("3"));
 }
 
+/// A node that ends with the test, however that ends.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_program_computes_the_same_alone_and_with_nodes_and_every_machine_has_a_part() {
+    let home = TempDir::new().expect("a folder");
+    let machines = || {
+        let mut program = example("machines");
+        program.env("DISTFUN_COOKIE", home.path().join("cookie")).env("DISTFUN_CACHE", home.path().join("cache"));
+        // More slots than items to begin with would leave a machine without any.
+        program.env("DISTFUN_SLOTS", "1");
+        program
+    };
+    let serve = |_| {
+        let serving = machines().args(["--serve", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn();
+        let mut node = Node(serving.expect("it starts"));
+        let mut said = String::new();
+        let stdout = node.0.stdout.as_mut().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut said).expect("UTF-8");
+        let address = said.trim().strip_prefix("serving at ").expect("it says where it listens").to_owned();
+        (node, address)
+    };
+    let nodes: Vec<(Node, String)> = (0..2).map(serve).collect();
+    let addresses: Vec<&str> = nodes.iter().map(|(_, address)| address.as_str()).collect();
+
+    let run = |arguments: &[&str]| {
+        let output = machines().args(["--rows", "300"]).args(arguments).output().expect("it starts");
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
+        assert!(output.status.success(), "{stderr}");
+        (stdout, stderr)
+    };
+    let (alone, stderr) = run(&["--alone"]);
+    assert_eq!(stderr, "");
+    let log = home.path().join("log").to_str().expect("UTF-8").to_owned();
+    let (together, places) = run(&["--log", &log, "--machines", addresses[0], addresses[1]]);
+    assert_eq!(together, alone);
+    for place in ["here", addresses[0], addresses[1]] {
+        let has_a_part =
+            places.lines().any(|line| line.starts_with(&format!("{place}: ")) && line.ends_with(" chunks"));
+        assert!(has_a_part, "{place} computed nothing:\n{places}");
+    }
+}
+
 #[test]
 fn an_argument_that_makes_no_sense_is_an_error() {
     for (name, argument) in [
@@ -192,6 +255,9 @@ fn an_argument_that_makes_no_sense_is_an_error() {
         ("embed_actix_web", "--sreve"),
         ("embed_axum", "--port=70000"),
         ("embed_axum", "--max-calls=0"),
+        ("machines", "--sreve"),
+        ("machines", "--rows=120"),
+        ("machines", "--machines"),
         ("model_fit", "3"),
         ("monte_carlo_pi", "0"),
     ] {

@@ -11,7 +11,6 @@ use distfun::{
 };
 use futures::executor::block_on;
 use ndarray::{Array1, Array2, ArrayView2, Axis, array, s};
-use serde::{Deserialize, Serialize};
 
 fn half(x: f64) -> f64 {
     x / 2.0
@@ -400,28 +399,6 @@ fn strict_crates_may_use_the_macros() -> Result<(), Error> {
     Ok(())
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Word {
-    text: String,
-    count: u32,
-}
-
-fn count(word: &Word, context: &Context) -> Word {
-    Word { count: word.count + context.index() as u32, ..word.clone() }
-}
-
-/// Runs `name` from the registry over `arguments` in postcard.
-fn over_bytes<A: Serialize + ?Sized>(name: &str, arguments: &A) -> Vec<u8> {
-    let entry = distfun_core::function::find(name).unwrap_or_else(|| panic!("{name} is registered"));
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let context = Context::new(distfun_core::function::Surroundings::of_test(&stop));
-    (entry.run)(&context, &bytes(arguments)).expect("the bytes are arguments")
-}
-
-fn bytes<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("serializable")
-}
-
 #[test]
 fn a_function_is_registered_once_however_often_it_is_distributed() -> Result<(), Error> {
     let path = concat!(module_path!(), "::half");
@@ -442,25 +419,4 @@ fn closures_are_registered_by_their_place() {
     let column = &kernel.name()[place.len()..];
     assert!(column.parse::<u32>().is_ok(), "{column}");
     assert!(distfun::function_names().contains(&kernel.name()));
-    assert_eq!(over_bytes(kernel.name(), &vec![1u8]), bytes(&vec![128u8]));
-}
-
-#[test]
-fn registered_functions_over_bytes_equal_the_direct_call() -> Result<(), Error> {
-    let items: Vec<Word> = (0..4).map(|count| Word { text: format!("word {count}"), count }).collect();
-    let kernel = function!(count);
-    let direct = distribute!(count).build()?.map(&items).wait()?;
-    assert_eq!(over_bytes(kernel.name(), &items), bytes(&direct));
-
-    let roots = distribute!(f64::sqrt).build()?.map([2.0, 3.0]).wait()?;
-    assert_eq!(over_bytes(function!(f64::sqrt).name(), &vec![2.0, 3.0]), bytes(&roots));
-
-    // Columns answer rows, columns, whether column by column, and the elements.
-    let x = ramp();
-    let table = distribute!(doubled).build()?.columns(&x).wait()?;
-    let elements = table.iter().copied().collect::<Vec<_>>();
-    assert_eq!(over_bytes(function!(doubled).name(), &x), bytes(&(3u64, 17u64, false, elements)));
-    let line = distribute!(sums).build()?.columns(&x).wait()?;
-    assert_eq!(over_bytes(function!(sums).name(), &x), bytes(&(1u64, 17u64, false, line.to_vec())));
-    Ok(())
 }

@@ -10,6 +10,7 @@ mod faces;
 mod fold;
 mod http;
 mod laws;
+mod nodes;
 mod services;
 mod settings;
 mod shared_data;

@@ -20,8 +20,8 @@ use std::{
 use actix::Actor;
 use actix_web::{App, HttpResponse, error::ErrorInternalServerError, test as web_test, web};
 use distfun::{
-    Activity, Cancel, Context, Distribute, EndError, Ending, FailureCause, Finished, Manager, ManagerHandle, Priority,
-    Shutdown, Status, distribute_local, function,
+    Activity, Cancel, Context, Distribute, EndError, Ending, FailureCause, Finished, MachineOutcome, Manager,
+    ManagerHandle, Priority, Shutdown, Status, distribute_local, function,
 };
 use futures::{FutureExt, executor::block_on, future::join_all};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -83,7 +83,7 @@ async fn session(manager: ManagerHandle) {
     }
     for _ in 0..2 {
         let report = manager.send(Shutdown).await.unwrap().unwrap();
-        assert_eq!(report.machines[0].ending, Ending::ShutDown);
+        assert_eq!(report.machines[0].outcome, MachineOutcome::Ended);
         assert_eq!(manager.send(Finished).await.unwrap(), Ok(()));
         let error = manager.send(Distribute::map(function!(square), [1])).await.unwrap().unwrap_err();
         assert_eq!(error.ending(), Ending::ShutDown);

@@ -2,9 +2,14 @@
 
 use std::{
     any::type_name,
+    ffi::{OsStr, OsString},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    process::Command,
-    sync::{Condvar, Mutex, PoisonError, mpsc},
+    process::{Child, Command},
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -137,4 +142,125 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_open = true;
         self.changed.notify_all();
     }
+}
+
+/// Set in a process that is a node: how many slots it has, and the port it listens at.
+const NODE: &str = "TEST_IS_A_NODE";
+
+/// A node in a process of its own, killed when it is dropped.
+pub(crate) struct NodeProcess {
+    child: Child,
+    address: String,
+    slots: usize,
+    variables: Vec<(OsString, OsString)>,
+    dir: tempfile::TempDir,
+}
+
+impl NodeProcess {
+    /// Returns when it listens. It has a cache of its own.
+    pub(crate) fn start(slots: usize) -> Self {
+        Self::start_with(slots, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn start_with(slots: usize, variables: &[(&str, &OsStr)]) -> Self {
+        let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let dir = tempfile::tempdir().expect("a directory");
+        for _ in 0..20 {
+            let port = some_port();
+            if let Some((child, address)) = spawn_node(slots, port, &variables, &dir) {
+                return Self { child, address, slots, variables, dir };
+            }
+        }
+        panic!("no node has started");
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as the system does when memory is short.
+    pub(crate) fn kill(&mut self) {
+        let _ = (self.child.kill(), self.child.wait());
+    }
+
+    /// Starts it again where it was, after it has ended.
+    pub(crate) fn start_again(&mut self) {
+        let port = self.address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let (child, _) = spawn_node(self.slots, port, &self.variables, &self.dir).expect("its port is free again");
+        self.child = child;
+    }
+
+    /// Sends a signal by its name, as in `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{name} could not be sent");
+    }
+
+    /// How it ended, if it does in time.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+        let until = Instant::now() + limit;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nothing listens at, and that no system gives to outgoing connections.
+fn some_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    (10_000 + (std::process::id().wrapping_mul(131) + next * 17) % 20_000) as u16
+}
+
+fn spawn_node(
+    slots: usize,
+    port: u16,
+    variables: &[(OsString, OsString)],
+    dir: &tempfile::TempDir,
+) -> Option<(Child, String)> {
+    let mut child = Command::new(std::env::current_exe().expect("a path"))
+        .args(["nodes::is_a_node", "--exact", "--nocapture", "--test-threads=1"])
+        .env(NODE, format!("{slots} {port}"))
+        .env("DISTFUN_CACHE", dir.path().join("cache"))
+        .env_remove(ALONE)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the test binary starts again");
+    let address = format!("127.0.0.1:{port}");
+    let until = Instant::now() + LIMIT;
+    while Instant::now() < until {
+        if child.try_wait().expect("it can be waited for").is_some() {
+            return None; // the port was not free
+        }
+        if std::net::TcpStream::connect(&address).is_ok() {
+            return Some((child, address));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _ = (child.kill(), child.wait());
+    None
+}
+
+/// In the process of a [`NodeProcess`]: its slots and port.
+pub(crate) fn node_to_be() -> Option<(usize, u16)> {
+    let told = std::env::var(NODE).ok()?;
+    let (slots, port) = told.split_once(' ')?;
+    Some((slots.parse().ok()?, port.parse().ok()?))
 }

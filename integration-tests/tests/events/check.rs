@@ -9,18 +9,18 @@ use std::{
 use distfun_core::event::{ENVELOPE, FieldUse, Kind, TARGET, spec};
 use serde_json::{Map, Value};
 
-pub(super) type Line = Map<String, Value>;
+pub(crate) type Line = Map<String, Value>;
 
 /// A log in memory.
 #[derive(Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
 
 impl Memory {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).expect("text")
     }
 
-    pub(super) fn lines(&self) -> Vec<Line> {
+    pub(crate) fn lines(&self) -> Vec<Line> {
         self.text()
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
@@ -39,7 +39,7 @@ impl Write for Memory {
 }
 
 /// The lines of this event.
-pub(super) fn lines_of<'a>(lines: &'a [Line], name: &str) -> Vec<&'a Line> {
+pub(crate) fn lines_of<'a>(lines: &'a [Line], name: &str) -> Vec<&'a Line> {
     let name = format!("distfun.{name}");
     lines.iter().filter(|line| line.get("otel.event.name").is_some_and(|is| *is == name)).collect()
 }
@@ -50,7 +50,7 @@ fn number(line: &Line, name: &str) -> u64 {
 
 /// Everything that holds for any log that was not cut off.
 #[track_caller]
-pub(super) fn check(lines: &[Line]) {
+pub(crate) fn check(lines: &[Line]) {
     lines.iter().for_each(check_line);
     check_numbers(lines);
     check_jobs(lines);
@@ -59,7 +59,7 @@ pub(super) fn check(lines: &[Line]) {
 
 /// As the table says, and flat.
 #[track_caller]
-pub(super) fn check_line(line: &Line) {
+pub(crate) fn check_line(line: &Line) {
     for used in ENVELOPE {
         check_field(line, used);
     }
@@ -100,7 +100,7 @@ fn check_field(line: &Line, FieldUse { field, is_required }: &FieldUse) {
 
 /// Every number once and in order; what is missing is counted by the next `log.dropped`.
 #[track_caller]
-pub(super) fn check_numbers(lines: &[Line]) {
+pub(crate) fn check_numbers(lines: &[Line]) {
     let (mut next, mut missing) = (0, 0);
     for line in lines {
         let seq = number(line, "distfun.seq");

@@ -12,8 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::{cases, lengths, slots};
 
 /// Every way to give `items` to the function returns `expected`.
-fn check<A, R>(function: DistributeBuilder<ListKernel<A, R>>, slots: usize, items: Vec<A>, expected: Vec<R>)
-where
+fn check<A, R, S: Clone + 'static>(
+    function: DistributeBuilder<ListKernel<A, R>, S>,
+    slots: usize,
+    items: Vec<A>,
+    expected: Vec<R>,
+) where
     A: Clone + Debug + Send + Sync + 'static,
     R: Debug + PartialEq + Send + 'static,
 {
