@@ -1,0 +1,74 @@
+//! Messages to begin with.
+
+use distfun_core::shared_data::ElementType;
+use distfun_net::message::{Call, Cause, Chunk, Done, Failure, Message, Refusal, Welcome};
+
+pub(crate) const ELEMENTS: [ElementType; 15] = {
+    use ElementType::*;
+    [U8, U16, U32, U64, U128, I8, I16, I32, I64, I128, F32, F64, Bool, ComplexF32, ComplexF64]
+};
+
+/// One of every message.
+pub(crate) fn messages() -> Vec<Message> {
+    let text = || String::from("why");
+    let digest = [2; 32];
+    let welcome = Welcome {
+        name: "bob".into(),
+        instance: [7; 16],
+        version: "0.1.0".into(),
+        target: "x86_64-linux".into(),
+        slots: 8,
+        lease_ms: 10_000,
+        functions: 3,
+        is_draining: false,
+    };
+    let call = Call {
+        call: 1,
+        function: "ops::score".into(),
+        fingerprint: [9; 16],
+        schema: "f64 -> f64".into(),
+        seed: 5,
+        shared: Some([1; 32]),
+        is_lists: true,
+    };
+    let chunk =
+        Chunk { lane: 2, turn: 3, call: 1, start: 1000, count: 50, attempt: 1, budget_us: 2000, head: vec![1, 2, 3] };
+    let failures = vec![
+        Failure { index: 1001, cause: Cause::Panicked { message: text(), place: Some("a.rs:1:2".into()) } },
+        Failure { index: 1002, cause: Cause::WrongLength { start: 1, end: 2, got: 3 } },
+        Failure { index: 1003, cause: Cause::Payload { message: text() } },
+    ];
+    let done = Done {
+        lane: 2,
+        turn: 3,
+        reached: 1050,
+        failures,
+        elapsed_us: 1999,
+        worker: Some(4),
+        died: false,
+        head: vec![4, 5],
+    };
+    vec![
+        Message::Ping { sent_us: 300 },
+        Message::Pong { sent_us: 300 },
+        Message::Credit { bytes: 1 << 20 },
+        Message::Goodbye { reason: text() },
+        Message::Welcome(welcome),
+        Message::Call(call),
+        Message::CallEnded { call: 1, overdue: true },
+        Message::Chunk(chunk),
+        Message::Recall { lane: 2, turn: 3 },
+        Message::Done(done),
+        Message::Refused { call: 1, refusal: Refusal::NoSuchFunction { closest: Some("f".into()) } },
+        Message::Refused { call: 1, refusal: Refusal::Differs { schema: "f".into(), version: "1".into() } },
+        Message::Refused { call: 1, refusal: Refusal::SharedData { reason: text() } },
+        Message::BlobWanted { digest, offset: 77 },
+        Message::BlobPiece { digest, offset: 77, total: 1000 },
+        Message::BlobThere { digest },
+        Message::BlobFailed { digest, reason: text() },
+        Message::BlobReleased { digest },
+        Message::Draining { reason: text() },
+        Message::Shutdown,
+        Message::ShutdownAnswer { stays: Some(text()) },
+    ]
+}
