@@ -1,13 +1,15 @@
 //! The `distfun` command.
 
-use std::{process::ExitCode, thread, time::Instant};
+mod check;
+mod machines;
 
-use clap::{Args, Parser, Subcommand};
-use distfun::{Overrides, Settings, prelude::*};
+use std::process::ExitCode;
 
-/// Runs any function over the CPUs of this machine; this command looks after the machine.
+use clap::{Parser, Subcommand};
+
+/// Runs any function over the CPUs of this machine and others; this command looks after them.
 #[derive(Parser)]
-#[command(version, about, after_help = "Exit status: 0 if all is well, 1 if not, 2 for a wrong command line.")]
+#[command(version, after_help = "Exit status: 0 if all is well, 1 if not, 2 for a wrong command line.")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,84 +18,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Shows the settings that hold here and where each is from, and checks and times a distributed call.
-    Check(Flags),
-}
-
-/// Settings on the command line, which go before `DISTFUN_*` in the environment and distfun.toml.
-#[derive(Args)]
-struct Flags {
-    /// Use at most this many CPUs.
-    #[arg(long, value_name = "N")]
-    max_cpu: Option<usize>,
-    /// Use exactly this many slots instead of one per CPU.
-    #[arg(long, value_name = "N", conflicts_with = "max_cpu")]
-    slots: Option<usize>,
-}
-
-impl From<Flags> for Overrides {
-    fn from(Flags { max_cpu, slots }: Flags) -> Self {
-        Self { max_cpu, slots, ..Self::default() }
-    }
+    Check(check::Flags),
+    /// Looks at other machines.
+    #[command(subcommand)]
+    Machines(machines::Command),
 }
 
 fn main() -> ExitCode {
-    let Command::Check(flags) = Arguments::parse().command;
-    match check(flags.into()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("distfun: {error}");
-            ExitCode::FAILURE
-        }
+    match Arguments::parse().command {
+        Command::Check(flags) => check::run(flags),
+        Command::Machines(command) => machines::run(command),
     }
-}
-
-/// Some arithmetic that the compiler can't shorten: about 50 us.
-fn work(seed: u64) -> u64 {
-    (0..50_000u64).fold(seed, |x, i| x.wrapping_mul(6364136223846793005).wrapping_add(i) ^ (x >> 29))
-}
-
-/// A table of every setting, its value, and where it is said.
-fn show(settings: &Settings) {
-    match &settings.file {
-        Some(path) => println!("settings file: {}", path.display()),
-        None => println!("settings file: none"),
-    }
-    println!("{:<14} {:<12} from", "setting", "value");
-    for held in settings.held() {
-        println!("{:<14} {:<12} {}", held.key, held.value, held.said);
-    }
-    println!();
-}
-
-fn check(flags: Overrides) -> Result<(), distfun::Error> {
-    let builder = distribute!(work).flags(flags);
-    show(&builder.settings().map_err(distfun::BuildError::from)?);
-
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
-    println!("CPUs this process may use (affinity, cgroup): {cpus}");
-
-    let start = Instant::now();
-    let expected: Vec<u64> = (0..2000).map(work).collect();
-    let plain = start.elapsed();
-
-    let distributed = builder.endaftercall(false).build()?;
-    let start = Instant::now();
-    distributed.map([0]).wait()?;
-    println!("first result after                          : {:.2} ms", 1e3 * start.elapsed().as_secs_f64());
-    let start = Instant::now();
-    let results = distributed.map(0..2000).wait()?;
-    let took = start.elapsed();
-    println!("2000 items, plain loop                      : {:.1} ms", 1e3 * plain.as_secs_f64());
-    println!(
-        "2000 items, distributed                     : {:.1} ms ({:.2}x)",
-        1e3 * took.as_secs_f64(),
-        plain.as_secs_f64() / took.as_secs_f64()
-    );
-    distributed.finished()?;
-    if results != expected {
-        eprintln!("distfun: the distributed results differ from the plain loop's");
-        std::process::exit(1);
-    }
-    println!("results                                     : equal");
-    Ok(())
 }

@@ -34,6 +34,9 @@ verbose        false        default
 seed           1            seed in FOLDER/distfun.toml
 max_calls      7            DISTFUN_MAX_CALLS
 priority       normal       default
+machines       none         default
+port           2718         default
+named_pipe     false        default
 ";
     assert!(stdout.starts_with(table), "{stdout}");
     assert!(stdout.ends_with(": equal\n"), "{stdout}");
@@ -42,7 +45,7 @@ priority       normal       default
 #[test]
 fn it_says_where_the_file_is_wrong_and_fails() {
     let (stdout, stderr, status) = check("slots = two", &[], &[]);
-    let expected = "distfun: FOLDER/distfun.toml:1:9: invalid boolean, expected `true`, in `slots = two`; slots must be a whole number from 1 to 4096\n";
+    let expected = "distfun: FOLDER/distfun.toml:1:9: invalid boolean, expected `true`, in `slots = two`; slots must be a whole number from 0 to 4096\n";
     assert_eq!((stdout.as_str(), stderr.as_str(), status), ("", expected, Some(1)));
 }
 
