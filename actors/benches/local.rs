@@ -6,7 +6,7 @@ mod cases;
 
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 
 fn local(criterion: &mut Criterion) {
     for (name, make) in cases::all() {
@@ -20,4 +20,10 @@ fn local(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, local);
-criterion_main!(benches);
+
+fn main() -> std::process::ExitCode {
+    cases::peer::with_peers(|| {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    })
+}

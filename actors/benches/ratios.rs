@@ -11,7 +11,11 @@ fn median(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    cases::peer::with_peers(ratios)
+}
+
+fn ratios() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let quick = arguments.iter().any(|argument| argument == "--quick" || argument == "--test");
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();

@@ -32,7 +32,7 @@ pub(crate) fn stream() -> Case {
 }
 
 /// A gigabyte: a row per sample, 100 numbers each.
-fn gigabyte() -> SharedData {
+pub(super) fn gigabyte() -> SharedData {
     let rows = (1 << 30) / 800;
     let builder = SharedData::builder().array_with("x", (rows, 100), |mut x| x.fill(1.0));
     builder.expect("one key").build().expect("a gigabyte")

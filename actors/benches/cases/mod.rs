@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "criterion reads fewer fields")]
 
 mod data;
+mod nodes;
+pub(crate) mod peer;
 
 use std::{
     cell::RefCell,
@@ -52,8 +54,8 @@ fn burst(count: usize, mut call: impl FnMut() -> Duration) -> Duration {
     times[count / 2]
 }
 
-fn warm<A: Send + 'static, R: Send + 'static>(
-    builder: distfun::DistributeBuilder<distfun::ListKernel<A, R>>,
+fn warm<A: Send + 'static, R: Send + 'static, S: 'static>(
+    builder: distfun::DistributeBuilder<distfun::ListKernel<A, R>, S>,
 ) -> DistributedFunction<A, R> {
     builder.slots(SLOTS).endaftercall(false).build().expect("valid options")
 }
@@ -413,5 +415,14 @@ pub(crate) fn all() -> Vec<Named> {
         ("unchanged", data::unchanged),
         ("logged_items", logged_items),
         ("logged_calls", logged_calls),
+        ("node_call", nodes::call),
+        ("node_arrays", nodes::arrays),
+        ("node_tiny_1e5", nodes::tiny_1e5),
+        ("node_tiny_1e7", nodes::tiny_1e7),
+        ("node_structs_1e5", nodes::structs_1e5),
+        ("node_structs_1e7", nodes::structs_1e7),
+        ("node_shared", nodes::shared),
+        ("node_columns_c", || nodes::columns(false)),
+        ("node_columns_f", || nodes::columns(true)),
     ]
 }
