@@ -588,12 +588,11 @@ impl<H: Clone> Engine<H> {
         self.queue.extend(passed_over);
     }
 
-    /// Asks for chunks back that wait at nodes while others have nothing to do, and for those that are overdue while
-    /// slots here have nothing to do: another node may be as far away, and then they would wander for ever.
+    /// Asks for chunks back that wait at nodes while others have nothing to do.
     fn recall(&mut self, now: Time, commands: &mut Commands<H>) {
         self.look_at = self.look_at.filter(|at| *at > now);
         planted!(RecallForgotten, return);
-        let (mut idle, mut wanted) = (self.idle.len(), self.idle.len().max(1));
+        let mut wanted = self.idle.len().max(1);
         let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
         while wanted > 0 && !is_waiting && self.nodes.should_recall(!self.idle.is_empty()) {
             match self.nodes.recall(now) {
@@ -608,15 +607,6 @@ impl<H: Clone> Engine<H> {
                 None => break,
             }
             wanted -= 1;
-            idle = idle.saturating_sub(1);
-        }
-        while idle > 0 && !is_waiting {
-            match self.nodes.recall_overdue(now) {
-                Some(Ok((lane, generation))) => commands.push(Command::Recall(lane, generation)),
-                Some(Err(at)) => return self.look_again(at, commands),
-                None => return,
-            }
-            idle -= 1;
         }
     }
 

@@ -166,32 +166,6 @@ fn a_chunk_that_waits_at_a_node_is_asked_back_by_an_idle_slot() {
     assert_eq!(again.0[0].0, WorkerId(0), "it runs here");
 }
 
-/// A chunk of a megabyte was on its way over a slow link: a call of 1.1 s waited 12 s for it, and all slots were idle.
-#[test]
-fn a_chunk_that_is_overdue_is_asked_back_by_an_idle_slot_and_only_by_one() {
-    for slots in [0, 1] {
-        let mut engine = engine(slots, 2);
-        engine.step(Time::ZERO, Event::Node(NodeId(0), up(1)));
-        let mut out = Out::default();
-        out.note(&engine.step(Time::ZERO, Event::Submit(call(1, slots + 1))));
-        assert_eq!(out.0.len(), slots + 1, "one chunk is at the node");
-        // Another node has room, and may be as far away.
-        engine.step(MS, Event::Node(NodeId(1), up(1)));
-        let (lane, generation, range) = out.0.pop().expect("it is there");
-        for (slot, generation, range) in out.0.drain(..) {
-            engine.step(MS, Event::ChunkDone(slot, generation, done(range.end)));
-        }
-        let is_recall = |command: &Command<u64>| matches!(command, Command::Recall(it, _) if *it == lane);
-        assert!(!engine.step(90 * MS, Event::Tick).iter().any(is_recall), "it is not overdue");
-        assert_eq!(engine.step(300 * MS, Event::Tick).iter().any(is_recall), slots > 0);
-        if slots > 0 {
-            let mut again = Out::default();
-            again.note(&engine.step(301 * MS, Event::ChunkDone(lane, generation, done(range.start))));
-            assert_eq!(again.0[0].0, WorkerId(0), "it runs here");
-        }
-    }
-}
-
 /// Chunks of a call that had ended were asked back: each took the place of one that an idle slot could have computed.
 #[test]
 fn what_a_call_that_has_ended_left_at_a_node_is_not_asked_back() {

@@ -29,9 +29,6 @@ const WORTH_RECALLING: Duration = Duration::from_millis(2);
 /// A chunk that has waited this long may be asked back whatever is known about it.
 pub(super) const WAITED: Duration = Duration::from_millis(5);
 
-/// A chunk that should have been back this long ago may still be on its way, over a slow link.
-const OVERDUE: Duration = Duration::from_millis(100);
-
 /// What a node is to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
@@ -86,10 +83,6 @@ impl Taken {
     pub(super) fn new(call: CallId, range: Range<usize>, since: Time, expected: Duration, charged: Duration) -> Self {
         Self { call, range, since, expected, charged, is_recalled: false }
     }
-
-    fn overdue_at(&self, round_trip: Duration) -> Time {
-        self.since + self.expected.saturating_add(OVERDUE.max(4 * round_trip))
-    }
 }
 
 /// What is known about a function at a node.
@@ -110,8 +103,6 @@ struct Node {
     free: Vec<u32>,
     /// Lanes with a chunk, in the order in which they got it.
     taken: Vec<u32>,
-    /// When the first of its chunks is overdue that was not asked back.
-    overdue_at: Option<Time>,
     paces: HashMap<&'static str, Pace>,
 }
 
@@ -139,8 +130,6 @@ pub(super) struct Nodes {
     ready: BTreeSet<(u32, NodeId)>,
     /// Nodes that have chunks waiting, by how many.
     crowded: BTreeSet<(u32, NodeId)>,
-    /// Nodes that have chunks, by when the first is overdue.
-    overdue: BTreeSet<(Time, NodeId)>,
     /// What there is for calls that not every node can run.
     picky: HashMap<CallId, Picky>,
     hopeful: usize,
@@ -155,7 +144,6 @@ impl Nodes {
             lanes: Vec::new(),
             ready: BTreeSet::new(),
             crowded: BTreeSet::new(),
-            overdue: BTreeSet::new(),
             picky: HashMap::new(),
             hopeful: 0,
             slots: 0,
@@ -217,7 +205,6 @@ impl Nodes {
             lanes: 0..0,
             free: Vec::new(),
             taken: Vec::new(),
-            overdue_at: None,
             paces: HashMap::new(),
         });
         if node.state == NodeState::Hopeless && !planted!(NewNodeGivesNoHope) {
@@ -402,25 +389,6 @@ impl Nodes {
         soonest.map(Err)
     }
 
-    /// A chunk that is overdue, computed or still on its way, marked as asked for; or when the next one is.
-    pub(super) fn recall_overdue(&mut self, now: Time) -> Option<Result<(WorkerId, Generation), Time>> {
-        let (at, id) = *self.overdue.first()?;
-        if at > now {
-            return Some(Err(at));
-        }
-        self.unlist(id);
-        let node = &self.all[&id];
-        let recalled = node.taken.iter().find_map(|&number| {
-            let lane = &mut self.lanes[(number - self.first) as usize];
-            let is_it = |chunk: &&mut Taken| !chunk.is_recalled && chunk.overdue_at(node.round_trip) <= now;
-            let chunk = lane.chunk.as_mut().filter(is_it)?;
-            chunk.is_recalled = true;
-            Some((WorkerId(number), lane.generation))
-        });
-        self.list(id);
-        recalled.map(Ok)
-    }
-
     /// Whether chunks wait at nodes while this machine, with or without `idle` slots, or another node could compute.
     pub(super) fn should_recall(&self, idle: bool) -> bool {
         !self.crowded.is_empty() && (idle || self.has_room() || planted!(RecalledForNobody))
@@ -453,11 +421,8 @@ impl Nodes {
     }
 
     fn unlist(&mut self, id: NodeId) {
-        let Some(node) = self.all.get_mut(&id) else { return };
+        let Some(node) = self.all.get(&id) else { return };
         self.ready.remove(&(node.load(), id));
-        if let Some(at) = node.overdue_at.take() {
-            self.overdue.remove(&(at, id));
-        }
         self.picky.values_mut().for_each(|picky| _ = picky.ready.remove(&(node.load(), id)));
         if !planted!(CrowdedStale) {
             self.crowded.remove(&(node.taken.len() as u32, id));
@@ -465,7 +430,7 @@ impl Nodes {
     }
 
     fn list(&mut self, id: NodeId) {
-        let Some(node) = self.all.get_mut(&id) else { return };
+        let Some(node) = self.all.get(&id) else { return };
         let is_up = node.state == NodeState::Up || planted!(PausedGetsWork) && node.state == NodeState::Paused;
         if is_up && !node.free.is_empty() {
             self.ready.insert((node.load(), id));
@@ -481,10 +446,6 @@ impl Nodes {
         if waiting.iter().any(can_be_recalled) {
             self.crowded.insert((node.taken.len() as u32, id));
         }
-        let chunks = node.taken.iter().filter_map(|number| self.lanes[(*number - self.first) as usize].chunk.as_ref());
-        let can_be_recalled = chunks.filter(|chunk| !chunk.is_recalled);
-        node.overdue_at = can_be_recalled.map(|chunk| chunk.overdue_at(node.round_trip)).min();
-        self.overdue.extend(node.overdue_at.map(|at| (at, id)));
     }
 }
 

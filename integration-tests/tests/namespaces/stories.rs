@@ -296,7 +296,8 @@ fn what_a_vanished_manager_had_is_free_for_others_in_time() {
         let mut vanishes = Process::start(lan, Host::B, "stories::a_manager_that_vanishes");
         let log = Log::of(lan, Host::M);
         let _guard = log.begin();
-        let computes = || node.log.events("chunk.started").len() >= SLOTS;
+        let is_busy = |line: &&std::rc::Rc<Line>| line.text("distfun.state") == "busy";
+        let computes = || node.log.events("worker.state").iter().filter(is_busy).count() >= SLOTS;
         eventually(PATIENCE, "its items have all slots of A", computes);
         // It does not get to say goodbye.
         let cut = lan.cut(Host::B);
