@@ -8,7 +8,6 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use distfun_core::machines::MachineList;
 use distfun_core::options::{CONFIG_FILE, CONFIG_VARIABLE, ConfigFile, MAX_FILE_BYTES, Settings, SettingsError, Told};
 
 use crate::pool::cpus;
@@ -19,18 +18,16 @@ const NO_FILE: &str = "/dev/null";
 /// Resolves what the program has `told` over the environment and the settings file, as they are now: a program that
 /// lives long may change both, and its directory.
 pub(crate) fn resolve(told: &Told) -> Result<Settings, SettingsError> {
-    let file = find(env::var_os(CONFIG_VARIABLE))?;
-    Settings::resolve(told, env::vars_os(), file.as_ref(), cpus())
+    Settings::resolve(told, env::vars_os(), file()?.as_ref(), cpus())
 }
 
 /// The same for what runs on this machine only, whatever machines there are.
 pub(crate) fn resolve_here(told: &Told) -> Result<Settings, SettingsError> {
-    let mut settings = resolve(told)?;
-    if settings.slots == 0 {
-        return Err(SettingsError::NoSlots);
-    }
-    settings.machines = MachineList::none();
-    Ok(settings)
+    Settings::resolve_alone(told, env::vars_os(), file()?.as_ref(), cpus())
+}
+
+fn file() -> Result<Option<ConfigFile>, SettingsError> {
+    find(env::var_os(CONFIG_VARIABLE))
 }
 
 /// The file that the environment has `named`, or else the one in the current directory, if it is there.

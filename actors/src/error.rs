@@ -280,8 +280,9 @@ mod tests {
 
     #[test]
     fn what_main_prints_is_for_people_and_short() {
-        let error = Error::from(BuildError::from(SettingsError::NoSlots));
-        assert_eq!(format!("{error:?}"), SettingsError::NoSlots.to_string());
+        let wrong = SettingsError::NoSlots { by: "slots(0)".into() };
+        let error = Error::from(BuildError::from(wrong.clone()));
+        assert_eq!(format!("{error:?}"), wrong.to_string());
         let failed = (0..300).map(|index| ItemFailure::not_run(index, Ending::Cancelled)).collect();
         let failure = CallFailure {
             function: "f",

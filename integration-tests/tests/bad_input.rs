@@ -454,7 +454,7 @@ fn limits_that_leave_nothing_to_compute_on_are_refused_with_the_remedy() {
     let text = |built: Result<_, BuildError>| built.map(|_: distfun::DistributedFunction<u32, u32>| ()).unwrap_err();
     for error in [build().max_cpu(0).build(), build().slots(0).build()] {
         let error = text(error);
-        assert!(matches!(error, BuildError::Settings(SettingsError::NoSlots)), "{error}");
+        assert!(matches!(error, BuildError::Settings(SettingsError::NoSlots { .. })), "{error}");
         assert!(error.to_string().contains("allow at least 1"), "{error}");
     }
     for (max_cpu, slots) in [(0, 0), (1, 1), (0, 2), (2, 0)] {
@@ -473,7 +473,7 @@ fn limits_that_leave_nothing_to_compute_on_are_refused_with_the_remedy() {
     assert_eq!(build().max_cpu(usize::MAX).build().unwrap().map([1]).wait().unwrap(), [1]);
 
     let error = Manager::builder().slots(0).start().unwrap_err();
-    assert!(matches!(error, StartError::Settings(SettingsError::NoSlots)), "{error}");
+    assert!(matches!(error, StartError::Settings(SettingsError::NoSlots { .. })), "{error}");
     let error = distribute_local_columns(|x: ArrayView2<'_, f64>| -> Array1<f64> { x.sum_axis(Axis(0)) });
     assert!(error.slots(0).build().is_err());
 }
@@ -507,7 +507,7 @@ refused! {
     a_number_that_is_too_large_is_refused_by_name:
         "DISTFUN_MAX_CALLS" = "99999999999999999999999" => "DISTFUN_MAX_CALLS=\"999";
     a_flag_that_is_none_is_refused_by_name: "DISTFUN_VERBOSE" = "perhaps" => "is not 1 or 0, true or false";
-    zero_slots_in_the_environment_are_refused: "DISTFUN_SLOTS" = "0" => "allow at least 1, or name machines";
+    zero_slots_in_the_environment_are_refused: "DISTFUN_SLOTS" = "0" => "DISTFUN_SLOTS=\"0\" is not enough to compute on";
     a_variable_with_a_typing_error_is_refused_with_the_right_name:
         "DISTFUN_ENDAFTERCAL" = "1" => "did you mean DISTFUN_ENDAFTERCALL?";
     a_variable_nobody_knows_is_refused_with_all_names: "DISTFUN_COLOUR_SCHEME" = "red" => "known are DISTFUN_MAX_CPU, ";

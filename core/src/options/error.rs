@@ -13,10 +13,11 @@ use crate::machines::MachinesError;
 #[non_exhaustive]
 pub enum SettingsError {
     /// `max_cpu(0)` or `slots(0)`, and no other machine to do the work.
-    #[error(
-        "max_cpu(0) or slots(0) leaves nothing to compute on, since no other machine is given; allow at least 1, or name machines"
-    )]
-    NoSlots,
+    #[error("{by} is not enough to compute on, since no other machine is given; allow at least 1, or name machines")]
+    NoSlots {
+        /// The limit as its source has it: `slots(0)`, `DISTFUN_SLOTS="0"`, or `/home/ann/distfun.toml:1:9: slots = 0`.
+        by: String,
+    },
     /// Both limits were given by one source.
     #[error(
         "both max_cpu ({max_cpu}) and slots ({slots}) are given by {by}; keep max_cpu to stay within the CPUs, or slots for an exact number"

@@ -50,6 +50,14 @@ impl ConfigFile {
         Ok(said)
     }
 
+    /// Place, key and value of a setting, as the file has them, if it can be read.
+    pub(super) fn written(&self, key: &str) -> Option<String> {
+        let text = self.text().ok()?;
+        let table = DeTable::parse(text).ok()?.into_inner();
+        let value = table.get(key)?;
+        Some(format!("{}: {}", Place::behind(&text[..value.span().start], &self.path), written(key, value, text)))
+    }
+
     /// The file as text, without the byte order mark that some editors put before it.
     fn text(&self) -> Result<&str, SettingsError> {
         match std::str::from_utf8(&self.bytes) {

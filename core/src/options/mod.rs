@@ -216,7 +216,7 @@ impl Settings {
         let (machines, machines_from) = sources.machines(port, path)?;
         let (named_pipe, named_pipe_from) = sources.strongest(|said| said.named_pipe.clone(), NamedPipe::from(false));
         if machines.is_empty() && !named_pipe.is_on() {
-            sources.check_slots()?;
+            sources.check_slots(file)?;
         }
         let cpus = cpus.get();
         // A machine may have more CPUs than a Manager starts threads.
@@ -260,6 +260,34 @@ impl Settings {
             origins,
         })
     }
+
+    /// The same for what runs on this machine only, whatever machines there are.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve), and [`SettingsError::NoSlots`] also where other machines are given.
+    pub fn resolve_alone(
+        told: &Told,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        file: Option<&ConfigFile>,
+        cpus: NonZeroUsize,
+    ) -> Result<Self, SettingsError> {
+        let settings = Self::resolve(told, environment, file, cpus)?;
+        if settings.slots == 0 {
+            return Err(no_slots(settings.origins.slots, settings.origins.limit, file));
+        }
+        Ok(Self { machines: MachineList::none(), ..settings })
+    }
+}
+
+/// That the limit `key` is 0, as its source has it.
+fn no_slots(origin: Origin, key: &str, file: Option<&ConfigFile>) -> SettingsError {
+    let by = match origin {
+        Origin::Flag => format!("--{} 0", key.replace('_', "-")),
+        Origin::Environment => format!("{}=\"0\"", environment::variable(key)),
+        Origin::File => file.and_then(|file| file.written(key)).unwrap_or_else(|| format!("{key} = 0")),
+        Origin::Builder | Origin::Default => format!("{key}(0)"),
+    };
+    SettingsError::NoSlots { by }
 }
 
 /// Where exactly a setting is said.
@@ -311,9 +339,15 @@ impl Sources<'_> {
     }
 
     /// That every source leaves something to compute on, where there is this machine only.
-    fn check_slots(&self) -> Result<(), SettingsError> {
-        let is_none = |said: &Overrides| said.slots.or(said.max_cpu) == Some(0);
-        if self.0.iter().any(|(_, said)| is_none(said)) { Err(SettingsError::NoSlots) } else { Ok(()) }
+    fn check_slots(&self, file: Option<&ConfigFile>) -> Result<(), SettingsError> {
+        for (origin, said) in &self.0 {
+            for (key, limit) in [("max_cpu", said.max_cpu), ("slots", said.slots)] {
+                if limit == Some(0) {
+                    return Err(no_slots(*origin, key, file));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The machines that the strongest source names, all of them read, since each must be right.

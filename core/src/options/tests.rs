@@ -117,9 +117,33 @@ fn with_other_machines_none_of_the_work_has_to_be_done_here() {
     let none = Overrides { machines: Some(vec![]), ..Overrides::default() };
     let environment = [("DISTFUN_MACHINES", "bob"), ("DISTFUN_MAX_CPU", "0")];
     assert_eq!(resolve(Overrides::default(), &environment).unwrap().slots, 0);
-    assert_eq!(resolve(none, &environment).unwrap_err(), SettingsError::NoSlots);
+    let by = "DISTFUN_MAX_CPU=\"0\"".into();
+    assert_eq!(resolve(none, &environment).unwrap_err(), SettingsError::NoSlots { by });
     let file = ConfigFile { path: "/etc/distfun.toml".into(), bytes: "machines = ['bob']\nslots = 0".into() };
     assert_eq!(Settings::resolve(&Told::default(), [], Some(&file), CPUS).unwrap().slots, 0);
+    // A node has no others.
+    let error = Settings::resolve_alone(&Told::default(), [], Some(&file), CPUS).unwrap_err().to_string();
+    assert!(error.starts_with("/etc/distfun.toml:2:9: slots = 0 is not enough to compute on, since"), "{error}");
+    let told = Told { flags: Overrides { max_cpu: Some(1), ..Overrides::default() }, ..Told::default() };
+    let settings = Settings::resolve_alone(&told, [], Some(&file), CPUS).unwrap();
+    assert_eq!((settings.slots, settings.machines.is_empty()), (1, true));
+}
+
+#[test]
+fn a_limit_of_none_is_named_as_its_source_has_it() {
+    let none = || Overrides { max_cpu: Some(0), ..Overrides::default() };
+    let told = |builder, flags| Told { builder, flags };
+    let file = |text: &str| ConfigFile { path: "/etc/distfun.toml".into(), bytes: text.into() };
+    for (told, variable, text, by) in [
+        (told(none(), Overrides::default()), None, "", "max_cpu(0)"),
+        (told(Overrides::default(), none()), None, "", "--max-cpu 0"),
+        (Told::default(), Some(("DISTFUN_SLOTS", "0")), "", "DISTFUN_SLOTS=\"0\""),
+        (Told::default(), None, "seed = 1\n max_cpu = 0x0\n", "/etc/distfun.toml:2:12: max_cpu = 0x0"),
+    ] {
+        let environment = variable.map(|(name, value)| (name.into(), value.into()));
+        let error = Settings::resolve(&told, environment, Some(&file(text)), CPUS).unwrap_err();
+        assert_eq!(error, SettingsError::NoSlots { by: by.into() });
+    }
 }
 
 #[test]
