@@ -18,7 +18,6 @@ pub(crate) fn messages() -> Vec<Message> {
         version: "0.1.0".into(),
         target: "x86_64-linux".into(),
         slots: 8,
-        lease_ms: 10_000,
         functions: 3,
         is_draining: false,
     };
@@ -65,8 +64,6 @@ pub(crate) fn messages() -> Vec<Message> {
         Message::BlobWanted { digest, offset: 77 },
         Message::BlobPiece { digest, offset: 77, total: 1000 },
         Message::BlobThere { digest },
-        Message::BlobFailed { digest, reason: text() },
-        Message::BlobReleased { digest },
         Message::Draining { reason: text() },
         Message::Shutdown,
         Message::ShutdownAnswer { stays: Some(text()) },

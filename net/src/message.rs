@@ -96,18 +96,6 @@ pub enum Message {
         /// Which.
         digest: Digest,
     },
-    /// From a node: it can't keep the blob.
-    BlobFailed {
-        /// Which.
-        digest: Digest,
-        /// Why.
-        reason: String,
-    },
-    /// From a Manager: it needs the blob no longer.
-    BlobReleased {
-        /// Which.
-        digest: Digest,
-    },
     /// From a node that is about to stop: chunks it has are computed, new ones are answered as returned.
     Draining {
         /// Why.
@@ -135,8 +123,6 @@ pub struct Welcome {
     pub target: String,
     /// Chunks that it computes at once.
     pub slots: u32,
-    /// How long it keeps what a Manager left there after its connection broke, in milliseconds.
-    pub lease_ms: u64,
     /// How many functions it offers.
     pub functions: u32,
     /// It computes what it has and takes no more.

@@ -216,7 +216,6 @@ async fn host_guest(serving: Arc<Serving>, wire: Arc<dyn Wire>, program: String)
         version: env!("CARGO_PKG_VERSION").into(),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         slots: serving.pool.settings.slots as u32,
-        lease_ms: 0,
         functions: serving.table.len() as u32,
         is_draining: serving.is_draining(),
     };

@@ -143,7 +143,6 @@ pub(super) fn welcome(slots: u32) -> Welcome {
         version: "0.0.0".into(),
         target: "nowhere".into(),
         slots,
-        lease_ms: 0,
         functions: 1,
         is_draining: false,
     }
