@@ -141,7 +141,7 @@ impl Guest {
             return self.link.close(&format!("more than {MAX_CALLS} calls are open"));
         }
         drop(table);
-        let refusal = match self.serving.table.get(&call.function).map(|served| served.value().clone()) {
+        let refusal = match self.serving.table.get(&*call.function).cloned() {
             None => Refusal::NoSuchFunction { closest: self.serving.closest(&call.function) },
             Some(served) if served.fingerprint() != call.fingerprint => Refusal::Differs {
                 schema: served.schema().text().to_owned(),

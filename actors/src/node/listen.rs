@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use dashmap::DashMap;
 use distfun_core::options::NamedPipe;
 use distfun_net::{
     blob::{BlobCache, CacheLimits, default_dir},
@@ -62,11 +61,7 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
         name: config.name.clone().unwrap_or_else(host),
         instance: config.instance.unwrap_or_else(instance::id),
         pool,
-        table: config
-            .table
-            .iter()
-            .map(|(name, served)| ((*name).to_owned(), served.clone()))
-            .collect::<DashMap<_, _>>(),
+        table: config.table,
         cache: luggage::Store { cache, porter, in_memory: Arc::default() },
         guests: std::sync::Mutex::default(),
         is_embedded,
@@ -94,8 +89,8 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     };
     let thread = thread::Builder::new().name("distfun-node".into()).spawn(body).map_err(NodeError::Thread)?;
     let (address, local) = receiver.recv().unwrap_or(Err(NodeError::Start(crate::StartError::Failed)))?;
-    let sockets = local.map(|place| ("local", place)).into_iter().collect();
-    Ok(NodeHandle { serving, slots: Some(slots), thread: Some(thread), address: address.to_string(), sockets })
+    let address = address.to_string();
+    Ok(NodeHandle { serving, slots: Some(slots), thread: Some(thread), address, socket: local })
 }
 
 fn host() -> String {

@@ -8,9 +8,10 @@ use std::{
     thread,
 };
 
+use dashmap::DashMap;
 use distfun_core::{
     payload::RawVec,
-    shared_data::{BlobFile, SharedData, Storage, WeakSharedData},
+    shared_data::{BlobFile, SharedData, WeakSharedData},
 };
 use distfun_net::{
     blob::{BlobCache, Finished, Found, Receiving},
@@ -59,7 +60,7 @@ pub(crate) struct Store {
     pub(crate) cache: Option<BlobCache>,
     pub(crate) porter: Porter,
     /// Those that are in memory, as long as somebody uses them.
-    pub(crate) in_memory: Arc<Mutex<HashMap<Digest, WeakSharedData>>>,
+    pub(crate) in_memory: Arc<DashMap<Digest, WeakSharedData>>,
 }
 
 /// Pieces that may be here before those that belong before them: a short last one overtakes.
@@ -116,18 +117,16 @@ impl Place {
 pub(crate) struct Luggage {
     store: Store,
     coming: Arc<Mutex<HashMap<Digest, Coming>>>,
-    /// The last one that is in memory: it need not come again for the Manager's next call.
-    latest: Arc<Mutex<Option<SharedData>>>,
 }
 
 impl Luggage {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, coming: Arc::default(), latest: Arc::default() }
+        Self { store, coming: Arc::default() }
     }
 
     /// Looks whether a blob is here; `news` is told, on another thread.
     pub(crate) fn look(&self, digest: Digest, news: impl FnOnce(Arrival) + Send + 'static) {
-        let (store, coming, latest) = (self.store.clone(), self.coming.clone(), self.latest.clone());
+        let (store, coming) = (self.store.clone(), self.coming.clone());
         self.store.porter.carry(move || {
             let mut coming = coming.lock().unwrap_or_else(PoisonError::into_inner);
             let arrival = match coming.entry(digest) {
@@ -142,7 +141,6 @@ impl Luggage {
                 },
             };
             drop(coming);
-            remember(&latest, &arrival);
             news(arrival);
         });
     }
@@ -164,7 +162,7 @@ impl Luggage {
         sections: Vec<RawVec>,
         news: impl FnOnce(Arrival) + Send + 'static,
     ) {
-        let (store, coming, latest) = (self.store.clone(), self.coming.clone(), self.latest.clone());
+        let (store, coming) = (self.store.clone(), self.coming.clone());
         self.store.porter.carry(move || {
             let mut coming = coming.lock().unwrap_or_else(PoisonError::into_inner);
             let arrival = store.keep(&mut coming, digest, offset, total, sections).unwrap_or_else(|reason| {
@@ -172,28 +170,17 @@ impl Luggage {
                 Arrival::Failed(reason)
             });
             drop(coming);
-            remember(&latest, &arrival);
             news(arrival);
         });
     }
 }
 
-fn remember(latest: &Mutex<Option<SharedData>>, arrival: &Arrival) {
-    if let Arrival::Here(shared) = arrival
-        && shared.storage() == Storage::Memory
-    {
-        *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
-    }
-}
-
 impl Store {
     fn find(&self, digest: &Digest) -> Option<SharedData> {
-        let mut in_memory = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner);
-        in_memory.retain(|_, shared| shared.upgrade().is_some());
-        if let Some(shared) = in_memory.get(digest).and_then(WeakSharedData::upgrade) {
+        self.in_memory.retain(|_, shared| shared.upgrade().is_some());
+        if let Some(shared) = self.in_memory.get(digest).and_then(|shared| shared.upgrade()) {
             return Some(shared);
         }
-        drop(in_memory);
         let cache = self.cache.as_ref()?;
         match cache.lookup(digest) {
             Found::Whole(lease) => cache.shared_data(&lease).ok(),
@@ -281,7 +268,7 @@ impl Store {
                         return Ok(Arrival::Wanted { offset: 0 });
                     }
                 };
-                self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, shared.downgrade());
+                self.in_memory.insert(digest, shared.downgrade());
                 Ok(Arrival::Here(shared))
             }
             Place::Disk(receiving) => match receiving.finish().map_err(|error| error.to_string())? {

@@ -25,7 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dashmap::DashMap;
 use tokio::sync::Notify;
 
 pub use config::NodeConfig;
@@ -56,7 +55,7 @@ pub fn config() -> NodeConfig {
 /// The node could not start.
 pub fn serve(config: NodeConfig) -> Result<(), NodeError> {
     let ready = config.ready.clone();
-    let node = listen::start(config, false)?;
+    let mut node = listen::start(config, false)?;
     if let Some(ready) = ready {
         ready(node.address());
     }
@@ -79,7 +78,8 @@ pub(crate) struct Serving {
     /// Tells this node from all others.
     instance: [u8; 16],
     pool: Arc<Pool>,
-    table: DashMap<String, Arc<dyn Served>>,
+    /// What it offers, by name.
+    table: HashMap<&'static str, Arc<dyn Served>>,
     cache: Store,
     guests: Mutex<Vec<Weak<Guest>>>,
     /// Other things of this program go on when the node ends.
@@ -90,32 +90,26 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// Those that are here; a weak one that is gone would keep its memory.
     fn guests(&self) -> MutexGuard<'_, Vec<Weak<Guest>>> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn welcome(&self, guest: &Arc<Guest>) {
-        let mut guests = self.guests();
-        guests.retain(|guest| guest.strong_count() > 0); // a weak one keeps its memory
-        guests.push(Arc::downgrade(guest));
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.retain(|guest| guest.strong_count() > 0);
+        guests
     }
 
     fn all_guests(&self) -> Vec<Arc<Guest>> {
-        let mut guests = self.guests();
-        guests.retain(|guest| guest.strong_count() > 0);
-        guests.iter().filter_map(Weak::upgrade).collect()
+        self.guests().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn welcome(&self, guest: &Arc<Guest>) {
+        self.guests().push(Arc::downgrade(guest));
     }
 
     /// Whether other Managers than this one have chunks here.
-    fn others_wait(&self, guest: &Guest) -> bool {
-        let guests: Vec<_> = {
-            let guests = self.guests();
-            if guests.len() < 2 {
-                return false;
-            }
-            guests.iter().filter_map(Weak::upgrade).collect()
-        };
-        guests.iter().any(|other| !std::ptr::eq(&**other, guest) && other.chunks() > 0)
+    fn others_wait(&self, guest: &Arc<Guest>) -> bool {
+        // Most nodes have one Manager, and this is asked for every chunk.
+        self.guests().len() > 1
+            && self.all_guests().iter().any(|other| !Arc::ptr_eq(other, guest) && other.chunks() > 0)
     }
 
     fn is_draining(&self) -> bool {
@@ -126,7 +120,7 @@ impl Serving {
     fn closest(&self, name: &str) -> Option<String> {
         let last = |path: &str| path.rsplit("::").next().unwrap_or(path).to_owned();
         let wanted = last(name);
-        self.table.iter().map(|entry| entry.key().clone()).find(|known| last(known) == wanted)
+        self.table.keys().find(|known| last(known) == wanted).map(|known| (*known).to_owned())
     }
 
     /// Why the node does not stop when `asker` wishes it; none if it does.
@@ -174,7 +168,7 @@ pub struct NodeHandle {
     slots: Option<Slots>,
     thread: Option<JoinHandle<()>>,
     address: String,
-    sockets: HashMap<&'static str, String>,
+    socket: Option<String>,
 }
 
 impl NodeHandle {
@@ -185,7 +179,7 @@ impl NodeHandle {
 
     /// The local socket it listens at, if it does.
     pub fn socket(&self) -> Option<&str> {
-        self.sockets.get("local").map(String::as_str)
+        self.socket.as_deref()
     }
 
     /// As others see it.
@@ -218,14 +212,11 @@ impl NodeHandle {
 
     fn end(&mut self) {
         self.serving.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.slots = None;
+        self.wait();
     }
 
     /// Waits until somebody else ends it.
-    fn wait(mut self) {
+    fn wait(&mut self) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -1,7 +1,6 @@
 //! A chunk that another machine's Manager has sent: on the slots here it is one job among others, which runs in one go.
 
 use std::{
-    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -44,20 +43,14 @@ pub(crate) const MOST_FAILURES: usize = 1000;
 
 type Answer = Box<dyn FnOnce(Over) + Send>;
 
-/// The items of a chunk until a slot takes them.
-enum Baggage {
-    Packed(Received),
-    /// On a slot, or over.
-    Gone,
-}
-
 pub(crate) struct Visitor {
     core: Arc<JobCore>,
     served: Arc<dyn Served>,
     /// How many items there are; to the function they may be one.
     count: usize,
     budget: Duration,
-    baggage: Mutex<Baggage>,
+    /// The items, until a slot takes them or they are given back.
+    baggage: Mutex<Option<Received>>,
     answer: Mutex<Option<Answer>>,
 }
 
@@ -77,7 +70,7 @@ impl Visitor {
             served,
             count,
             budget,
-            baggage: Mutex::new(Baggage::Packed(items)),
+            baggage: Mutex::new(Some(items)),
             answer: Mutex::new(Some(Box::new(answer))),
         });
         let theirs = Arc::downgrade(&visitor);
@@ -105,11 +98,11 @@ impl Visitor {
 
     /// Answers as returned, if no slot has begun; says whether that was so.
     pub(crate) fn withdraw(&self) -> bool {
-        let taken = matches!(std::mem::replace(&mut *self.baggage(), Baggage::Gone), Baggage::Packed(_));
-        if taken {
+        let is_taken = self.baggage().take().is_some();
+        if is_taken {
             self.answer(Over::returned());
         }
-        taken
+        is_taken
     }
 
     fn answer(&self, over: Over) {
@@ -119,7 +112,7 @@ impl Visitor {
         }
     }
 
-    fn baggage(&self) -> MutexGuard<'_, Baggage> {
+    fn baggage(&self) -> MutexGuard<'_, Option<Received>> {
         self.baggage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -192,7 +185,7 @@ impl Job for Visitor {
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
         progress.reached = chunk.range.end;
-        let Baggage::Packed(items) = std::mem::replace(&mut *self.baggage(), Baggage::Gone) else { return };
+        let Some(items) = self.baggage().take() else { return };
         let start = Instant::now();
         let mut watched =
             Watched { visitor: self, visit: None, unread: None, progress: Progress::new(0), start, worker };
@@ -200,16 +193,16 @@ impl Job for Visitor {
             Ok(Opened { visit, unread }) => {
                 watched.unread = unread;
                 let visit = watched.visit.insert(visit);
-                let all: Range<usize> = 0..self.core.items();
+                let all = self.core.items();
                 let progress = &mut watched.progress;
                 let is_enough = |progress: &Progress| {
                     progress.failures.len() >= MOST_FAILURES / 2
                         || self.core.is_stopped()
                         || start.elapsed() >= self.budget
                 };
-                while progress.reached < all.end && !is_enough(progress) {
+                while progress.reached < all && !is_enough(progress) {
                     progress.start = progress.reached;
-                    let range = progress.reached..all.end;
+                    let range = progress.reached..all;
                     let handle = chunk.handle.clone();
                     visit.run(&Chunk { handle, range, attempt: chunk.attempt, is_quick: false }, worker, progress);
                 }
