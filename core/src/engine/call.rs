@@ -112,6 +112,13 @@ impl<H> ActiveCall<H> {
         }
     }
 
+    /// The item `index` has failed, and items behind it are not wanted.
+    pub(super) fn stop_at(&mut self, index: usize) {
+        self.ledger.cut(index);
+        planted!(LatestFailureWins, self.first_failure = None);
+        self.first_failure = Some(self.first_failure.map_or(index, |before| before.min(index)));
+    }
+
     pub(super) fn status(&self, now: Time) -> CallStatus {
         CallStatus {
             id: self.id,

@@ -31,6 +31,7 @@ mod ledger;
 mod nodes;
 mod pace;
 mod plan;
+mod remote;
 mod status;
 mod supervision;
 
@@ -303,9 +304,7 @@ impl<H: Clone> Engine<H> {
         active.pace.note(done.elapsed);
         active.ledger.settle(id, done.reached, done.failures);
         if let Some(index) = done.first_failure {
-            active.ledger.cut(index);
-            planted!(LatestFailureWins, active.first_failure = None);
-            active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
+            active.stop_at(index);
         }
         self.after_progress(call, commands);
     }
@@ -367,100 +366,9 @@ impl<H: Clone> Engine<H> {
         if active.stops_at_failure
             && let Some(index) = active.ledger.first_failure().into_iter().chain(first_failure).min()
         {
-            active.ledger.cut(index);
-            active.first_failure = Some(active.first_failure.map_or(index, |before| before.min(index)));
+            active.stop_at(index);
         }
         self.after_progress(call, commands);
-    }
-
-    fn lane_done(
-        &mut self,
-        now: Time,
-        lane: WorkerId,
-        generation: Generation,
-        done: ChunkDone,
-        commands: &mut Commands<H>,
-    ) {
-        let Some(Taken { call, range, since, expected, charged, .. }) = self.nodes.take(lane, generation) else {
-            return;
-        };
-        let Some(active) = self.calls.get_mut(&call) else { return };
-        let items = done.reached.saturating_sub(range.start);
-        self.nodes.learn(lane, active.function, items, done.elapsed, now.saturating_sub(since));
-        let charged = if planted!(LaneChargeGuessed) { expected } else { charged };
-        self.settle(lane, call, charged, done, commands);
-    }
-
-    fn lane_lost(&mut self, lane: WorkerId, generation: Generation, death: Death, commands: &mut Commands<H>) {
-        let Some(taken) = self.nodes.take(lane, generation) else { return };
-        planted!(LaneDeathForgiven, {
-            let Death { reached, failures, first_failure, .. } = death;
-            let done = ChunkDone { reached, failures, first_failure, elapsed: taken.charged };
-            return self.settle(lane, taken.call, taken.charged, done, commands);
-        });
-        self.bury(lane, taken.call, death, commands);
-    }
-
-    fn node(&mut self, node: NodeId, event: NodeEvent, commands: &mut Commands<H>) {
-        if self.stopped.is_some() {
-            return;
-        }
-        match event {
-            NodeEvent::Expected => self.nodes.expect(node),
-            NodeEvent::Up { slots, round_trip } => {
-                if !planted!(UpForgetsOldChunks) {
-                    self.node_lost(node, false, commands);
-                }
-                let lanes = self.nodes.up(node, slots, round_trip);
-                commands.push(Command::Lanes(node, lanes));
-            }
-            NodeEvent::Pause(yes) => self.nodes.pause(node, yes),
-            NodeEvent::Down => self.node_lost(node, false, commands),
-            NodeEvent::Hopeless => {
-                self.node_lost(node, true, commands);
-                self.end_hopeless(commands);
-            }
-            NodeEvent::Refuses(call) => {
-                if self.calls.contains_key(&call) && self.nodes.bar(node, call) {
-                    planted!(RefusalEndsNothing, return);
-                    self.end_hopeless(commands);
-                }
-            }
-        }
-    }
-
-    /// Gives what a lost node had to others. That is not held against the items.
-    fn node_lost(&mut self, node: NodeId, is_hopeless: bool, commands: &mut Commands<H>) {
-        let lost = self.nodes.down(node, is_hopeless);
-        for (lane, Taken { call, range, charged, .. }) in
-            lost.into_iter().skip(usize::from(planted!(LostChunkForgotten)))
-        {
-            let reached = range.start;
-            planted!(LossHeldAgainstItem, {
-                let death = Death { reached, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
-                self.bury(lane, call, death, commands);
-                continue;
-            });
-            planted!(
-                LostChunkGivenBackTwice,
-                self.calls.get_mut(&call).into_iter().for_each(|active| active.ledger.give_back(range.clone()))
-            );
-            let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
-            self.settle(lane, call, charged, done, commands);
-        }
-    }
-
-    /// Ends the calls that nothing can run any more.
-    fn end_hopeless(&mut self, commands: &mut Commands<H>) {
-        if self.live_slots > 0 || planted!(NoWorkersForgotten) {
-            return;
-        }
-        let is_lost = |call: &&ActiveCall<H>| !self.nodes.may_run(call.id);
-        let mut lost: Vec<CallId> = self.calls.values().filter(is_lost).map(|call| call.id).collect();
-        lost.sort_unstable();
-        for id in lost {
-            self.end(id, Ending::NoWorkers, commands);
-        }
     }
 
     /// Replaces threads that did not come back from a call that ran out of time.
@@ -588,42 +496,8 @@ impl<H: Clone> Engine<H> {
         self.queue.extend(passed_over);
     }
 
-    /// Asks for chunks back that wait at nodes while others have nothing to do.
-    fn recall(&mut self, now: Time, commands: &mut Commands<H>) {
-        self.look_at = self.look_at.filter(|at| *at > now);
-        planted!(RecallForgotten, return);
-        let mut wanted = self.idle.len().max(1);
-        let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
-        while wanted > 0 && !is_waiting && self.nodes.should_recall(!self.idle.is_empty()) {
-            match self.nodes.recall(now) {
-                Some(Ok((lane, generation))) => {
-                    commands.push(Command::Recall(lane, generation));
-                    planted!(RecallTakenForAnswer, self.nodes.take(lane, generation));
-                }
-                Some(Err(at)) => {
-                    self.look_again(at, commands);
-                    break;
-                }
-                None => break,
-            }
-            wanted -= 1;
-        }
-    }
-
-    fn look_again(&mut self, at: Time, commands: &mut Commands<H>) {
-        if self.look_at.is_none_or(|before| at < before) {
-            self.look_at = Some(at);
-            commands.push(Command::WakeAt(at));
-        }
-    }
-
     fn live(&mut self, id: WorkerId, generation: Generation) -> Option<&mut Slot> {
         self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation || planted!(OldLifeHeard))
-    }
-
-    /// Whether nothing is left, or may come, to compute on.
-    fn is_hopeless(&self) -> bool {
-        self.live_slots == 0 && self.nodes.hopeful() == 0
     }
 
     /// How the engine was ended, if it was.

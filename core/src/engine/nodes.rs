@@ -27,7 +27,7 @@ const LONGEST_TARGET: Duration = Duration::from_millis(20);
 const WORTH_RECALLING: Duration = Duration::from_millis(2);
 
 /// A chunk that has waited this long may be asked back whatever is known about it.
-pub(super) const WAITED: Duration = Duration::from_millis(5);
+const WAITED: Duration = Duration::from_millis(5);
 
 /// What a node is to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,7 +285,8 @@ impl Nodes {
         self.ready.first().is_some_and(|(load, _)| *load < 1000)
     }
 
-    /// How many items of a function a node should get: none while nothing is known, so that only the share counts.
+    /// How many items of a function a node should get at most: what it computes in the target time, if its cost is known,
+    /// and no more than its grant, which begins at [`FIRST_GRANT`].
     pub(super) fn most_items(&self, id: NodeId, function: &'static str, cost_here: Option<f64>) -> usize {
         let node = &self.all[&id];
         let pace = node.paces.get(function);

@@ -1,0 +1,141 @@
+//! What nodes do to calls: chunks that come back from lanes, nodes that come and go, chunks that are asked back.
+
+use std::time::Duration;
+
+use super::{ActiveCall, ChunkDone, Command, Commands, Death, Engine, NodeEvent, Time, nodes::Taken};
+use crate::{
+    failure::Ending,
+    ids::{CallId, Generation, NodeId, WorkerId},
+};
+
+impl<H: Clone> Engine<H> {
+    pub(super) fn lane_done(
+        &mut self,
+        now: Time,
+        lane: WorkerId,
+        generation: Generation,
+        done: ChunkDone,
+        commands: &mut Commands<H>,
+    ) {
+        let Some(Taken { call, range, since, expected, charged, .. }) = self.nodes.take(lane, generation) else {
+            return;
+        };
+        let Some(active) = self.calls.get_mut(&call) else { return };
+        let items = done.reached.saturating_sub(range.start);
+        self.nodes.learn(lane, active.function, items, done.elapsed, now.saturating_sub(since));
+        let charged = if planted!(LaneChargeGuessed) { expected } else { charged };
+        self.settle(lane, call, charged, done, commands);
+    }
+
+    pub(super) fn lane_lost(
+        &mut self,
+        lane: WorkerId,
+        generation: Generation,
+        death: Death,
+        commands: &mut Commands<H>,
+    ) {
+        let Some(taken) = self.nodes.take(lane, generation) else { return };
+        planted!(LaneDeathForgiven, {
+            let Death { reached, failures, first_failure, .. } = death;
+            let done = ChunkDone { reached, failures, first_failure, elapsed: taken.charged };
+            return self.settle(lane, taken.call, taken.charged, done, commands);
+        });
+        self.bury(lane, taken.call, death, commands);
+    }
+
+    pub(super) fn node(&mut self, node: NodeId, event: NodeEvent, commands: &mut Commands<H>) {
+        if self.stopped.is_some() {
+            return;
+        }
+        match event {
+            NodeEvent::Expected => self.nodes.expect(node),
+            NodeEvent::Up { slots, round_trip } => {
+                if !planted!(UpForgetsOldChunks) {
+                    self.node_lost(node, false, commands);
+                }
+                let lanes = self.nodes.up(node, slots, round_trip);
+                commands.push(Command::Lanes(node, lanes));
+            }
+            NodeEvent::Pause(yes) => self.nodes.pause(node, yes),
+            NodeEvent::Down => self.node_lost(node, false, commands),
+            NodeEvent::Hopeless => {
+                self.node_lost(node, true, commands);
+                self.end_hopeless(commands);
+            }
+            NodeEvent::Refuses(call) => {
+                if self.calls.contains_key(&call) && self.nodes.bar(node, call) {
+                    planted!(RefusalEndsNothing, return);
+                    self.end_hopeless(commands);
+                }
+            }
+        }
+    }
+
+    /// Gives what a lost node had to others. That is not held against the items.
+    fn node_lost(&mut self, node: NodeId, is_hopeless: bool, commands: &mut Commands<H>) {
+        let lost = self.nodes.down(node, is_hopeless);
+        for (lane, Taken { call, range, charged, .. }) in
+            lost.into_iter().skip(usize::from(planted!(LostChunkForgotten)))
+        {
+            let reached = range.start;
+            planted!(LossHeldAgainstItem, {
+                let death = Death { reached, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
+                self.bury(lane, call, death, commands);
+                continue;
+            });
+            planted!(
+                LostChunkGivenBackTwice,
+                self.calls.get_mut(&call).into_iter().for_each(|active| active.ledger.give_back(range.clone()))
+            );
+            let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
+            self.settle(lane, call, charged, done, commands);
+        }
+    }
+
+    /// Ends the calls that nothing can run any more.
+    pub(super) fn end_hopeless(&mut self, commands: &mut Commands<H>) {
+        if self.live_slots > 0 || planted!(NoWorkersForgotten) {
+            return;
+        }
+        let is_lost = |call: &&ActiveCall<H>| !self.nodes.may_run(call.id);
+        let mut lost: Vec<CallId> = self.calls.values().filter(is_lost).map(|call| call.id).collect();
+        lost.sort_unstable();
+        for id in lost {
+            self.end(id, Ending::NoWorkers, commands);
+        }
+    }
+
+    /// Asks for chunks back that wait at nodes while others have nothing to do.
+    pub(super) fn recall(&mut self, now: Time, commands: &mut Commands<H>) {
+        self.look_at = self.look_at.filter(|at| *at > now);
+        planted!(RecallForgotten, return);
+        let mut wanted = self.idle.len().max(1);
+        let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
+        while wanted > 0 && !is_waiting && self.nodes.should_recall(!self.idle.is_empty()) {
+            match self.nodes.recall(now) {
+                Some(Ok((lane, generation))) => {
+                    commands.push(Command::Recall(lane, generation));
+                    planted!(RecallTakenForAnswer, self.nodes.take(lane, generation));
+                }
+                Some(Err(at)) => {
+                    self.look_again(at, commands);
+                    break;
+                }
+                None => break,
+            }
+            wanted -= 1;
+        }
+    }
+
+    fn look_again(&mut self, at: Time, commands: &mut Commands<H>) {
+        if self.look_at.is_none_or(|before| at < before) {
+            self.look_at = Some(at);
+            commands.push(Command::WakeAt(at));
+        }
+    }
+
+    /// Whether nothing is left, or may come, to compute on.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.live_slots == 0 && self.nodes.hopeful() == 0
+    }
+}
