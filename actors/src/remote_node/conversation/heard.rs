@@ -1,0 +1,231 @@
+//! What the node says: results, refusals, wishes for shared data.
+
+use std::{
+    ops::Range,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use distfun_core::{
+    engine::{ChunkDone, Death, Event, NodeEvent},
+    failure::{FailureCause, ItemFailure},
+    ids::{CallId, Generation, WorkerId},
+    payload::{RawVec, Received, Section},
+    shared_data::ElementType,
+};
+use distfun_net::{
+    message::{Cause, Digest, Done, Message, Refusal},
+    session::{Incoming, StreamId},
+};
+
+use super::{Conversation, Out, State};
+use crate::{
+    events::{self, Answered},
+    job::{Arrived, SharedJob},
+    node::{PIECE_BYTES, PIECES_AHEAD},
+};
+
+impl Conversation {
+    /// Takes in what the node says.
+    pub(crate) fn hear(self: &Arc<Self>, incoming: Incoming) {
+        let Incoming { message, sections, bytes, .. } = incoming;
+        match message {
+            Message::Done(done) => return self.done(done, sections, bytes),
+            Message::Refused { call, refusal } => self.refused(CallId(call), &refusal),
+            Message::BlobWanted { digest, offset } => self.blob_wanted(digest, offset),
+            Message::BlobThere { digest } => self.blob_there(&digest),
+            Message::Draining { .. } => {
+                self.is_draining.store(true, Ordering::Relaxed);
+                events::node_draining(self, &self.pool);
+                self.step(Event::Node(self.node, NodeEvent::Pause(true)));
+            }
+            Message::ShutdownAnswer { stays } => {
+                *self.shutdown_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(stays);
+                self.answered.notify_waiters();
+            }
+            // What only Managers say, or the session has dealt with.
+            _ => {}
+        }
+        self.link.consumed(bytes);
+    }
+
+    fn done(self: &Arc<Self>, mut done: Done, sections: Vec<RawVec>, bytes: u64) {
+        let (lane, generation) = (WorkerId(done.lane), Generation(done.turn));
+        let mut table = self.table();
+        let is_it = |out: &Out| out.generation == generation && matches!(out.state, State::Sent(..));
+        if !table.out.get(&lane).is_some_and(is_it) {
+            drop((table, sections));
+            return self.link.consumed(bytes); // late: it was taken back, or is not ours
+        }
+        let Out { job, range, attempt, state, .. } = table.out.remove(&lane).expect("it was just there");
+        table.at_work += 1;
+        drop(table);
+        if let State::Sent(stream, since) = state {
+            // Nothing can have taken longer than since it was sent.
+            done.elapsed_us = done.elapsed_us.min(since.elapsed().as_micros() as u64);
+            // A node that answers before it has all of the chunk gets no more of it: its items could not come back
+            // before they have left.
+            if stream != StreamId::NONE {
+                self.link.abandon(stream);
+            }
+        }
+        let Some(job) = job else {
+            drop(sections);
+            self.link.consumed(bytes);
+            self.returned(lane, generation, range.start);
+            return self.work_done();
+        };
+        let is_raw = job.travel().is_some_and(|travel| travel.is_raw);
+        let results = Received { head: Vec::new(), sections };
+        if is_raw {
+            self.arrived(lane, generation, &job, range, attempt, done, results, bytes);
+        } else {
+            let this = self.clone();
+            self.codec.run(move || this.arrived(lane, generation, &job, range, attempt, done, results, bytes));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what is known about one chunk, used once")]
+    fn arrived(
+        &self,
+        lane: WorkerId,
+        generation: Generation,
+        job: &SharedJob,
+        range: Range<usize>,
+        attempt: u32,
+        done: Done,
+        mut results: Received,
+        bytes: u64,
+    ) {
+        let Done { reached, failures, elapsed_us, worker, mut died, head, .. } = done;
+        results.head = head;
+        let mut reached = (reached as usize).clamp(range.start, range.end);
+        let worker = worker.map(WorkerId);
+        let one =
+            |index: usize, cause: FailureCause| ItemFailure::new(index, worker, attempt, cause).on(self.name.clone());
+        let mut failures: Vec<ItemFailure> = failures
+            .into_iter()
+            .filter(|failure| (range.start..reached).contains(&(failure.index as usize)))
+            .map(|failure| one(failure.index as usize, cause(failure.cause)))
+            .collect();
+        failures.sort_by_key(|failure| failure.index);
+        failures.dedup_by_key(|failure| failure.index);
+        let failed: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
+        let arrived =
+            Arrived { start: range.start, reached, failed: &failed, results, worker, machine: &self.name, attempt };
+        let mut first_failure = None;
+        match job.unpack(arrived) {
+            Ok(unpacked) if unpacked.are_back => {
+                (reached, died) = (range.start, false);
+                failures.clear();
+            }
+            Ok(unpacked) => {
+                first_failure = unpacked.first_error;
+                failures.extend(unpacked.failed.into_iter().map(|(index, cause)| one(index, cause)));
+            }
+            Err(cause) => failures = (range.start..reached).map(|index| one(index, cause.clone())).collect(),
+        }
+        self.link.consumed(bytes);
+        if job.core().stops_at_failure() {
+            let failed = failures.iter().map(|failure| failure.index).min();
+            first_failure = first_failure.into_iter().chain(failed).min();
+        }
+        let elapsed = Duration::from_micros(elapsed_us);
+        let (start, told) = (range.start, &failures);
+        let answered = Answered { job, range, reached, attempt, failures: told, first_failure, elapsed };
+        events::chunk_answered(self, &self.pool, answered);
+        job.core().note_counts(reached - start, failures.len());
+        if died {
+            let death = Death { reached, failures, first_failure, blamed_is_kept: Some(true) };
+            self.step(Event::ChunkLost(lane, generation, death));
+        } else {
+            self.step(Event::ChunkDone(lane, generation, ChunkDone { reached, failures, first_failure, elapsed }));
+        }
+        self.work_done();
+    }
+
+    fn refused(&self, call: CallId, refusal: &Refusal) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let job = self.table().out.values().find_map(|out| out.job.clone().filter(|job| job.core().id == call));
+        let text = why_refused(refusal, job.as_ref());
+        pool.nodes.note(self.node, &text);
+        if let Some(job) = &job {
+            events::node_refuses(self, &pool, job, &text);
+        }
+        self.step(Event::Node(self.node, NodeEvent::Refuses(call)));
+    }
+
+    /// A call that reads this shared data.
+    fn reader_of(&self, digest: &Digest) -> Option<SharedJob> {
+        let table = self.table();
+        table.shared.values().find(|(of, _)| of == digest).map(|(_, job)| job.clone())
+    }
+
+    fn blob_there(&self, digest: &Digest) {
+        if let Some(job) = self.reader_of(digest) {
+            let core = job.core();
+            events::blob_there(self, &self.pool, digest, core.shared().image().len(), core.started);
+        }
+    }
+
+    fn blob_wanted(&self, digest: Digest, offset: u64) {
+        let Some(job) = self.reader_of(&digest) else { return }; // its calls have ended
+        let image = job.core().shared().image();
+        let (total, mut at) = (image.len(), offset);
+        for _ in 0..PIECES_AHEAD {
+            if at >= total {
+                return;
+            }
+            let end = total.min(at + PIECE_BYTES);
+            let section = Section { element: ElementType::U8, bytes: image.bytes(at..end) };
+            if self.link.send(&Message::BlobPiece { digest, offset: at, total }, vec![section]).is_err() {
+                return; // the end of the link tells
+            }
+            self.events.sent(end - at);
+            at = end;
+        }
+    }
+}
+
+/// What to tell people of a call that a node refused; none of its chunks may be out any more.
+fn why_refused(refusal: &Refusal, job: Option<&SharedJob>) -> String {
+    let function = job.map_or("this function", |job| job.core().function);
+    match refusal {
+        Refusal::NoSuchFunction { closest } => {
+            let hint = closest.as_ref().map_or(String::new(), |name| format!("; it offers {name}"));
+            format!("it offers no function {function}{hint}; add .offer(function!(…)) there")
+        }
+        Refusal::Differs { schema, version } => {
+            let Some(travel) = job.and_then(|job| job.travel()) else {
+                return format!("its function has other types: {schema}");
+            };
+            let ours = travel.schema.text();
+            let difference = distfun_core::function::difference(ours, schema);
+            if difference.is_empty() {
+                return format!(
+                    "its closure {function} is of another build, where this place may be another closure; give it a name \
+                     (fn), or run one build on both"
+                );
+            }
+            let here = env!("CARGO_PKG_VERSION");
+            format!(
+                "its {function} has other types ({difference}): {ours} here, {schema} there (distfun {here} and {version}); \
+                 build both from the same source"
+            )
+        }
+        Refusal::SharedData { reason } => format!("it can't keep the shared data: {reason}"),
+    }
+}
+
+/// A failure as it is told here.
+fn cause(cause: Cause) -> FailureCause {
+    match cause {
+        Cause::Panicked { message, place } => {
+            FailureCause::Panicked { message: message.into(), place: place.map(Into::into) }
+        }
+        Cause::WrongLength { start, end, got } => {
+            FailureCause::WrongLength { block: start as usize..end as usize, got: got as usize }
+        }
+        Cause::Payload { message } => FailureCause::Payload { message: message.into() },
+    }
+}
