@@ -199,9 +199,11 @@ impl fmt::Display for CallFailure {
             }
             (Ending::FirstFailure(_), [.., last]) => write!(f, "{last}"),
             (ending, _) => {
-                write!(f, "{ending}")?;
-                if let Some(reason) = &self.reason {
-                    write!(f, ": {reason}")?;
+                match (ending, &self.reason) {
+                    // Machines were to compute, and each says why it does not.
+                    (Ending::NoWorkers, Some(reason)) => write!(f, "no worker is left: {reason}")?,
+                    (_, Some(reason)) => write!(f, "{ending}: {reason}")?,
+                    (_, None) => write!(f, "{ending}")?,
                 }
                 if self.finished_count > 0 {
                     write!(f, " ({} of {} items have results)", self.finished_count, self.items)?;
