@@ -58,27 +58,34 @@ impl<A> Away<A> {
         }
     }
 
-    fn weigh(&self, bytes: u64, items: usize) {
+    /// Learns what items weigh; says whether something was known before.
+    fn weigh(&self, bytes: u64, items: usize) -> bool {
         let each = (bytes as usize / items.max(1)).max(1);
-        self.item_bytes.fetch_max(each, Ordering::Relaxed);
+        self.item_bytes.fetch_max(each, Ordering::Relaxed) > 0
     }
 }
 
 impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
-    pub(super) fn pack_items(&self, range: &Range<usize>) -> Result<Load, FailureCause> {
-        let mut range = range.start..range.end.min(range.start + self.away.most());
+    pub(super) fn pack_items(&self, all: &Range<usize>) -> Result<Load, FailureCause> {
+        let mut range = all.start..all.end.min(all.start + self.away.most());
         loop {
             match self.try_pack(&range) {
                 Ok(load) => {
                     let (bytes, items) = (load.parcel.bytes(), load.end - range.start);
-                    self.away.weigh(bytes, items);
-                    if bytes <= 2 * LOAD_BYTES as u64 || items == 1 {
+                    let was_known = self.away.weigh(bytes, items);
+                    let most = if !was_known {
+                        self.away.most().min(all.len())
+                    } else if bytes > 2 * LOAD_BYTES as u64 {
+                        (items * LOAD_BYTES / bytes as usize).max(1) // those before them were lighter
+                    } else {
+                        items
+                    };
+                    if most == items {
                         return Ok(load);
                     }
-                    // Those before them were lighter.
                     drop(load);
                     self.put_items_back(range.start, range.start);
-                    range.end = range.start + (items * LOAD_BYTES / bytes as usize).max(1);
+                    range.end = range.start + most;
                 }
                 // One of them can't be sent; alone, each is sent or blamed.
                 Err(_) if range.len() > 1 => range.end = range.start + 1,
