@@ -35,8 +35,9 @@ pub(crate) use shelf::{Part, Shelf};
 pub(crate) use stream::Ready;
 
 use crate::compute::{
+    awake::{from_afar, spin_until},
     catch::contain,
-    latch::{Latch, spin_until},
+    latch::Latch,
     thread::{KeepStates, current_worker, slot_states},
 };
 use crate::{events, pool::Pool, remote_node::KnownAt};
@@ -203,6 +204,10 @@ impl fmt::Debug for SharedJob {
     }
 }
 
+/// A chunk of another machine's call that has fewer bytes than this is small: to wait awake for the next one costs less
+/// than what a sleeping thread is late. What is larger leaves that time to the threads that read and write.
+const SMALL_BYTES: u64 = 64 << 10;
+
 /// What every job has, whatever its types.
 pub(crate) struct JobCore {
     pub(crate) id: CallId,
@@ -218,6 +223,8 @@ pub(crate) struct JobCore {
     stops_at_failure: bool,
     pub(crate) ends_pool: bool,
     pub(crate) events: events::OfJob,
+    /// It is a small chunk of another machine's call, at this node: its Manager may wait for nothing else.
+    pub(crate) is_small_visitor: bool,
     /// Of a chunk that visits a node: its first item, and how many there are if they are one list.
     first: usize,
     list: Option<usize>,
@@ -278,6 +285,7 @@ impl JobCore {
             stops_at_failure,
             ends_pool,
             events: events::OfJob::new(),
+            is_small_visitor: false,
             first: 0,
             list: None,
             known_at: KnownAt::default(),
@@ -300,8 +308,9 @@ impl JobCore {
         self
     }
 
-    /// A chunk of another machine's call, which begins with item `first`; of which nothing is told.
-    pub(crate) fn visiting(mut self, first: usize, list: Option<usize>) -> Self {
+    /// A chunk of another machine's call, of so many bytes, which begins with item `first`; of which nothing is told.
+    pub(crate) fn visiting(mut self, bytes: u64, first: usize, list: Option<usize>) -> Self {
+        self.is_small_visitor = bytes < SMALL_BYTES;
         self.first = first;
         self.list = list;
         self.events = events::OfJob::silent();
@@ -421,13 +430,17 @@ impl JobCore {
 
     /// Waits for the end of the call; without a limit for as long as it takes.
     pub(crate) fn wait(&self, limit: Option<Instant>) -> bool {
-        match limit {
+        let wait = || match limit {
             None => {
                 self.ended.wait();
                 true
             }
             Some(limit) => self.ended.wait_until(limit),
+        };
+        if !self.known_at.is_any() {
+            return wait();
         }
+        from_afar(|| self.is_ended() || limit.is_some_and(|limit| Instant::now() >= limit), wait)
     }
 
     pub(crate) fn note_near_end(&self) {

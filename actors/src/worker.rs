@@ -20,7 +20,7 @@ use distfun_core::{
 };
 
 use crate::{
-    compute::{latch::spin_until, thread as compute},
+    compute::{awake::spin_until, thread as compute},
     events,
     manager::Manager,
     messages::internal::{Restart, SlotsReleased, WorkerGone},

@@ -5,18 +5,17 @@ use loom::sync::{
     Condvar, Mutex,
     atomic::{AtomicBool, Ordering},
 };
+use std::sync::PoisonError;
 #[cfg(not(loom))]
 use std::sync::{
     Condvar, Mutex,
     atomic::{AtomicBool, Ordering},
 };
-use std::{
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+#[cfg(not(loom))]
+use std::time::Instant;
 
-/// Waiting this long without sleeping saves the wake-up (5 to 50 us) when the answer is near; longer would burn a CPU.
-pub(crate) const SPIN: Duration = Duration::from_micros(20);
+#[cfg(not(loom))]
+use super::awake::spin_until;
 
 /// Opens once and stays open. Every wait ends at the opening.
 #[derive(Debug)]
@@ -84,24 +83,6 @@ impl Latch {
 
     #[cfg(loom)]
     fn spin(&self) -> bool {
-        let _ = (SPIN, Instant::now);
         self.is_open()
     }
-}
-
-/// Looks for at most [`SPIN`] whether `ready`.
-pub(crate) fn spin_until(ready: impl Fn() -> bool) -> bool {
-    if ready() {
-        return true;
-    }
-    let start = Instant::now();
-    while start.elapsed() < SPIN {
-        for _ in 0..8 {
-            if ready() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-    }
-    false
 }

@@ -1,5 +1,6 @@
 //! Where user code runs: the threads, what they are lent, and how their panics are caught.
 
+pub(crate) mod awake;
 pub(crate) mod catch;
 pub(crate) mod latch;
 pub(crate) mod lend;

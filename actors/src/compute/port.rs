@@ -13,7 +13,7 @@ use distfun_core::{
     ids::{Generation, WorkerId},
 };
 
-use super::latch::spin_until;
+use super::awake::{from_afar, spin_until};
 use crate::job::SharedJob;
 
 #[derive(Debug)]
@@ -96,16 +96,23 @@ impl Port {
         drop(late);
     }
 
-    /// Waits for the next chunk: awake for a moment, then asleep. None when released.
-    pub(crate) fn take(&self) -> Option<Chunk<SharedJob>> {
+    /// Waits for the next chunk, which may come `from_afar`: awake for a moment, then asleep. None when released.
+    pub(crate) fn take(&self, is_far: bool) -> Option<Chunk<SharedJob>> {
         loop {
             let told = || self.news.load(Ordering::Acquire) || self.is_released();
-            if !spin_until(told) {
-                self.asleep.store(true, Ordering::Relaxed);
-                while !told() {
-                    thread::park();
+            let sleep = || {
+                if !spin_until(told) {
+                    self.asleep.store(true, Ordering::Relaxed);
+                    while !told() {
+                        thread::park();
+                    }
+                    self.asleep.store(false, Ordering::Relaxed);
                 }
-                self.asleep.store(false, Ordering::Relaxed);
+            };
+            if is_far {
+                from_afar(told, sleep)
+            } else {
+                sleep()
             }
             // Before the look into the door: what is put in after it sets the flag again.
             self.news.store(false, Ordering::Release);

@@ -84,8 +84,10 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
     port.attach();
     let mut life = events::Life::default();
     let mut next = pool.step_at(port, Event::SlotReady(port.worker, port.generation));
+    // The last chunk was a small one of another machine's, as the next may be.
+    let mut is_far = false;
     loop {
-        let Some(chunk) = next.take().or_else(|| wait_for_chunk(pool, port)) else {
+        let Some(chunk) = next.take().or_else(|| wait_for_chunk(pool, port, is_far)) else {
             life.end(pool, port, false);
             return;
         };
@@ -93,6 +95,7 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
         let start = Instant::now();
         let mut progress = Progress::new(chunk.range.start);
         let job = chunk.handle.clone();
+        is_far = job.core().is_small_visitor;
         cancel_if_abandoned(pool, job.core());
         let run = || job.run(&chunk, Some(port.worker), &mut progress);
         if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
@@ -127,9 +130,9 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
 }
 
 /// None when released.
-fn wait_for_chunk(pool: &Pool, port: &Port) -> Option<Chunk<SharedJob>> {
+fn wait_for_chunk(pool: &Pool, port: &Port, is_far: bool) -> Option<Chunk<SharedJob>> {
     events::worker_changed(pool, port, "available");
-    let chunk = port.take()?;
+    let chunk = port.take(is_far)?;
     events::worker_changed(pool, port, "busy");
     Some(chunk)
 }

@@ -247,7 +247,7 @@ impl Guest {
         let items = if call.is_lists { 1 } else { count };
         let core = JobCore::new(next_call_id(), served.name(), items, &settings, false, false)
             .sharing(shared)
-            .visiting(start, call.is_lists.then_some(count));
+            .visiting(bytes, start, call.is_lists.then_some(count));
         let (guest, lane, turn) = (self.clone(), chunk.lane, chunk.turn);
         let answer = move |over: Over| guest.answer(lane, turn, start, count, bytes, over);
         let mut budget = Duration::from_micros(chunk.budget_us);

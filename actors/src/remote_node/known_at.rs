@@ -25,6 +25,11 @@ impl KnownAt {
         fence(Ordering::SeqCst);
     }
 
+    /// Whether there were any when this was asked.
+    pub(crate) fn is_any(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn call_ended(&self, call: CallId, ending: Ending) {
         fence(Ordering::SeqCst);
         if !self.is_known.load(Ordering::Acquire) {
