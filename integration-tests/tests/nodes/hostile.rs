@@ -220,7 +220,10 @@ fn nonsense_from_a_node_is_no_result() {
         // More than it was given, less, and nonsense.
         |chunk| vec![(Done { reached: u64::MAX, ..nothing_done(chunk) }, Vec::new())],
         |chunk| vec![(Done { reached: 0, ..nothing_done(chunk) }, Vec::new())],
-        |chunk| vec![(Done { reached: chunk.start + chunk.count, ..nothing_done(chunk) }, numbers(&[1.0]))],
+        |chunk| {
+            let done = Done { reached: chunk.start + chunk.count, ..nothing_done(chunk) };
+            vec![(done, numbers(&vec![1.0; chunk.count as usize / 2]))]
+        },
         |chunk| {
             let done = Done { reached: chunk.start + 1, head: vec![255; 100], ..nothing_done(chunk) };
             vec![(done, Vec::new())]
