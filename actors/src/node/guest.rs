@@ -1,7 +1,7 @@
 //! One Manager that is connected: its calls, its chunks, and the shared data it has brought.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -56,6 +56,8 @@ struct Table {
     /// None where the call was refused.
     calls: HashMap<CallNumber, Option<Known>>,
     waiting: Vec<Waiting>,
+    /// Shared data that is looked for, or on its way.
+    coming: HashSet<Digest>,
     visitors: HashMap<(Lane, Turn), (CallNumber, Weak<Visitor>)>,
     has_left: bool,
 }
@@ -179,13 +181,14 @@ impl Guest {
     fn call_ended(&self, call: CallNumber, overdue: bool) {
         let mut table = self.table();
         let known = table.calls.remove(&call).flatten();
-        let digest = known.as_ref().and_then(|known| known.call.shared).filter(|digest| !table.wants(digest));
+        let digest = known.as_ref().and_then(|known| known.call.shared);
+        let unwanted = digest.filter(|digest| !table.wants(digest) && table.coming.remove(digest));
         let (back, stay) = table.waiting.drain(..).partition(|waiting| waiting.chunk.call == call);
         table.waiting = stay;
         let of_call = table.visitors.values().filter(|(number, _)| *number == call);
         let visitors: Vec<_> = of_call.filter_map(|(_, visitor)| visitor.upgrade()).collect();
         drop(table);
-        if let Some(digest) = digest {
+        if let Some(digest) = unwanted {
             self.luggage.forget(digest);
         }
         back.into_iter().for_each(|waiting: Waiting| self.give_back(&waiting));
@@ -329,6 +332,7 @@ impl Guest {
 
     /// Looks for shared data here, and asks for it if it isn't.
     fn luggage_wanted(self: &Arc<Self>, digest: Digest) {
+        self.table().coming.insert(digest);
         let guest = self.clone();
         self.luggage.look(digest, move |arrival| guest.luggage_news(digest, arrival));
     }
@@ -351,6 +355,7 @@ impl Guest {
                 drop(before); // not under the lock: unmapping takes a while
                 self.send(&Message::BlobThere { digest });
                 let mut table = self.table();
+                table.coming.remove(&digest);
                 if !table.wants(&digest) {
                     return;
                 }
