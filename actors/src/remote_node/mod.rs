@@ -103,6 +103,19 @@ impl RemoteNode {
         }))
     }
 
+    /// From now on it is not connected: calls that nothing else can run wait for it, so long.
+    fn lose(&mut self, context: &mut Context<Self>) {
+        let lost = Instant::now();
+        self.lost = lost;
+        context.run_later(HOPE, move |this, _| {
+            let Some(pool) = this.pool.upgrade() else { return };
+            if this.lost == lost && !this.is_hopeless && pool.nodes.conversation(this.id).is_none() {
+                this.is_hopeless = true;
+                pool.step(Event::Node(this.id, NodeEvent::Hopeless));
+            }
+        });
+    }
+
     fn connect(&mut self, context: &mut Context<Self>) {
         let machine = self.machine.clone();
         let meeting = async move { meet(&machine.address, SessionLimits::default()).await };
@@ -213,7 +226,7 @@ impl RemoteNode {
             return;
         }
         events::node_lost(&pool, conversation, &text);
-        self.lost = Instant::now();
+        self.lose(context);
         // A node that comes and goes is not connected again at once each time.
         if self.since.take().is_some_and(|since| since.elapsed() >= STEADY) {
             self.tries = 0;
@@ -229,7 +242,7 @@ impl RemoteNode {
         if !std::mem::replace(&mut self.is_told, true) || gives_up {
             events::node_rejected(pool, &self.machine.name, &trouble.text, trouble.kind, gives_up);
         }
-        if (gives_up || trouble.is_hopeless || self.lost.elapsed() >= HOPE) && !self.is_hopeless {
+        if (gives_up || trouble.is_hopeless) && !self.is_hopeless {
             self.is_hopeless = true;
             pool.step(Event::Node(self.id, NodeEvent::Hopeless));
         }
@@ -303,6 +316,7 @@ impl Actor for RemoteNode {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        self.lose(context);
         self.connect(context);
     }
 }

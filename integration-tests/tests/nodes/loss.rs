@@ -63,7 +63,7 @@ fn with_no_other_slots_a_call_waits_a_while_and_names_the_node() {
     let text = error.to_string();
     assert!(text.contains(node.address()) && text.contains("refused"), "{text}");
     let waited = killed.elapsed();
-    assert!((Duration::from_secs(4)..Duration::from_secs(12)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(4)..Duration::from_millis(6500)).contains(&waited), "{waited:?}");
     // What was finished before is there.
     assert!(error.finished().iter().all(|(index, result)| *result == *index as u64 + 1));
 }
