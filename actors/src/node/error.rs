@@ -27,7 +27,7 @@ pub enum NodeError {
         address: String,
     },
     /// It can't listen there: somebody else does, or it is no address of this machine.
-    #[error("can't listen at {place}")]
+    #[error("a node can't start at {place}; if one runs there already, stop it, or take another port or name")]
     Listen {
         /// Where.
         place: String,

@@ -108,11 +108,13 @@ fn program() -> String {
 }
 
 fn unreachable(error: &io::Error) -> Trouble {
+    let is_unknown = is_unknown(error);
     let hint = match error.kind() {
         io::ErrorKind::ConnectionRefused => "; start a program there that calls distfun::node::serve",
+        _ if is_unknown => "; correct the name in machines, or make it known to this machine",
         _ => "",
     };
-    Trouble { is_hopeless: is_unknown(error), ..Trouble::passing(format!("{error}{hint}")) }
+    Trouble { is_hopeless: is_unknown, ..Trouble::passing(format!("{error}{hint}")) }
 }
 
 /// Whether it is the name that is at fault, which waiting does not mend.
