@@ -305,3 +305,22 @@ proptest! {
         prop_assert_eq!(engine.nodes.footprint(), 0);
     }
 }
+
+/// Over a way that is sometimes long, chunks went down to a single item and stayed there.
+#[test]
+fn a_long_way_does_not_make_chunks_of_nearly_no_work() {
+    let mut engine = engine(0, 1);
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up(1)));
+    let mut out = Out::default();
+    out.note(&engine.step(Time::ZERO, Event::Submit(call(1, 1_000_000))));
+    let (mut now, mut last) = (Time::ZERO, 0);
+    for _ in 0..60 {
+        let (lane, generation, range) = out.0.remove(0);
+        now += 50 * MS;
+        let elapsed = Duration::from_micros(40) * range.len() as u32;
+        let done = ChunkDone { reached: range.end, failures: vec![], first_failure: None, elapsed };
+        last = range.len();
+        out.note(&engine.step(now, Event::ChunkDone(lane, generation, done)));
+    }
+    assert!((20..=25).contains(&last), "{last} items of 40 us");
+}

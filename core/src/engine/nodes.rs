@@ -361,7 +361,9 @@ impl Nodes {
                 pace.grant = pace.grant.saturating_mul(2);
             }
         } else {
-            pace.grant = (pace.grant / 2).max(1);
+            // Not below what is worth a message: fewer items come back no sooner where it is the way that is long.
+            let worth = pace.cost.map_or(1, |cost| super::plan::items_in(TARGET, cost));
+            pace.grant = (pace.grant / 2).max(worth.min(pace.grant));
         }
     }
 
