@@ -96,7 +96,7 @@ impl Port {
         drop(late);
     }
 
-    /// Waits for the next chunk, which may come `from_afar`: awake for a moment, then asleep. None when released.
+    /// Waits for the next chunk, from another machine if it `is_far`: awake for a moment, then asleep. None when released.
     pub(crate) fn take(&self, is_far: bool) -> Option<Chunk<SharedJob>> {
         loop {
             let told = || self.news.load(Ordering::Acquire) || self.is_released();
