@@ -13,6 +13,7 @@ use crate::{
     call::{Call, ColumnResult, Scoped, of_call},
     config,
     error::{BuildError, EndError},
+    host,
     input::{Columns, ColumnsInput, List, MapInput, Start},
     kernel::{ColumnKernel, ListKernel, by_columns, by_ref, by_value},
     lifecycle::Lifecycle,
@@ -68,12 +69,16 @@ macro_rules! function {
     ($function:expr) => {{
         // Each `const` refuses captured variables, with the same error, which is shown once. The function stands outside
         // of the registry's static, whose own refusal would point into another crate.
-        fn __distfun_path() -> &'static ::std::primitive::str {
-            ::std::any::type_name_of_val(&const { $function })
+        fn __distfun_entry() -> (&'static ::std::primitive::str, ::std::option::Option<$crate::node::Offered>) {
+            #[allow(unused_imports)]
+            use $crate::__private::{Registered as _, RegisteredUnsized as _, Unregistered as _};
+            let function = const { $function };
+            let site = ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!());
+            (::std::any::type_name_of_val(&function), (&&&$crate::__private::Probe(function)).__distfun_offered(site))
         }
         $crate::__private::inventory::submit! {
             $crate::__private::Entry {
-                path: __distfun_path,
+                function: __distfun_entry,
                 site: ::std::concat!(::std::file!(), ":", ::std::line!(), ":", ::std::column!()),
             }
         }
@@ -178,7 +183,7 @@ impl<K, S> DistributeBuilder<K, S> {
     }
 
     options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, flags, settings);
-    options!(machines, port, named_pipe; where [S: Travels]);
+    options!(machines, port, named_pipe, isolation, item_timeout; where [S: Travels]);
 
     /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
     /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress
@@ -227,6 +232,7 @@ impl<K, S> DistributeBuilder<K, S> {
             (None, None) => SharedData::default(),
             (None, Some(function)) => return Err(BuildError::NeedsSharedData { function }),
         };
+        host::check(&settings)?;
         let lifecycle = Arc::new(Lifecycle::new(settings, self.sequential));
         let share = lifecycle.shares.add(shared);
         Ok(self.kernel.built(lifecycle, share))

@@ -67,6 +67,23 @@ pub enum BuildError {
         /// Name of the function.
         function: &'static str,
     },
+    /// Processes can't be started of this program, or on this system.
+    #[error(transparent)]
+    NoProcesses(#[from] NoProcesses),
+}
+
+/// [`Isolation::Process`](crate::Isolation) can't be had: nothing was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoProcesses {
+    /// The program would start itself without end, since nothing takes over in it.
+    #[error(
+        "this program can't run functions in processes of its own: make distfun::init() the first line of main, or put distfun::host_tests!() into a test binary"
+    )]
+    NotInitialised,
+    /// Only Linux so far.
+    #[error("functions run in processes of their own on Linux only; leave isolation at Isolation::Thread")]
+    NotHere,
 }
 
 /// A Manager could not be started. Nothing is left running.
@@ -76,6 +93,9 @@ pub enum StartError {
     /// A setting, from the builder, the environment or the settings file, can't hold.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Processes can't be started of this program, or on this system.
+    #[error(transparent)]
+    NoProcesses(#[from] NoProcesses),
     /// The operating system gave no thread; raise its limit on threads or memory, or end other programs.
     #[error("the Manager's thread could not be started")]
     Thread(#[source] io::Error),

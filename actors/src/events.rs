@@ -7,6 +7,11 @@ mod chunks;
 mod nodes;
 mod watch;
 
+#[cfg(target_os = "linux")]
+use std::{
+    io::{self, Write},
+    ops::Range,
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -14,16 +19,18 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Event, MAX_RESTARTS, Shape, WINDOW},
+    engine::{Blame, Death, Event, MAX_RESTARTS, Sentence, Shape, WINDOW},
     event::{
         JobFinished, JobSubmitted, ManagerStarted, ManagerStopped, SessionFinished, SessionLeaked, SessionOpened,
-        SessionShutdown, SupervisionEvent, WorkerGaveUp, WorkerRestarted, WorkerStarted, WorkerState, WorkerStopped,
-        capped, listened, seconds, watch::Totals,
+        SessionShutdown, SupervisionEvent, WorkerGaveUp, WorkerOutput, WorkerRestarted, WorkerStarted, WorkerState,
+        WorkerStopped, capped, listened, seconds, watch::Totals,
     },
     failure::{Ending, ItemFailure},
     ids::{Generation, WorkerId},
 };
 
+#[cfg(target_os = "linux")]
+use crate::host::Stream;
 use crate::{
     compute::{port::Port, thread::current_worker},
     job::{JobCore, SharedJob},
@@ -224,12 +231,12 @@ impl Life {
         self.busy += took;
     }
 
-    /// Its thread ends.
-    pub(crate) fn end(&self, pool: &Pool, port: &Port, has_died: bool) {
+    /// Its thread ends; if it has died, perhaps with a story.
+    pub(crate) fn end(&self, pool: &Pool, port: &Port, death: Option<Option<&str>>) {
         if !listened!(INFO) {
             return;
         }
-        let exit_reason = match (has_died, pool.generation(port.worker) == port.generation) {
+        let exit_reason = match (death.is_some(), pool.generation(port.worker) == port.generation) {
             (true, _) => "died",
             (false, false) => "replaced",
             (false, true) if pool.is_stuck(port.worker) => return, // said when it was left behind
@@ -238,6 +245,7 @@ impl Life {
         emit(&WorkerStopped {
             chunks_done: Some(self.chunks),
             busy_s: Some(seconds(self.busy)),
+            error_message: death.flatten().map(capped),
             ..stopped(pool, port.worker, port.generation, exit_reason)
         });
     }
@@ -256,6 +264,50 @@ fn stopped(pool: &Pool, worker: WorkerId, generation: Generation, exit_reason: &
 /// A bug of ours has ended the thread.
 pub(crate) fn worker_failed(pool: &Pool, port: &Port) {
     emit(&stopped(pool, port.worker, port.generation, "died"));
+}
+
+/// The process of a worker could not be started.
+pub(crate) fn worker_unstarted(pool: &Pool, port: &Port, story: &str) {
+    let stopped = stopped(pool, port.worker, port.generation, "spawn_failed");
+    emit(&WorkerStopped { error_message: Some(capped(story)), ..stopped });
+}
+
+/// A function has written a line, in a process of its own. Where nobody listens it goes where the function would have
+/// written it as a thread of this process, with a word on who it was.
+#[cfg(target_os = "linux")]
+pub(crate) fn worker_output(
+    pool: &Pool,
+    port: &Port,
+    core: Option<&JobCore>,
+    stream: Stream,
+    items: Range<usize>,
+    text: &str,
+) {
+    let item = Some(items.start).filter(|_| !items.is_empty());
+    if listened!(INFO) {
+        return emit(&WorkerOutput {
+            manager_id: pool.events.id,
+            worker_id: port.worker.0.into(),
+            worker_generation: port.generation.0.into(),
+            output_stream: stream.name(),
+            output_text: capped(text),
+            job_id: core.map(|core| core.id.0),
+            function: core.map(|core| core.function),
+            item_index: item.map(|item| item as u64),
+            items_count: item.map(|_| items.len() as u64),
+        });
+    }
+    let of_item = match items.len() {
+        0 => String::new(),
+        1 => format!(", item {}", items.start),
+        _ => format!(", one of items {}..{}", items.start, items.end),
+    };
+    let line = format!("[worker {}{of_item}] {text}\n", port.worker);
+    // Nobody can be told that there is nobody to tell.
+    let _ = match stream {
+        Stream::Stdout => io::stdout().write_all(line.as_bytes()),
+        Stream::Stderr => io::stderr().write_all(line.as_bytes()),
+    };
 }
 
 pub(crate) fn worker_not_started(pool: &Pool, worker: WorkerId, generation: Generation, error: &std::io::Error) {
@@ -287,6 +339,11 @@ pub(crate) fn worker_changed(pool: &Pool, port: &Port, worker_state: &'static st
 pub(crate) fn restart_cause(event: &Event<SharedJob>) -> &'static str {
     match event {
         Event::Tick => "timeout",
+        Event::SlotLost(_, _, Some(Death { blame: Some(Blame { sentence, .. }), .. })) => match sentence {
+            Sentence::Fails(_) => "timeout",
+            Sentence::Again(Some(_)) | Sentence::Lost(Some(_)) => "crash",
+            Sentence::Again(None) | Sentence::Lost(None) => "panic",
+        },
         Event::SlotLost(_, _, None) if current_worker().is_none() => "spawn_failed",
         _ => "panic",
     }

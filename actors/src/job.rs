@@ -19,9 +19,9 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{CallSpec, Chunk, Priority, Shape},
+    engine::{Blame, CallSpec, Chunk, Priority, Shape},
     failure::{Ending, FailureCause, ItemFailure},
-    function::{Context, Fingerprint, Schema, Surroundings},
+    function::{Context, Fingerprint, Schema, Surroundings, Watch},
     ids::{CallId, WorkerId},
     options::Settings,
     payload::{Parcel, Received},
@@ -53,11 +53,19 @@ pub(crate) struct Progress {
     pub(crate) first_failure: Option<usize>,
     /// While an item runs: whether its input would survive the thread.
     pub(crate) blamed_is_kept: Option<bool>,
+    /// How the process ended that ran it.
+    pub(crate) blame: Option<Blame>,
 }
 
 impl Progress {
+    /// What the worker was at when it died.
+    pub(crate) fn blame(&self) -> Option<Blame> {
+        let of_thread = || self.blamed_is_kept.map(|is_kept| Blame::of_thread(self.reached, is_kept));
+        self.blame.clone().or_else(of_thread)
+    }
+
     pub(crate) fn new(start: usize) -> Self {
-        Self { start, reached: start, failures: Vec::new(), first_failure: None, blamed_is_kept: None }
+        Self { start, reached: start, failures: Vec::new(), first_failure: None, blamed_is_kept: None, blame: None }
     }
 }
 
@@ -117,6 +125,8 @@ pub(crate) trait Job: Send + Sync {
 pub(crate) struct Travel<'a> {
     pub(crate) schema: &'a Schema,
     pub(crate) fingerprint: Fingerprint,
+    /// Where in the source the function was distributed.
+    pub(crate) site: &'static str,
     /// A chunk travels as one item, which is a list.
     pub(crate) is_lists: bool,
     /// Nothing of the user's code runs in `pack` and `unpack`.
@@ -151,7 +161,7 @@ pub(crate) struct Arrived<'a> {
     pub(crate) results: Received,
     /// Who ran them.
     pub(crate) worker: Option<WorkerId>,
-    pub(crate) machine: &'a Arc<str>,
+    pub(crate) machine: Option<&'a Arc<str>>,
     pub(crate) attempt: u32,
 }
 
@@ -228,6 +238,7 @@ pub(crate) struct JobCore {
     /// Of a chunk that visits a node: its first item, and how many there are if they are one list.
     first: usize,
     list: Option<usize>,
+    abroad: Option<Abroad>,
     /// The nodes that know of the call.
     pub(crate) known_at: KnownAt,
     /// The end is microseconds away, nearer than a sleep and a wake-up.
@@ -245,6 +256,14 @@ pub(crate) struct JobCore {
     ended: Latch,
     /// Opens when a verbose call's summary is on stderr.
     pub(crate) shown: Latch,
+}
+
+/// What a process shares with the one that watches it.
+#[derive(Debug, Clone, Copy)]
+struct Abroad {
+    watch: &'static Watch,
+    /// Set when the call has ended.
+    stop: &'static AtomicBool,
 }
 
 #[derive(Default)]
@@ -288,6 +307,7 @@ impl JobCore {
             is_small_visitor: false,
             first: 0,
             list: None,
+            abroad: None,
             known_at: KnownAt::default(),
             near: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -314,6 +334,13 @@ impl JobCore {
         self.first = first;
         self.list = list;
         self.events = events::OfJob::silent();
+        self
+    }
+
+    /// In a process of its own, by the words that it shares with the one that watches it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn abroad(mut self, watch: &'static Watch, stop: &'static AtomicBool) -> Self {
+        self.abroad = Some(Abroad { watch, stop });
         self
     }
 
@@ -365,12 +392,16 @@ impl JobCore {
     pub(crate) fn context(&self, worker: Option<WorkerId>) -> Context<'_> {
         let (function, seed, stop, shared) = (self.function, self.seed, &self.stop, self.shared.clone());
         let (first, list) = (self.first, self.list);
-        Context::new(Surroundings { function, seed, worker, stop, shared, states: slot_states(), first, list })
+        let (stop, watch) = match self.abroad {
+            Some(Abroad { watch, stop }) => (stop, Some(watch)),
+            None => (stop, None),
+        };
+        Context::new(Surroundings { function, seed, worker, stop, shared, states: slot_states(), first, list, watch })
     }
 
     /// Whether items that have not started are wanted no more.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed) || self.abroad.is_some_and(|abroad| abroad.stop.load(Ordering::Relaxed))
     }
 
     pub(crate) fn stops_at_failure(&self) -> bool {

@@ -133,8 +133,8 @@ impl<T, Y> fmt::Debug for ColumnKernel<T, Y> {
 pub trait Distributable<M>: WireFunction<M> {
     /// [`ListKernel`] or [`ColumnKernel`].
     type Kernel: Offer;
-    /// Erases the kind.
-    fn into_kernel(self, name: &'static str) -> Self::Kernel;
+    /// Erases the kind of the function of this name, which is distributed at this place in the source.
+    fn into_kernel(self, name: &'static str, site: &'static str) -> Self::Kernel;
 }
 
 impl<F, A, X> Distributable<ByValue<A, X>> for F
@@ -145,8 +145,8 @@ where
     X: 'static,
 {
     type Kernel = ListKernel<A, F::Out>;
-    fn into_kernel(self, name: &'static str) -> Self::Kernel {
-        let wire = Some(Arc::new(BySerde::new("item by value", name)) as Arc<dyn ListWire<A, F::Out>>);
+    fn into_kernel(self, name: &'static str, site: &'static str) -> Self::Kernel {
+        let wire = Some(Arc::new(BySerde::new("item by value", name, site)) as Arc<dyn ListWire<A, F::Out>>);
         ListKernel { wire, ..by_value::<F, A, X>(self, name) }
     }
 }
@@ -159,8 +159,8 @@ where
     X: 'static,
 {
     type Kernel = ListKernel<A, F::Out>;
-    fn into_kernel(self, name: &'static str) -> Self::Kernel {
-        let wire = Some(Arc::new(BySerde::new("item by reference", name)) as Arc<dyn ListWire<A, F::Out>>);
+    fn into_kernel(self, name: &'static str, site: &'static str) -> Self::Kernel {
+        let wire = Some(Arc::new(BySerde::new("item by reference", name, site)) as Arc<dyn ListWire<A, F::Out>>);
         ListKernel { wire, ..by_ref::<F, A, X>(self, name) }
     }
 }
@@ -173,8 +173,8 @@ where
     X: 'static,
 {
     type Kernel = ColumnKernel<T, F::Out>;
-    fn into_kernel(self, name: &'static str) -> Self::Kernel {
-        let wire = Some(Arc::new(ColumnsBySerde::new(name)) as Arc<dyn ColumnWire<T, F::Out>>);
+    fn into_kernel(self, name: &'static str, site: &'static str) -> Self::Kernel {
+        let wire = Some(Arc::new(ColumnsBySerde::new(name, site)) as Arc<dyn ColumnWire<T, F::Out>>);
         ColumnKernel { wire, ..by_columns::<F, T, X>(self, name) }
     }
 }
@@ -211,6 +211,20 @@ const CLONED_AT_ONCE: usize = 2048;
 
 struct ValueLoop<F, X>(F, PhantomData<fn(X)>);
 
+impl<F, X> ValueLoop<F, X> {
+    fn run_with<A, R>(&self, input: Input<'_, A>, output: &mut Output<R>, count: usize, mut call: impl FnMut(A) -> R) {
+        match input {
+            Input::Owned(items) => map_owned(items, output, count, call),
+            // One call through the pointer for many items, but no more memory than a cache holds.
+            Input::Lent(items, clone) => {
+                for piece in items.chunks(CLONED_AT_ONCE) {
+                    map_owned(&mut Items::from_vec(clone(piece)), output, piece.len(), &mut call);
+                }
+            }
+        }
+    }
+}
+
 impl<F, A, X> ListLoop<A, F::Out> for ValueLoop<F, X>
 where
     F: ValueFunction<A, X>,
@@ -223,23 +237,15 @@ where
         count: usize,
         context: &Context<'_>,
     ) -> Result<(), FailureCause> {
-        let mut index = first;
-        let call = |item: A| {
-            if F::CONTEXTUAL {
+        if F::CONTEXTUAL || context.is_watched() {
+            let mut index = first;
+            self.run_with(input, output, count, |item| {
                 context.enter(index);
                 index += 1;
-            }
-            self.0.call(item, context)
-        };
-        match input {
-            Input::Owned(items) => map_owned(items, output, count, call),
-            // One call through the pointer for many items, but no more memory than a cache holds.
-            Input::Lent(items, clone) => {
-                let mut call = call;
-                for piece in items.chunks(CLONED_AT_ONCE) {
-                    map_owned(&mut Items::from_vec(clone(piece)), output, piece.len(), &mut call);
-                }
-            }
+                self.0.call(item, context)
+            });
+        } else {
+            self.run_with(input, output, count, |item| self.0.call(item, context));
         }
         Ok(())
     }
@@ -275,14 +281,16 @@ where
             Input::Owned(items) => &items.as_slice()[first - items.range().start..][..count],
             Input::Lent(items, _) => items,
         };
-        let mut index = first;
-        map_borrowed(items, output, |item| {
-            if F::CONTEXTUAL {
+        if F::CONTEXTUAL || context.is_watched() {
+            let mut index = first;
+            map_borrowed(items, output, |item| {
                 context.enter(index);
                 index += 1;
-            }
-            self.0.call(item, context)
-        });
+                self.0.call(item, context)
+            });
+        } else {
+            map_borrowed(items, output, |item| self.0.call(item, context));
+        }
         Ok(())
     }
 

@@ -84,8 +84,14 @@ mod config;
 mod distribute;
 mod error;
 mod events;
+mod failures;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+#[cfg(target_os = "linux")]
+mod host;
+#[cfg(not(target_os = "linux"))]
+#[path = "host/nowhere.rs"]
+mod host;
 mod input;
 mod instance;
 mod job;
@@ -114,18 +120,19 @@ mod worker;
 pub use call::{Call, Canceller, ColumnResult, Folded, Output, Progress, Scoped};
 pub use distfun_core::{
     engine::{Activity, CallStatus, EngineStatus as StatusReport, NodeState, NodeStatus, Priority, SlotStatus},
-    failure::{Ending, FailureCause, ItemFailure},
+    failure::{Ending, FailureCause, ItemFailure, WorkerExit},
     function::{Context, ContextRng, ItemRng, SlotState},
     ids::{CallId, Generation, NodeId, WorkerId},
     machines::MachinesError,
-    options::{Held, NamedPipe, Origin, Overrides, Place, Settings, SettingsError},
+    options::{Held, Isolation, NamedPipe, Origin, Overrides, Place, Settings, SettingsError},
     shared_data::{Element, ElementType, SharedData, SharedDataBuilder, SharedDataError, Storage},
 };
 pub use distribute::{
     Anywhere, ColumnFunction, DistributeBuilder, DistributedFunction, Kernel, ThisMachine, Travels, distribute_local,
     distribute_local_columns, distribute_local_ref,
 };
-pub use error::{BuildError, CallError, CallFailure, EndError, Error, StartError};
+pub use error::{BuildError, CallError, CallFailure, EndError, Error, NoProcesses, StartError};
+pub use host::init;
 pub use input::{ColumnsInput, MapInput, OwnedColumns};
 pub use kernel::{ColumnKernel, Distributable, ListKernel};
 pub use manager::{Manager, ManagerBuilder, ManagerHandle, ManagerMessage};
@@ -145,8 +152,10 @@ pub use ndarray;
 pub mod __private {
     pub use inventory;
 
+    #[cfg(target_os = "linux")]
+    pub use crate::host::HostTest;
     pub use crate::{
-        probe::{Function, Probe, UnsizedArgument},
+        probe::{Function, Probe, Registered, RegisteredUnsized, Unregistered, UnsizedArgument},
         registry::Entry,
     };
 }

@@ -110,6 +110,52 @@ macro_rules! options {
             self
         }
     };
+    (@ isolation) => { $crate::options::options!(@ isolation []); };
+    (@ isolation [$($bound:tt)*]) => {
+        /// Where slots of this machine run the function: on threads of this process (default), or each in a process of its
+        /// own ([`Isolation`](crate::Isolation)). There an abort, a segmentation fault, a full stack or `exit` costs one
+        /// slot, which is replaced; the item that ran is tried up to three times, alone from the second time on, and then
+        /// fails as [`FailureCause::Poisoned`](crate::FailureCause); all others finish. What the function prints comes
+        /// back as `distfun.worker.output` events, or to this program's own stdout and stderr if nobody listens to INFO.
+        /// The program calls [`init`](crate::init) first. Linux only. Environment: `DISTFUN_ISOLATION`; file:
+        /// `isolation = "process"`.
+        ///
+        /// ```
+        /// use distfun::{FailureCause, Isolation, prelude::*};
+        ///
+        /// fn careful(x: u32) -> u32 {
+        ///     if x == 3 { std::process::abort() } else { 2 * x }
+        /// }
+        ///
+        /// # fn main() {
+        /// distfun::init(); // the first line of `main`
+        /// let error = distribute!(careful).isolation(Isolation::Process).build().unwrap().map(0..5u32).wait().unwrap_err();
+        /// assert!(matches!(error.failed[0].cause, FailureCause::Poisoned { deaths: 3, .. }));
+        /// assert_eq!(error.finished(), &[(0, 0), (1, 2), (2, 4), (4, 8)]);
+        /// # }
+        /// ```
+        pub fn isolation(mut self, isolation: $crate::Isolation) -> Self
+        where
+            $($bound)*
+        {
+            self.told.builder.isolation = Some(isolation);
+            self
+        }
+    };
+    (@ item_timeout) => { $crate::options::options!(@ item_timeout []); };
+    (@ item_timeout [$($bound:tt)*]) => {
+        /// Longest that one item may run (under `accept_lists` and for column functions: one block of items). What runs
+        /// longer is killed and fails as [`FailureCause::TimedOut`](crate::FailureCause), and its slot is replaced; other
+        /// items go on. Only with [`isolation`](Self::isolation) in processes: a thread can't be stopped. Zero is no limit,
+        /// which is the default. Environment: `DISTFUN_ITEM_TIMEOUT`; file: `item_timeout = "2.5s"`.
+        pub fn item_timeout(mut self, limit: std::time::Duration) -> Self
+        where
+            $($bound)*
+        {
+            self.told.builder.item_timeout = Some(limit);
+            self
+        }
+    };
     (@ flags) => {
         /// What the program's command line said, for options of your own that set these. It goes before the environment
         /// and the settings file; what the other methods here say goes before it.

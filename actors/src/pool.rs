@@ -53,6 +53,8 @@ pub(crate) struct Pool {
     manager_gone: Latch,
     /// Workers whose thread had not come back in time.
     stuck: Mutex<Vec<WorkerId>>,
+    /// Why the last process of a slot could not be started.
+    unstarted: Mutex<Option<String>>,
     /// Other machines.
     pub(crate) nodes: Nodes,
     /// What became of each machine at `shutdown`.
@@ -78,6 +80,7 @@ impl Pool {
             slots_gone: Latch::new(),
             manager_gone: Latch::new(),
             stuck: Mutex::new(Vec::new()),
+            unstarted: Mutex::default(),
             nodes: Nodes::new(settings.slots),
             machine_ends: Mutex::default(),
             settings,
@@ -196,7 +199,7 @@ impl Pool {
                 }
                 Command::Finish { handle, ending, failures } => {
                     if ending == Ending::NoWorkers
-                        && let Some(story) = self.nodes.story()
+                        && let Some(story) = self.story()
                     {
                         let _ = handle.core().refused_for.set(story);
                     }
@@ -279,6 +282,17 @@ impl Pool {
     pub(crate) fn wait_for_manager(&self) -> Option<(Addr<Manager>, ArbiterHandle)> {
         self.manager_up.wait();
         self.manager.get().cloned().zip(self.arbiter.get().cloned())
+    }
+
+    /// The process of a slot could not be started.
+    pub(crate) fn note_unstarted(&self, story: &str) {
+        *lock(&self.unstarted) = Some(story.to_owned());
+    }
+
+    /// Why nothing computes, as far as there is more to say about it.
+    fn story(&self) -> Option<String> {
+        let stories = [lock(&self.unstarted).clone(), self.nodes.story()];
+        stories.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
     }
 
     pub(crate) fn note_stuck(&self, workers: Vec<WorkerId>) {

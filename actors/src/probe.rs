@@ -5,7 +5,10 @@
 
 use std::{any::type_name, ffi::OsStr, path::Path};
 
-use crate::kernel::{Distributable, ListKernel};
+use crate::{
+    kernel::{Distributable, ListKernel},
+    node::{Offer, Offered},
+};
 
 /// A function that a macro was given.
 #[derive(Debug)]
@@ -52,6 +55,38 @@ impl<F: Copy> Function<F> for &&Probe<F> {
     {
         // A function is known by its path, a closure by its place.
         let path = type_name::<F>();
-        self.0.into_kernel(if path.contains("{{closure}}") { site } else { path })
+        self.0.into_kernel(if path.contains("{{closure}}") { site } else { path }, site)
     }
 }
+
+/// For the registry, first: functions of a reference to something unsized, as above.
+pub trait RegisteredUnsized<U: ?Sized, R>: Sized {
+    fn __distfun_offered(self, _: &'static str) -> Option<Offered> {
+        None
+    }
+}
+
+impl<F, U: ?Sized + WithoutSize, R> RegisteredUnsized<U, R> for &&&Probe<F> where F: for<'a> Fn(&'a U) -> R {}
+
+/// Second: what can be distributed.
+pub trait Registered<M>: Sized {
+    fn __distfun_offered(self, site: &'static str) -> Option<Offered>;
+}
+
+impl<F, M> Registered<M> for &&Probe<F>
+where
+    F: Copy + Distributable<M>,
+{
+    fn __distfun_offered(self, site: &'static str) -> Option<Offered> {
+        Some(Function::__distfun_kernel(self, site).offered())
+    }
+}
+
+/// Third: what can't, about which [`Function`] has complained.
+pub trait Unregistered: Sized {
+    fn __distfun_offered(self, _: &'static str) -> Option<Offered> {
+        None
+    }
+}
+
+impl<F> Unregistered for &Probe<F> {}

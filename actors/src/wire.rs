@@ -29,6 +29,8 @@ pub(crate) trait ListWire<A, R>: Send + Sync {
     fn is_lists(&self) -> bool;
     fn schema(&self) -> &Schema;
     fn fingerprint(&self) -> Fingerprint;
+    /// Where in the source the function was distributed.
+    fn site(&self) -> &'static str;
     /// Panics of the user's code are caught, here and below.
     fn pack(&self, items: Vec<A>) -> (Result<Parcel, FailureCause>, Box<dyn Held<A>>);
     fn pack_lent(&self, items: &[A], clone: fn(&[A]) -> Vec<A>) -> Result<Parcel, FailureCause>;
@@ -43,6 +45,8 @@ pub(crate) trait ColumnWire<T, Y>: Send + Sync {
     fn is_raw(&self) -> bool;
     fn schema(&self) -> &Schema;
     fn fingerprint(&self) -> Fingerprint;
+    /// As in [`ListWire`].
+    fn site(&self) -> &'static str;
     fn pack(&self, block: ArrayView2<'_, T>) -> Result<Parcel, FailureCause>;
     fn unpack(&self, block: Received, columns: usize) -> Result<Array2<T>, FailureCause>;
     fn pack_result(&self, result: Y) -> Result<Parcel, FailureCause>;
@@ -52,6 +56,7 @@ pub(crate) trait ColumnWire<T, Y>: Send + Sync {
 /// [`ListWire`] of types that have serde.
 pub(crate) struct BySerde<A, R> {
     kind: &'static str,
+    site: &'static str,
     /// The function is a closure.
     is_closure: bool,
     schema: OnceLock<Schema>,
@@ -59,8 +64,8 @@ pub(crate) struct BySerde<A, R> {
 }
 
 impl<A, R> BySerde<A, R> {
-    pub(crate) fn new(kind: &'static str, name: &str) -> Self {
-        Self { kind, is_closure: is_closure(name), schema: OnceLock::new(), types: PhantomData }
+    pub(crate) fn new(kind: &'static str, name: &str, site: &'static str) -> Self {
+        Self { kind, site, is_closure: is_closure(name), schema: OnceLock::new(), types: PhantomData }
     }
 }
 
@@ -114,6 +119,10 @@ where
 
     fn fingerprint(&self) -> Fingerprint {
         fingerprint(self.schema(), self.is_closure)
+    }
+
+    fn site(&self) -> &'static str {
+        self.site
     }
 
     fn pack(&self, items: Vec<A>) -> (Result<Parcel, FailureCause>, Box<dyn Held<A>>) {
@@ -188,6 +197,10 @@ impl<A: Send + 'static, R: Send + 'static> ListWire<A, R> for Lists<A, R> {
         self.0.fingerprint()
     }
 
+    fn site(&self) -> &'static str {
+        self.0.site()
+    }
+
     fn pack(&self, items: Vec<A>) -> (Result<Parcel, FailureCause>, Box<dyn Held<A>>) {
         let (packed, held) = self.0.pack(vec![items]);
         (packed, Box::new(HeldOne(held)))
@@ -213,14 +226,15 @@ impl<A: Send + 'static, R: Send + 'static> ListWire<A, R> for Lists<A, R> {
 
 /// [`ColumnWire`] of types that have serde.
 pub(crate) struct ColumnsBySerde<T, Y> {
+    site: &'static str,
     is_closure: bool,
     schema: OnceLock<Schema>,
     types: PhantomData<fn(T) -> Y>,
 }
 
 impl<T, Y> ColumnsBySerde<T, Y> {
-    pub(crate) fn new(name: &str) -> Self {
-        Self { is_closure: is_closure(name), schema: OnceLock::new(), types: PhantomData }
+    pub(crate) fn new(name: &str, site: &'static str) -> Self {
+        Self { site, is_closure: is_closure(name), schema: OnceLock::new(), types: PhantomData }
     }
 }
 
@@ -239,6 +253,10 @@ where
 
     fn fingerprint(&self) -> Fingerprint {
         fingerprint(self.schema(), self.is_closure)
+    }
+
+    fn site(&self) -> &'static str {
+        self.site
     }
 
     fn pack(&self, block: ArrayView2<'_, T>) -> Result<Parcel, FailureCause> {

@@ -1,6 +1,6 @@
 //! How one item fails, and how a whole call ends.
 
-use std::{error::Error, fmt, ops::Range, sync::Arc};
+use std::{error::Error, fmt, ops::Range, sync::Arc, time::Duration};
 
 use crate::ids::WorkerId;
 
@@ -91,10 +91,23 @@ pub enum FailureCause {
         /// Rows of this block's result.
         got: usize,
     },
-    /// The compute thread died while it ran this item, `deaths` times. Every other item is redone elsewhere.
+    /// The worker died while it ran this item, which went with it: it can't be tried again. Every other item is redone.
     WorkerDied {
-        /// How many threads died at this item.
+        /// How its process ended; none where it was a thread.
+        exit: Option<WorkerExit>,
+    },
+    /// The item was running each time when one worker after another died; it is not tried again. Every other item is
+    /// redone.
+    Poisoned {
+        /// How many workers died at it.
         deaths: u32,
+        /// How the last one's process ended; none where it was a thread.
+        exit: Option<WorkerExit>,
+    },
+    /// The item ran longer than `item_timeout` allows; its worker was killed and replaced.
+    TimedOut {
+        /// What was allowed.
+        limit: Duration,
     },
     /// The item could not be sent to another machine, or its result not come back.
     Payload {
@@ -124,8 +137,20 @@ impl fmt::Display for FailureCause {
                  the number of rows must not depend on the block",
                 block.start, block.end
             ),
-            Self::WorkerDied { deaths } => {
-                write!(f, "its compute thread died {deaths} time(s) while running it; other items were redone")
+            Self::WorkerDied { exit: None } => {
+                write!(f, "its compute thread died while running it, and the item is gone; other items were redone")
+            }
+            Self::WorkerDied { exit: Some(exit) } => {
+                write!(f, "its worker died while running it, and the item is gone: {exit}")
+            }
+            Self::Poisoned { deaths, exit: None } => {
+                write!(f, "{deaths} compute threads died while running it; other items were redone")
+            }
+            Self::Poisoned { deaths, exit: Some(exit) } => {
+                write!(f, "{deaths} workers died while running it; the last {exit}")
+            }
+            Self::TimedOut { limit } => {
+                write!(f, "it ran longer than {limit:?} and was stopped; allow more with item_timeout")
             }
             Self::Payload { message } => f.write_str(message),
             Self::NotRun(ending) => write!(f, "not run: {ending}"),
@@ -134,6 +159,17 @@ impl fmt::Display for FailureCause {
 }
 
 impl FailureCause {
+    /// The same without what a dead worker had written, which may be anything.
+    pub fn without_output(&self) -> Self {
+        let silent =
+            |exit: &Option<WorkerExit>| exit.as_ref().map(|exit| WorkerExit { stderr: Arc::default(), ..exit.clone() });
+        match self {
+            Self::WorkerDied { exit } => Self::WorkerDied { exit: silent(exit) },
+            Self::Poisoned { deaths, exit } => Self::Poisoned { deaths: *deaths, exit: silent(exit) },
+            other => other.clone(),
+        }
+    }
+
     /// What kind of error it is, as in the field `error.type` of events.
     pub fn error_type(&self) -> &'static str {
         match self {
@@ -142,8 +178,39 @@ impl FailureCause {
             Self::WrongLength { .. } => "wrong_length",
             Self::WrongRows { .. } => "wrong_rows",
             Self::WorkerDied { .. } => "worker_lost",
+            Self::Poisoned { .. } => "poisoned",
+            Self::TimedOut { .. } => "item_timeout",
             Self::Payload { .. } => "payload",
             Self::NotRun(ending) => ending.error_type().unwrap_or("other"),
+        }
+    }
+}
+
+/// How a worker's process ended that was not asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerExit {
+    /// The signal that killed it: 9 is SIGKILL, 11 SIGSEGV, 6 SIGABRT.
+    pub signal: Option<i32>,
+    /// What happened, in words: `was killed by SIGSEGV (signal 11)`.
+    pub story: Arc<str>,
+    /// The last that it wrote to its standard error, a few kilobytes at most.
+    pub stderr: Arc<str>,
+}
+
+impl WorkerExit {
+    /// By this signal, if it was one.
+    pub fn new(signal: Option<i32>, story: impl Into<Arc<str>>, stderr: impl Into<Arc<str>>) -> Self {
+        Self { signal, story: story.into(), stderr: stderr.into() }
+    }
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.story)?;
+        match self.stderr.trim_end() {
+            "" => Ok(()),
+            stderr => write!(f, "; its last words: {stderr}"),
         }
     }
 }

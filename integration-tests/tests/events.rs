@@ -14,8 +14,8 @@ use std::{
 };
 
 use distfun::{
-    Cancel, Context, Distribute, Ending, Finished, Manager, SharedData, Shutdown, distribute, distribute_local,
-    distribute_local_columns, distribute_local_ref, fault::kill_this_thread, function, log,
+    Cancel, Context, Distribute, Ending, Finished, Isolation, Manager, SharedData, Shutdown, distribute,
+    distribute_local, distribute_local_columns, distribute_local_ref, fault::kill_this_thread, function, log,
 };
 use futures::executor::block_on;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -30,6 +30,16 @@ fn plus(x: u64) -> u64 {
 
 fn nested(x: u64) -> u64 {
     distribute!(plus).build().unwrap().map([x]).wait().unwrap()[0]
+}
+
+fn fragile(x: u64) -> u64 {
+    println!("{x} was here");
+    match x {
+        2 => std::process::abort(),
+        4 => std::thread::sleep(LIMIT),
+        _ => {}
+    }
+    x
 }
 
 /// Everything that can happen to calls on one machine.
@@ -76,10 +86,19 @@ fn story() {
     };
     let killed = distribute_local_ref(kill).slots(1).build().unwrap();
     assert_eq!(within(move || killed.map((0..12).collect::<Vec<_>>()).wait().unwrap_err()).failed().len(), 1);
+    let taken_along = distribute_local(|x: u64| if x == 1 { kill_this_thread() } else { x }).slots(1).build().unwrap();
+    assert_eq!(taken_along.map(0..3).wait().unwrap_err().failed().len(), 1);
     let dead = distribute_local(|_: u64| -> u64 { kill_this_thread() }).slots(1).endaftercall(false).build().unwrap();
     assert_eq!(dead.map(0..20).wait().unwrap_err().ending(), Ending::NoWorkers);
     assert_eq!(dead.map([1]).wait().unwrap_err().ending(), Ending::NoWorkers);
     dead.finished().unwrap();
+
+    // Processes that crash, and one in which an item takes too long.
+    let fragile = distribute!(fragile).slots(1).isolation(Isolation::Process).item_timeout(Duration::from_millis(100));
+    let fragile = fragile.endaftercall(false).build().unwrap();
+    assert_eq!(fragile.map([1, 2, 3]).wait().unwrap_err().failed().len(), 1);
+    assert_eq!(fragile.map([1, 4, 3]).wait().unwrap_err().failed().len(), 1);
+    drop(fragile);
 
     // Cancelled, dropped, out of time, too many; a thread that hangs is replaced, or left behind.
     let gate = Arc::new(Gate::new());
@@ -163,6 +182,7 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
             "worker.started",
             "worker.stopped",
             "worker.state",
+            "worker.output",
             "worker.restarted",
             "worker.gave_up",
             "job.submitted",
@@ -187,8 +207,10 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
             "ended_after_call",
             "error",
             "finished",
+            "item_timeout",
             "no_workers",
             "panic",
+            "poisoned",
             "timeout",
             "worker_lost",
             "wrong_length",
@@ -197,7 +219,7 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
         assert_eq!(values("job.finished", "error.type"), all);
         assert_eq!(values("job.submitted", "distfun.mode"), ["columns", "items", "list", "stream"]);
         assert_eq!(values("worker.stopped", "distfun.reason"), ["abandoned", "died", "released", "replaced"]);
-        assert_eq!(values("worker.restarted", "distfun.cause"), ["panic", "timeout"]);
+        assert_eq!(values("worker.restarted", "distfun.cause"), ["crash", "panic", "timeout"]);
         assert_eq!(values("manager.stopped", "distfun.reason"), ["endaftercall", "finished", "shutdown"]);
         assert_eq!(values("chunk.failed", "error.type"), ["error", "worker_lost", "wrong_length", "wrong_rows"]);
         assert_eq!(lines_of(&lines, "session.leaked").len(), 1);

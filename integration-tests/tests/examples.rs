@@ -69,6 +69,17 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
         &["[[0.600, -0.700],\n [-0.200, 0.400]]", "1 of 2 items failed", "the matrix is singular", "item 0 finished"],
     ),
     (
+        "isolated",
+        &[],
+        &[
+            "item 7 on worker ",
+            "3 workers died while running it; the last was killed by SIGABRT (signal 6)",
+            "\nitem 12 on worker ",
+            "ran longer than 300ms and was stopped",
+            "\nfinished: [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 13, ",
+        ],
+    ),
+    (
         "machines",
         &["--rows", "120"],
         &[

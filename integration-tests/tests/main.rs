@@ -9,6 +9,8 @@ mod examples;
 mod faces;
 mod fold;
 mod http;
+#[cfg(target_os = "linux")]
+mod isolation;
 mod laws;
 mod nodes;
 mod services;

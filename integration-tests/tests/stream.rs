@@ -237,7 +237,8 @@ fn not_run(failure: &ItemFailure) -> Option<Ending> {
 
 fn deaths(failure: &ItemFailure) -> Option<u32> {
     match failure.cause {
-        FailureCause::WorkerDied { deaths } => Some(deaths),
+        FailureCause::WorkerDied { exit: None } => Some(1),
+        FailureCause::Poisoned { deaths, exit: None } => Some(deaths),
         _ => None,
     }
 }

@@ -2,6 +2,11 @@
 
 pub(crate) mod awake;
 pub(crate) mod catch;
+#[cfg(target_os = "linux")]
+pub(crate) mod hosted;
+#[cfg(not(target_os = "linux"))]
+#[path = "nowhere.rs"]
+pub(crate) mod hosted;
 pub(crate) mod latch;
 pub(crate) mod lend;
 pub(crate) mod parts;

@@ -16,7 +16,7 @@ use distfun_core::{
     ids::WorkerId,
 };
 
-use super::{catch::contain, port::Port};
+use super::{catch::contain, hosted::Hosted, port::Port};
 use crate::{
     events,
     job::{JobCore, Progress, SharedJob},
@@ -33,6 +33,12 @@ thread_local! {
 /// The worker whose compute thread this is, if it is one. Calls made here run here, on the slot they have.
 pub(crate) fn current_worker() -> Option<WorkerId> {
     WORKER.get()
+}
+
+/// From now on this thread is that worker's.
+#[cfg(target_os = "linux")]
+pub(crate) fn become_worker(worker: WorkerId) {
+    WORKER.set(Some(worker));
 }
 
 /// Whether this is a compute thread of `pool`: what it waits for must not need a slot, which may be its own.
@@ -83,12 +89,22 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
     let states = KeepStates::begin();
     port.attach();
     let mut life = events::Life::default();
+    let mut hosted = match Hosted::of(pool, port) {
+        Ok(hosted) => hosted,
+        Err(story) => {
+            pool.note_unstarted(&story);
+            events::worker_unstarted(pool, port, &story);
+            pool.step(Event::SlotLost(port.worker, port.generation, None));
+            return;
+        }
+    };
     let mut next = pool.step_at(port, Event::SlotReady(port.worker, port.generation));
     // The last chunk was a small one of another machine's, as the next may be.
     let mut is_far = false;
     loop {
         let Some(chunk) = next.take().or_else(|| wait_for_chunk(pool, port, is_far)) else {
-            life.end(pool, port, false);
+            drop(hosted);
+            life.end(pool, port, None);
             return;
         };
         events::chunk_started(pool, port, &chunk);
@@ -97,15 +113,22 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
         let job = chunk.handle.clone();
         is_far = job.core().is_small_visitor;
         cancel_if_abandoned(pool, job.core());
-        let run = || job.run(&chunk, Some(port.worker), &mut progress);
-        if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
-            // Only a panic in our own code, or one that a test injects, comes this far.
+        let run = || match hosted.as_mut().filter(|_| job.travel().is_some()) {
+            Some(hosted) => hosted.run(&job, &chunk, &mut progress),
+            None => {
+                job.run(&chunk, Some(port.worker), &mut progress);
+                Ok(())
+            }
+        };
+        // Only a panic in our own code, or one that a test injects, comes this far.
+        if !matches!(panic::catch_unwind(AssertUnwindSafe(run)), Ok(Ok(()))) {
             job.note_progress(&progress);
             events::chunk_died(pool, port, &chunk, &progress);
-            life.end(pool, port, true);
-            let Progress { reached, failures, first_failure, blamed_is_kept, .. } = progress;
-            let death = Death { reached, failures, first_failure, blamed_is_kept };
-            drop((job, chunk));
+            life.end(pool, port, Some(hosted.as_ref().and_then(Hosted::story)));
+            let blame = progress.blame();
+            let Progress { reached, failures, first_failure, .. } = progress;
+            let death = Death { reached, failures, first_failure, blame };
+            drop((job, chunk, hosted));
             // Before a new thread may open the same file or device.
             drop(states);
             pool.step_at(port, Event::SlotLost(port.worker, port.generation, Some(death)));
@@ -123,7 +146,8 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
         next = pool.step_at(port, Event::ChunkDone(port.worker, port.generation, done));
         if next.is_none() && !pool.is_current(port) {
             port.close();
-            life.end(pool, port, false);
+            drop(hosted);
+            life.end(pool, port, None);
             return;
         }
     }

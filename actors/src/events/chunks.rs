@@ -9,7 +9,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Chunk, MAX_DEATHS},
+    engine::{Blame, Chunk, MAX_DEATHS, Sentence},
     event::{ChunkException, ChunkFailed, ChunkFinished, ChunkRetry, ChunkStarted, capped, listened, seconds},
     failure::{FailureCause, ItemFailure},
 };
@@ -113,8 +113,11 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
     let Some(figures) = &core.events.0 else { return };
     pool.events.chunks_failed.fetch_add(1, Relaxed);
     items_failed(here(pool, port), chunk, progress);
-    let item = progress.reached;
-    let Some(is_kept) = progress.blamed_is_kept.filter(|_| chunk.range.contains(&item)) else { return };
+    let Some(Blame { items, sentence }) = progress.blame() else { return };
+    let (item, is_kept) = (items.start, matches!(sentence, Sentence::Again(_)));
+    if !chunk.range.contains(&item) {
+        return;
+    }
     // The ledger puts an item that has killed before first in its chunk.
     let attempt = if item == chunk.range.start { chunk.attempt } else { 1 };
     let (worker_id, worker_generation) = (port.worker.0.into(), port.generation.0.into());
@@ -134,7 +137,11 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
             error_type: "worker_lost",
         });
     } else {
-        let cause = FailureCause::WorkerDied { deaths: attempt };
+        let cause = match sentence {
+            Sentence::Again(exit) => FailureCause::Poisoned { deaths: attempt, exit },
+            Sentence::Lost(exit) => FailureCause::WorkerDied { exit },
+            Sentence::Fails(cause) => cause,
+        };
         let failure = ItemFailure::new(item, port.worker, attempt, cause);
         chunk_failed(here(pool, port), chunk, &failure, 1);
     }
@@ -204,7 +211,7 @@ pub(super) fn items_failed(place: Option<Where<'_>>, chunk: &Chunk<SharedJob>, p
 fn chunk_failed(place: Option<Where<'_>>, chunk: &Chunk<SharedJob>, failure: &ItemFailure, items_failed: u64) {
     let core = chunk.handle.core();
     let is_ours = !matches!(failure.cause, FailureCause::Returned(_));
-    let message = is_ours.then(|| failure.cause.to_string());
+    let message = is_ours.then(|| failure.cause.without_output().to_string());
     emit(&ChunkFailed {
         job_id: core.id.0,
         function: core.function,

@@ -123,7 +123,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
     pub(super) fn unpack_results(&self, arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
         let wire = self.wire.as_ref().expect("a job that travels");
         let (start, reached, count, runs) = (arrived.start, arrived.reached, arrived.count(), arrived.runs());
-        let who = Who { worker: arrived.worker, machine: Some(arrived.machine.clone()), attempt: arrived.attempt };
+        let who = Who { worker: arrived.worker, machine: arrived.machine.cloned(), attempt: arrived.attempt };
         let results = if count == 0 { Ok(Vec::new()) } else { wire.unpack_results(arrived.results, count) };
         if results.is_err() && reached - start > 1 && !wire.is_lists() {
             // Whose fault it is shows when each comes alone.

@@ -233,7 +233,7 @@ where
     fn travel(&self) -> Option<Travel<'_>> {
         let wire = self.wire.as_ref()?;
         let (schema, fingerprint) = (wire.schema(), wire.fingerprint());
-        Some(Travel { schema, fingerprint, is_lists: false, is_raw: wire.is_raw() })
+        Some(Travel { schema, fingerprint, site: wire.site(), is_lists: false, is_raw: wire.is_raw() })
     }
 
     fn pack(&self, range: &Range<usize>) -> Result<Load, FailureCause> {

@@ -333,7 +333,7 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
             if self.job.function.takes_blocks() {
                 // The function has the whole block, and takes it along.
                 self.progress.blamed_is_kept = None;
-                self.fail(self.progress.reached..self.end, FailureCause::WorkerDied { deaths: 1 });
+                self.fail(self.progress.reached..self.end, FailureCause::WorkerDied { exit: None });
             }
         }
         let reached = self.progress.reached;
@@ -369,7 +369,7 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
                 Ok(Err((index, cause))) => fail(index, cause),
                 Err(payload) => {
                     // The thread dies, and what it had combined is gone: a sum without it must not look complete.
-                    fail(first, FailureCause::WorkerDied { deaths: 1 });
+                    fail(first, FailureCause::WorkerDied { exit: None });
                     resume_unwind(payload);
                 }
             }
@@ -403,7 +403,7 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
         let wire = self.wire.as_ref()?;
         let is_raw = wire.is_raw() && self.results().fold.is_none();
         let (schema, fingerprint) = (wire.schema(), wire.fingerprint());
-        Some(Travel { schema, fingerprint, is_lists: wire.is_lists(), is_raw })
+        Some(Travel { schema, fingerprint, site: wire.site(), is_lists: wire.is_lists(), is_raw })
     }
 
     fn pack(&self, range: &Range<usize>) -> Result<Load, FailureCause> {

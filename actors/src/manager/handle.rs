@@ -11,7 +11,7 @@ use crate::{
     compute::thread::is_slot_of,
     config,
     error::StartError,
-    events,
+    events, host,
     job::{JobCore, SharedJob, next_call_id},
     kernel::ListKernel,
     messages::{AddMachine, Cancel, Distribute, Finished, RemoveMachine, Shutdown, Status, internal::Quit},
@@ -28,7 +28,20 @@ pub struct ManagerBuilder {
 }
 
 impl ManagerBuilder {
-    options!(max_cpu, slots, machines, port, named_pipe, verbose, seed, max_calls, flags, settings);
+    options!(
+        max_cpu,
+        slots,
+        machines,
+        port,
+        named_pipe,
+        isolation,
+        item_timeout,
+        verbose,
+        seed,
+        max_calls,
+        flags,
+        settings
+    );
 
     /// Starts the Manager on a System thread of its own, and its Workers, and waits until it can be talked to (well
     /// under a millisecond).
@@ -38,6 +51,7 @@ impl ManagerBuilder {
     /// started. Nothing is left running.
     pub fn start(self) -> Result<ManagerHandle, StartError> {
         let settings = config::resolve(&self.told)?;
+        host::check(&settings)?;
         let pool = Pool::start(settings, true)?;
         let session = Arc::new(Session(pool.clone()));
         let (address, arbiter) = pool.wait_for_manager().ok_or(StartError::Failed)?;

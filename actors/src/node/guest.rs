@@ -8,7 +8,7 @@ use std::{
 
 use distfun_core::{
     engine::BUDGET,
-    failure::{FailureCause, ItemFailure},
+    failure::ItemFailure,
     payload::{Parcel, RawVec, Received},
     shared_data::SharedData,
 };
@@ -25,7 +25,10 @@ use super::{
     offer::Served,
     visit::{MOST_FAILURES, Over, Visitor, ending},
 };
-use crate::job::{JobCore, next_call_id};
+use crate::{
+    failures::packed,
+    job::{JobCore, next_call_id},
+};
 
 /// Calls that a Manager may have open: many more than it has unless it forgets to end them.
 const MAX_CALLS: usize = 1 << 16;
@@ -281,7 +284,7 @@ impl Guest {
         let text_bytes = TEXT_BYTES / failures.len().max(1);
         let failure = |failure: &ItemFailure| Failure {
             index: (start + failure.index) as u64,
-            cause: cause(&failure.cause, start, text_bytes),
+            cause: packed(&failure.cause, start, text_bytes),
         };
         let done = Done {
             lane,
@@ -387,30 +390,4 @@ impl Guest {
             }
         }
     }
-}
-
-/// A failure as it travels; items are counted from `first`.
-fn cause(cause: &FailureCause, first: usize, most: usize) -> Cause {
-    match cause {
-        FailureCause::Panicked { message, place } => {
-            let place = place.as_deref().map(|place| short(place, most / 2));
-            Cause::Panicked { message: short(message, most / 2), place }
-        }
-        FailureCause::WrongLength { block, got } => Cause::WrongLength {
-            start: (first + block.start) as u64,
-            end: (first + block.end) as u64,
-            got: *got as u64,
-        },
-        other => Cause::Payload { message: short(&other.to_string(), most) },
-    }
-}
-
-/// A message holds only so much, and nobody reads a panic of a megabyte.
-fn short(text: &str, most: usize) -> String {
-    let most = most.min(4096);
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &text[..end])
 }

@@ -30,7 +30,10 @@ use tokio::sync::Notify;
 pub use config::NodeConfig;
 pub use error::NodeError;
 pub(crate) use luggage::{PIECE_BYTES, PIECES_AHEAD};
+pub(crate) use offer::Served;
 pub use offer::{Offer, Offered};
+#[cfg(target_os = "linux")]
+pub(crate) use visit::{MOST_FAILURES, Over, Visitor};
 
 use crate::{
     messages::internal::Quit,
@@ -38,7 +41,6 @@ use crate::{
 };
 use guest::Guest;
 use luggage::Store;
-use offer::Served;
 
 /// What may be said in a goodbye of a node.
 const STOPS: &str = "the node stops";

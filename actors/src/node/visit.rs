@@ -65,14 +65,7 @@ impl Visitor {
         budget: Duration,
         answer: impl FnOnce(Over) + Send + 'static,
     ) -> Arc<Self> {
-        let visitor = Arc::new(Self {
-            core: Arc::new(core),
-            served,
-            count,
-            budget,
-            baggage: Mutex::new(Some(items)),
-            answer: Mutex::new(Some(Box::new(answer))),
-        });
+        let visitor = Self::new(core, served, items, count, budget, answer);
         let theirs = Arc::downgrade(&visitor);
         // It ends without having run if it is cancelled, or nothing here can run it.
         let ended = move || {
@@ -83,6 +76,45 @@ impl Visitor {
         visitor.core.when_ended(ended, || false);
         pool.submit(SharedJob::new(visitor.clone()));
         visitor
+    }
+
+    fn new(
+        core: JobCore,
+        served: Arc<dyn Served>,
+        items: Received,
+        count: usize,
+        budget: Duration,
+        answer: impl FnOnce(Over) + Send + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            core: Arc::new(core),
+            served,
+            count,
+            budget,
+            baggage: Mutex::new(Some(items)),
+            answer: Mutex::new(Some(Box::new(answer))),
+        })
+    }
+
+    /// Runs a chunk of `count` items on this thread, as `worker`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn run_here(
+        core: JobCore,
+        served: Arc<dyn Served>,
+        items: Received,
+        count: usize,
+        budget: Duration,
+        (worker, attempt): (WorkerId, u32),
+    ) -> Over {
+        let over = Arc::new(Mutex::new(None));
+        let theirs = over.clone();
+        let answer = move |over| *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(over);
+        let visitor = Self::new(core, served, items, count, budget, answer);
+        let range = 0..visitor.core.items();
+        let chunk = Chunk { handle: SharedJob::new(visitor.clone()), range, attempt, is_quick: false };
+        visitor.run(&chunk, Some(worker), &mut Progress::new(0));
+        let over = over.lock().unwrap_or_else(PoisonError::into_inner).take();
+        over.expect("a chunk that ran is answered for")
     }
 
     pub(crate) fn core(&self) -> &Arc<JobCore> {

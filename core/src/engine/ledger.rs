@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use crate::{
-    failure::{FailureCause, ItemFailure},
+    failure::{FailureCause, ItemFailure, WorkerExit},
     ids::WorkerId,
 };
 
@@ -28,9 +28,43 @@ pub struct Death {
     pub failures: Vec<ItemFailure>,
     /// Under `try_map`: the lowest index that failed or returned `Err`.
     pub first_failure: Option<usize>,
-    /// The item at `reached` was running, and is still there to be tried again; if not, its input went with the
-    /// thread. None when no item was running.
-    pub blamed_is_kept: Option<bool>,
+    /// What was running; none when nothing was.
+    pub blame: Option<Blame>,
+}
+
+impl Death {
+    /// The item that ran has its outcome, so the worker was stopped rather than that it died.
+    pub(super) fn has_verdict(&self) -> bool {
+        matches!(&self.blame, Some(Blame { sentence: Sentence::Fails(_), .. }))
+    }
+}
+
+/// What a worker was running when it died, or was stopped.
+#[derive(Debug, Clone)]
+pub struct Blame {
+    /// One item, or a block of them, of which nobody knows which it was.
+    pub items: Range<usize>,
+    /// What becomes of it.
+    pub sentence: Sentence,
+}
+
+/// What becomes of an item at which a worker died.
+#[derive(Debug, Clone)]
+pub enum Sentence {
+    /// It is tried again, up to [`MAX_DEATHS`] times; a block in two halves.
+    Again(Option<WorkerExit>),
+    /// It went with the worker.
+    Lost(Option<WorkerExit>),
+    /// It fails for this reason.
+    Fails(FailureCause),
+}
+
+impl Blame {
+    /// A thread died at one item, which `is_kept` for another try or went with it.
+    pub fn of_thread(item: usize, is_kept: bool) -> Self {
+        let sentence = if is_kept { Sentence::Again(None) } else { Sentence::Lost(None) };
+        Self { items: item..item + 1, sentence }
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +133,7 @@ impl Ledger {
         planted!(KillerNotAlone, return self.returned.iter().next().map_or(self.next..self.limit, |(&a, &b)| a..b));
         match self.returned.first_key_value() {
             // An item that has killed before runs alone, so that nothing else goes down with it.
-            Some((&start, _)) if self.deaths.get(&start).is_some_and(|&deaths| deaths > 1) => start..start + 1,
+            Some((&start, _)) if self.deaths.contains_key(&start) => start..start + 1,
             Some((&start, &end)) => start..self.deaths.range(start + 1..end).next().map_or(end, |(&blamed, _)| blamed),
             None => self.next..self.limit.max(self.next),
         }
@@ -140,27 +174,53 @@ impl Ledger {
     pub(super) fn bury(&mut self, worker: WorkerId, death: Death) {
         let Some(running) = self.settle(worker, death.reached, death.failures) else { return };
         planted!(FailuresLostAtBury, self.failures.clear());
-        let Some(kept) = death.blamed_is_kept else { return };
-        let item = death.reached;
-        if !running.range.contains(&item) {
-            return;
+        let Some(Blame { items, sentence }) = death.blame else { return };
+        let items = items.start.max(death.reached)..items.end.min(running.range.end);
+        let cause = match sentence {
+            _ if items.is_empty() => return,
+            Sentence::Again(_) if items.len() > 1 => {
+                // The halves are tried apart, until a single one is left to be blamed.
+                return self.cut_returned(items.start + items.len() / 2);
+            }
+            Sentence::Again(exit) => {
+                let Some(deaths) = self.note_death(items.start) else { return };
+                FailureCause::Poisoned { deaths, exit }
+            }
+            Sentence::Lost(exit) => FailureCause::WorkerDied { exit },
+            Sentence::Fails(cause) => cause,
+        };
+        for item in items {
+            self.take_returned(item);
+            self.deaths.remove(&item);
+            self.failed += 1;
+            self.failures.push(ItemFailure::new(item, worker, running.attempt, cause.clone()));
         }
+    }
+
+    /// One more worker died at `item`; says how many, if they are enough.
+    fn note_death(&mut self, item: usize) -> Option<u32> {
         let deaths = self.deaths.entry(item).or_insert(0);
         *deaths += 1 + u32::from(planted!(BlamedTwice));
         planted!(DeathsDoNotAddUp, *deaths = 1);
-        let deaths = *deaths;
-        if !kept || deaths >= MAX_DEATHS {
-            // `settle` has put the item back in front of what was not started: take it out again.
-            if let Some(end) = self.returned.remove(&item) {
-                self.returned_count -= 1;
-                if item + 1 < end {
-                    self.returned.insert(item + 1, end);
-                }
-            }
-            self.deaths.remove(&item);
-            let cause = FailureCause::WorkerDied { deaths };
-            self.failed += 1;
-            self.failures.push(ItemFailure::new(item, worker, running.attempt, cause));
+        Some(*deaths).filter(|&deaths| deaths >= MAX_DEATHS)
+    }
+
+    /// Has what came back begin a new range at `at`, if it goes on there.
+    fn cut_returned(&mut self, at: usize) {
+        if let Some((_, end)) = self.returned.range_mut(..at).next_back()
+            && *end > at
+        {
+            let rest = std::mem::replace(end, at);
+            self.returned.insert(at, rest);
+        }
+    }
+
+    /// An item that came back is not given out again.
+    fn take_returned(&mut self, item: usize) {
+        self.cut_returned(item);
+        self.cut_returned(item + 1);
+        if self.returned.remove(&item).is_some() {
+            self.returned_count -= 1;
         }
     }
 
@@ -235,6 +295,10 @@ mod tests {
 
     const W: WorkerId = WorkerId(0);
 
+    fn death(reached: usize) -> Death {
+        Death { reached, failures: vec![], first_failure: None, blame: Some(Blame::of_thread(reached, true)) }
+    }
+
     /// Drives a ledger by a random story and checks that every item ends exactly once.
     fn story(items: usize, choices: &[(usize, u8)]) -> (usize, Vec<usize>) {
         let mut ledger = Ledger::new(items);
@@ -254,7 +318,7 @@ mod tests {
                             reached,
                             failures: vec![],
                             first_failure: None,
-                            blamed_is_kept: Some(what.is_multiple_of(8)),
+                            blame: Some(Blame::of_thread(reached, what.is_multiple_of(8))),
                         },
                     );
                     chunk.clone().take(reached - chunk.start).for_each(|i| seen[i] += 1);
@@ -293,13 +357,13 @@ mod tests {
     fn an_item_that_keeps_killing_fails_alone_at_the_third_death() {
         let mut ledger = Ledger::new(10);
         ledger.give(W, 0..10);
-        ledger.bury(W, Death { reached: 4, failures: vec![], first_failure: None, blamed_is_kept: Some(true) });
-        assert_eq!(ledger.front(), 4..10);
-        ledger.give(W, 4..10);
-        ledger.bury(W, Death { reached: 4, failures: vec![], first_failure: None, blamed_is_kept: Some(true) });
-        assert_eq!(ledger.front(), 4..5, "alone from the second death on");
+        ledger.bury(W, death(4));
+        assert_eq!(ledger.front(), 4..5, "alone from the first death on");
+        ledger.give(W, 4..5);
+        ledger.bury(W, death(4));
+        assert_eq!(ledger.front(), 4..5);
         assert_eq!(ledger.give(W, 4..5), 3);
-        ledger.bury(W, Death { reached: 4, failures: vec![], first_failure: None, blamed_is_kept: Some(true) });
+        ledger.bury(W, death(4));
         assert_eq!(ledger.front(), 5..10);
         ledger.give(W, 5..10);
         ledger.settle(W, 10, vec![]);
@@ -314,12 +378,65 @@ mod tests {
         for item in 0..500 {
             let chunk = ledger.front();
             ledger.give(W, chunk.clone());
-            let death = Death { reached: item, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
-            ledger.bury(W, death);
-            assert_eq!(ledger.give(W, chunk), 2);
+            ledger.bury(W, death(item));
+            assert_eq!(ledger.give(W, item..item + 1), 2);
             ledger.settle(W, item + 1, vec![]);
             assert!(ledger.deaths.is_empty(), "{:?}", ledger.deaths);
         }
+    }
+
+    /// A process takes the results of a whole chunk along, whichever item was to blame.
+    #[test]
+    fn an_item_inside_a_chunk_is_blamed_without_those_around_it() {
+        let mut ledger = Ledger::new(10);
+        for attempt in 1..=3 {
+            let blame = Some(Blame { items: 4..5, sentence: Sentence::Again(None) });
+            let chunk = if attempt == 1 { 0..10 } else { 4..5 };
+            assert_eq!(ledger.give(W, chunk.clone()), attempt);
+            ledger.bury(W, Death { reached: chunk.start, failures: vec![], first_failure: None, blame });
+            if attempt == 1 {
+                assert_eq!(ledger.front(), 0..4);
+                ledger.give(W, 0..4);
+                ledger.settle(W, 4, vec![]);
+            }
+        }
+        assert_eq!((ledger.front(), ledger.failed()), (5..10, 1));
+        ledger.give(W, 5..10);
+        let cause = FailureCause::TimedOut { limit: std::time::Duration::from_secs(1) };
+        let blame = Some(Blame { items: 7..8, sentence: Sentence::Fails(cause) });
+        ledger.bury(W, Death { reached: 5, failures: vec![], first_failure: None, blame });
+        for rest in [5..7, 8..10] {
+            assert_eq!(ledger.front(), rest);
+            ledger.give(W, rest.clone());
+            ledger.settle(W, rest.end, vec![]);
+        }
+        assert!(ledger.is_settled());
+        let failed: Vec<_> = ledger.into_failures().iter().map(|it| (it.index, it.cause.error_type())).collect();
+        assert_eq!(failed, [(4, "poisoned"), (7, "item_timeout")]);
+    }
+
+    #[test]
+    fn a_block_that_kills_is_halved_until_one_item_is_to_blame() {
+        let mut ledger = Ledger::new(64);
+        ledger.give(W, 0..64);
+        let mut blocks: Vec<_> = std::iter::once(0..64).collect();
+        let mut deaths = 0;
+        while let Some(block) = blocks.pop() {
+            if block.contains(&37) {
+                deaths += 1;
+                let blame = Some(Blame { items: block.clone(), sentence: Sentence::Again(None) });
+                ledger.bury(W, Death { reached: block.start, failures: vec![], first_failure: None, blame });
+            } else {
+                ledger.settle(W, block.end, vec![]);
+            }
+            if !ledger.is_settled() {
+                let next = ledger.front();
+                ledger.give(W, next.clone());
+                blocks.push(next);
+            }
+        }
+        assert_eq!((ledger.done(), deaths), (63, 6 + 3));
+        assert_eq!(ledger.into_failures()[0].index, 37);
     }
 
     #[test]

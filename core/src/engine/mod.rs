@@ -50,7 +50,7 @@ use crate::{
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
 pub use event::{Chunk, ChunkDone, Command, Commands, Event, NodeEvent};
-pub use ledger::{Death, MAX_DEATHS};
+pub use ledger::{Blame, Death, MAX_DEATHS, Sentence};
 pub use nodes::{NodeState, NodeStatus};
 use nodes::{Nodes, Taken};
 pub use plan::{BUDGET, Shape, TARGET};
@@ -327,7 +327,7 @@ impl<H: Clone> Engine<H> {
             SlotState::Starting | SlotState::Busy { .. } => {}
         }
         if let (SlotState::Busy { range, .. }, Some(death)) = (&before, &death)
-            && death.reached > range.start
+            && (death.reached > range.start || death.has_verdict())
         {
             slot.history.finished_an_item();
         }
@@ -348,7 +348,7 @@ impl<H: Clone> Engine<H> {
                 reached: range.start,
                 failures: Vec::new(),
                 first_failure: None,
-                blamed_is_kept: Some(true),
+                blame: Some(Blame::of_thread(range.start, true)),
             });
             self.bury(id, call, death, commands);
         }

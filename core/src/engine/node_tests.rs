@@ -232,11 +232,11 @@ fn an_item_that_kills_threads_at_nodes_fails_at_the_third_death() {
     let mut commands = engine.step(Time::ZERO, Event::Submit(call(1, 1)));
     for _ in 0..3 {
         let [Command::Assign(lane, generation, _)] = commands.as_slice() else { panic!("{commands:?}") };
-        let death = Death { reached: 0, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
+        let death = Death { reached: 0, failures: vec![], first_failure: None, blame: Some(Blame::of_thread(0, true)) };
         commands = engine.step(MS, Event::ChunkLost(*lane, *generation, death));
     }
     let [Command::Finish { failures, .. }] = commands.as_slice() else { panic!("{commands:?}") };
-    assert!(matches!(failures[0].cause, FailureCause::WorkerDied { deaths: 3 }));
+    assert!(matches!(failures[0].cause, FailureCause::Poisoned { deaths: 3, .. }));
 }
 
 proptest! {

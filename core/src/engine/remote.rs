@@ -79,7 +79,8 @@ impl<H: Clone> Engine<H> {
         {
             let reached = range.start;
             planted!(LossHeldAgainstItem, {
-                let death = Death { reached, failures: vec![], first_failure: None, blamed_is_kept: Some(true) };
+                let blame = Some(super::Blame::of_thread(reached, true));
+                let death = Death { reached, failures: vec![], first_failure: None, blame };
                 self.bury(lane, call, death, commands);
                 continue;
             });

@@ -115,7 +115,7 @@ fn an_open_call_tells_its_failures_as_they_come() {
     engine.step(Time::ZERO, Event::Submit(CallSpec { is_open: true, ..call(1, 0) }));
     let commands = engine.step(Time::ZERO, Event::Extend(CallId(1), 2));
     let (slot, _, chunk) = assigned(&commands)[0].clone();
-    let failure = ItemFailure::new(0, slot, 1, FailureCause::WorkerDied { deaths: 1 });
+    let failure = ItemFailure::new(0, slot, 1, FailureCause::WorkerDied { exit: None });
     let report = ChunkDone { failures: vec![failure], ..done(chunk.end) };
     let commands = engine.step(Time::ZERO, Event::ChunkDone(slot, Generation(0), report));
     assert!(matches!(&commands[0], Command::Failed { handle: 1, failures } if failures[0].index == 0), "{commands:?}");
@@ -224,7 +224,7 @@ fn a_dead_thread_is_replaced_and_its_items_are_redone() {
     let commands = engine.step(Time::ZERO, Event::Submit(call(1, 10)));
     let (slot, _, chunk) = assigned(&commands)[0].clone();
     assert_eq!(chunk, 0..5);
-    let death = Death { reached: 2, failures: vec![], first_failure: None, blamed_is_kept: Some(false) };
+    let death = Death { reached: 2, failures: vec![], first_failure: None, blame: Some(Blame::of_thread(2, false)) };
     let commands = engine.step(Time::ZERO, Event::SlotLost(slot, Generation(0), Some(death)));
     assert_same(&commands, [Command::Start(slot, Generation(1), Duration::ZERO)]);
     assert!(
@@ -246,7 +246,7 @@ fn calls_end_when_every_slot_has_given_up() {
     }
     assert!(matches!(commands[0], Command::GaveUp(WorkerId(0))));
     let Command::Finish { ending: Ending::NoWorkers, failures, .. } = &commands[1] else { panic!("{commands:?}") };
-    assert!(matches!(failures[0].cause, FailureCause::WorkerDied { .. }));
+    assert!(matches!(failures[0].cause, FailureCause::Poisoned { deaths: 3, exit: None }));
     let refused = engine.step(Time::ZERO, Event::Submit(call(2, 1)));
     assert!(matches!(refused[0], Command::Finish { ending: Ending::NoWorkers, .. }));
 }

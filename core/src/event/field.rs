@@ -141,9 +141,15 @@ fields! {
     busy_s: Float = "distfun.busy_s";
     /// What the worker does.
     worker_state: Text ["available" "busy" "offline"] = "distfun.state";
-    /// Why the thread had to be replaced: it panicked outside of the function, did not come back from a call that ran
-    /// out of time, or could not be started.
-    restart_cause: Text ["panic" "timeout" "spawn_failed"] = "distfun.cause";
+    /// Why the thread had to be replaced: it panicked outside of the function, its process crashed, it did not come back in
+    /// time from a call or an item, or could not be started.
+    restart_cause: Text ["panic" "crash" "timeout" "spawn_failed"] = "distfun.cause";
+    /// How many items come into question, from that one on.
+    items_count: Whole = "distfun.items.count";
+    /// Where a function has written a line.
+    output_stream: Text ["stdout" "stderr"] = "distfun.output.stream";
+    /// What a function has written, 512 bytes at most: whatever it chose to print.
+    output_text: Text = "distfun.output.text";
     /// Deaths of the worker's threads within the window and without an item finished in between.
     restarts_in_window: Whole = "distfun.restarts_in_window";
     /// The window.
@@ -204,7 +210,7 @@ fields! {
     max_attempts: Whole = "distfun.max_attempts";
     /// What kind of error: of an item, of a chunk, or of the call.
     error_type: Text [
-        "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "timeout" "finished" "shutdown" "ended_after_call"
+        "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "poisoned" "item_timeout" "timeout" "finished" "shutdown" "ended_after_call"
         "busy" "shared_data_changed" "no_workers" "wait_on_manager" "spawn_failed" "payload" "unreachable" "auth" "identity"
         "protocol_version" "not_distfun" "unknown_function" "other"
     ] = "error.type";

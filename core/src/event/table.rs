@@ -138,6 +138,12 @@ events! {
         { manager_id, worker_id, worker_generation, worker_state },
         optional { running_s, job_id, function, chunk_index, chunk_items };
 
+    /// A function that runs in a process of its own has written a line to its stdout or stderr: the item, or one of several
+    /// short ones.
+    WorkerOutput = "distfun.worker.output", INFO,
+        { manager_id, worker_id, worker_generation, output_stream, output_text },
+        optional { job_id, function, item_index, items_count };
+
     /// Supervision replaces a worker's thread.
     WorkerRestarted = "distfun.worker.restarted", WARN,
         { manager_id, worker_id, worker_generation, restart_cause, restarts_in_window, window_s, limit, backoff_s },

@@ -85,10 +85,20 @@ says! {
         }
         _ => write!(f, "worker {} is {}", e.worker_id, e.worker_state),
     };
+    WorkerOutput |e, f| {
+        write!(f, "worker {}", e.worker_id)?;
+        match (e.item_index, e.items_count) {
+            (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first + count)?,
+            (Some(item), _) => write!(f, ", item {item}")?,
+            (None, _) => {}
+        }
+        write!(f, " wrote to {}: {}", e.output_stream, e.output_text)
+    };
     WorkerRestarted |e, f| {
         let why = match e.restart_cause {
-            "timeout" => "its thread did not come back from a call that ran out of time",
-            "spawn_failed" => "its thread could not be started",
+            "timeout" => "it did not come back in time from a call or an item",
+            "spawn_failed" => "its thread or process could not be started",
+            "crash" => "its process died",
             _ => "its thread died",
         };
         write!(f, "worker {} gets a new thread", e.worker_id)?;

@@ -6,7 +6,7 @@ use std::{
     fmt,
     ops::Range,
     rc::Rc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rand_chacha::{
@@ -80,6 +80,33 @@ pub struct Surroundings<'a> {
     pub first: usize,
     /// What the function is given as one item is a list of so many.
     pub list: Option<usize>,
+    /// Where to note what runs.
+    pub watch: Option<&'a Watch>,
+}
+
+/// What a slot is running, where somebody else can read it, even when the slot is gone.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Watch {
+    /// Position in the call's input of the first item that runs.
+    pub first: AtomicU64,
+    /// How many run at once; none do if it is 0.
+    pub count: AtomicU64,
+}
+
+impl Watch {
+    /// What runs.
+    pub fn items(&self) -> Range<usize> {
+        let first = self.first.load(Ordering::Acquire) as usize;
+        first..first.saturating_add(self.count.load(Ordering::Relaxed) as usize)
+    }
+
+    /// `items` run from now on.
+    pub fn note(&self, items: Range<usize>) {
+        self.count.store(items.len() as u64, Ordering::Relaxed);
+        self.first.store(items.start as u64, Ordering::Release);
+    }
 }
 
 impl<'a> Surroundings<'a> {
@@ -94,6 +121,7 @@ impl<'a> Surroundings<'a> {
             states: Rc::default(),
             first: 0,
             list: None,
+            watch: None,
         }
     }
 }
@@ -134,6 +162,15 @@ impl<'a> Context<'a> {
         self.start.set(self.around.first + items.start);
         self.end.set(self.around.first + items.end);
         self.is_seeded.set(false);
+        if let Some(watch) = self.around.watch {
+            watch.note(self.items());
+        }
+    }
+
+    /// Whether it must be told of every item, also by functions that do not ask.
+    #[doc(hidden)]
+    pub fn is_watched(&self) -> bool {
+        self.around.watch.is_some()
     }
 
     /// Position of the item in the input, from 0; of a block, its first item.

@@ -7,7 +7,7 @@ mod schema;
 mod slot_state;
 mod wire;
 
-pub use context::{Context, ContextRng, ItemRng, Surroundings};
+pub use context::{Context, ContextRng, ItemRng, Surroundings, Watch};
 pub use fingerprint::Fingerprint;
 pub use kind::{
     ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Contextual, Plain, RefFunction, Sharing, ValueFunction,

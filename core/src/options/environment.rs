@@ -10,6 +10,9 @@ use super::{
 /// Variables that are read elsewhere, since they are no settings.
 const OTHERS: [(&str, &str); 3] = [("config", CONFIG_VARIABLE), ("cookie", COOKIE_VARIABLE), ("cache", CACHE_VARIABLE)];
 
+/// What marks a process of a slot, where functions may build distributed functions too.
+const HOST: &str = "DISTFUN_HOST";
+
 /// The variable of a setting.
 pub(super) fn variable(key: &str) -> String {
     format!("DISTFUN_{}", key.to_ascii_uppercase())
@@ -20,7 +23,7 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     let mut said = Overrides::default();
     for (name, value) in variables {
         let name = name.to_string_lossy();
-        if !name.starts_with("DISTFUN_") || OTHERS.iter().any(|(_, other)| *other == name) {
+        if !name.starts_with("DISTFUN_") || name == HOST || OTHERS.iter().any(|(_, other)| *other == name) {
             continue;
         }
         let Some(setting) = SETTINGS.iter().find(|setting| variable(setting.key) == name) else {

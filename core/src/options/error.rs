@@ -58,6 +58,15 @@ pub enum SettingsError {
         /// What is wrong, and what to write instead.
         why: String,
     },
+    /// `item_timeout` where items run on threads, which nobody can stop.
+    #[error(
+        "{by} can't hold on threads, which can't be stopped inside an item; add .isolation(Isolation::Process), or bound \
+         the whole call with wait_timeout"
+    )]
+    TimeoutOnThreads {
+        /// Where it is said.
+        by: String,
+    },
     /// An environment variable has a value of the wrong form.
     #[error("environment variable {name}={value:?} is not {expected}; correct or unset it")]
     Malformed {

@@ -199,6 +199,12 @@ mod tests {
             ("machines = 3", "1:12: machines = 3 is not a list of machines, as in [\"bob\", \"ann:2719\"]".into()),
             ("machines = ['a', 1]", "1:12: machines is an array, which is not a list of machines, as".into()),
             ("port = 0", "1:8: port = 0 is not a whole number from 1 to 65535".into()),
+            ("isolation = 'none'", "1:13: isolation = 'none' is not \"thread\" or \"process\"".into()),
+            (
+                "item_timeout = 3",
+                "1:16: item_timeout = 3 is not a length of time, as in \"500ms\", \"2.5s\", \"10".into(),
+            ),
+            ("item_timeout = '-1s'", "1:16: item_timeout = '-1s' is not a length of time".into()),
             ("named_pipe = 1", "1:14: named_pipe = 1 is not true, false, or the name of a local socket in q".into()),
             (
                 "priority = 'a\u{1b}[2J'",

@@ -4,14 +4,16 @@
 mod environment;
 mod error;
 mod file;
+mod isolation;
 mod named_pipe;
 mod table;
 
-use std::{ffi::OsString, fmt, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{ffi::OsString, fmt, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 pub use self::{
     error::{Place, SettingsError},
     file::ConfigFile,
+    isolation::Isolation,
     named_pipe::NamedPipe,
 };
 use crate::{
@@ -66,6 +68,10 @@ pub struct Overrides {
     pub port: Option<u16>,
     /// A node on this machine, by a local socket.
     pub named_pipe: Option<NamedPipe>,
+    /// Where slots of this machine run.
+    pub isolation: Option<Isolation>,
+    /// Longest that one item may run; zero for no limit.
+    pub item_timeout: Option<Duration>,
 }
 
 /// What the program itself says.
@@ -129,6 +135,10 @@ pub struct Settings {
     pub port: u16,
     /// A node on this machine, by a local socket.
     pub named_pipe: NamedPipe,
+    /// Where slots of this machine run.
+    pub isolation: Isolation,
+    /// Longest that one item may run.
+    pub item_timeout: Option<Duration>,
     /// The settings file, if there was one.
     pub file: Option<Arc<Path>>,
     origins: Origins,
@@ -147,6 +157,8 @@ struct Origins {
     machines: Origin,
     port: Origin,
     named_pipe: Origin,
+    isolation: Origin,
+    item_timeout: Origin,
 }
 
 /// One setting as it holds, to be shown.
@@ -184,6 +196,8 @@ impl Settings {
             plain("machines", self.machines.to_string(), of.machines),
             plain("port", self.port.to_string(), of.port),
             plain("named_pipe", self.named_pipe.to_string(), of.named_pipe),
+            plain("isolation", self.isolation.to_string(), of.isolation),
+            plain("item_timeout", table::limit(self.item_timeout), of.item_timeout),
         ]
     }
 
@@ -232,6 +246,12 @@ impl Settings {
         let (verbose, verbose_from) = sources.strongest(|said| said.verbose, false);
         let (seed, seed_from) = sources.strongest(|said| said.seed, 0);
         let (max_calls, max_calls_from) = sources.strongest(|said| said.max_calls, DEFAULT_MAX_CALLS);
+        let (isolation, isolation_from) = sources.strongest(|said| said.isolation, Isolation::Thread);
+        let (item_timeout, item_timeout_from) = sources.strongest(|said| said.item_timeout, Duration::ZERO);
+        let item_timeout = Some(item_timeout).filter(|limit| !limit.is_zero());
+        if item_timeout.is_some() && isolation == Isolation::Thread && slots > 0 {
+            return Err(SettingsError::TimeoutOnThreads { by: said(item_timeout_from, "item_timeout", path) });
+        }
         let (priority, priority_from) = sources.strongest(|said| said.priority, Priority::Normal);
         let origins = Origins {
             slots: slots_from,
@@ -244,6 +264,8 @@ impl Settings {
             machines: machines_from,
             port: port_from,
             named_pipe: named_pipe_from,
+            isolation: isolation_from,
+            item_timeout: item_timeout_from,
         };
         Ok(Self {
             slots,
@@ -256,12 +278,14 @@ impl Settings {
             machines,
             port,
             named_pipe,
+            isolation,
+            item_timeout,
             file: path.map(Arc::from),
             origins,
         })
     }
 
-    /// The same for what runs on this machine only, whatever machines there are.
+    /// The same for what runs on the threads of this process only, whatever machines there are and wherever else it could run.
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve), and [`SettingsError::NoSlots`] also where other machines are given.
@@ -275,7 +299,7 @@ impl Settings {
         if settings.slots == 0 {
             return Err(no_slots(settings.origins.slots, settings.origins.limit, file));
         }
-        Ok(Self { machines: MachineList::none(), ..settings })
+        Ok(Self { machines: MachineList::none(), isolation: Isolation::Thread, item_timeout: None, ..settings })
     }
 }
 

@@ -1,13 +1,13 @@
 //! The one table of settings that environment and file share: a new setting is one row.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
-use super::{MAX_SLOTS, NamedPipe, Overrides};
+use super::{Isolation, MAX_SLOTS, NamedPipe, Overrides};
 use crate::{engine::Priority, machines};
 
 /// Every setting there is. The key `max_cpu` is the variable `DISTFUN_MAX_CPU`, the flag `--max-cpu` and the builder's
 /// `.max_cpu()`.
-pub(super) static SETTINGS: [Setting; 10] = [
+pub(super) static SETTINGS: [Setting; 12] = [
     Setting { key: "max_cpu", form: Form::Count(0..=usize::MAX, |said| &mut said.max_cpu) },
     Setting { key: "slots", form: Form::Count(0..=MAX_SLOTS, |said| &mut said.slots) },
     Setting { key: "endaftercall", form: Form::Flag(|said| &mut said.endaftercall) },
@@ -18,6 +18,8 @@ pub(super) static SETTINGS: [Setting; 10] = [
     Setting { key: "machines", form: Form::Machines(|said| &mut said.machines) },
     Setting { key: "port", form: Form::Port(|said| &mut said.port) },
     Setting { key: "named_pipe", form: Form::Pipe(|said| &mut said.named_pipe) },
+    Setting { key: "isolation", form: Form::Isolation(|said| &mut said.isolation) },
+    Setting { key: "item_timeout", form: Form::Limit(|said| &mut said.item_timeout) },
 ];
 
 pub(super) struct Setting {
@@ -38,6 +40,9 @@ enum Form {
     Port(fn(&mut Overrides) -> &mut Option<u16>),
     /// A flag or a name.
     Pipe(fn(&mut Overrides) -> &mut Option<NamedPipe>),
+    Isolation(fn(&mut Overrides) -> &mut Option<Isolation>),
+    /// A length of time; zero is none.
+    Limit(fn(&mut Overrides) -> &mut Option<Duration>),
 }
 
 /// A value as its source has it.
@@ -73,6 +78,8 @@ impl Setting {
                 *at(said) = Some(u16::try_from(port).expect("no more than a u16"));
             }
             Form::Pipe(at) => *at(said) = Some(pipe(value)?),
+            Form::Isolation(at) => *at(said) = Some(isolation(value)?),
+            Form::Limit(at) => *at(said) = Some(length(value)?),
         }
         Ok(())
     }
@@ -141,6 +148,38 @@ fn pipe(value: Raw<'_>) -> Result<NamedPipe, String> {
         Raw::Boolean(yes) => Ok(yes.into()),
         _ => Err("true, false, or the name of a local socket in quotes".into()),
     }
+}
+
+fn isolation(value: Raw<'_>) -> Result<Isolation, String> {
+    let text = match value {
+        Raw::Untyped(text) | Raw::Text(text) => text.trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let found = [Isolation::Thread, Isolation::Process].into_iter().find(|one| one.to_string() == text);
+    found.ok_or_else(|| "\"thread\" or \"process\"".into())
+}
+
+/// Units of time, and how many seconds each is.
+const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+
+fn length(value: Raw<'_>) -> Result<Duration, String> {
+    let text = match value {
+        Raw::Untyped(text) | Raw::Text(text) => text.trim(),
+        _ => "",
+    };
+    if text == "none" {
+        return Ok(Duration::ZERO);
+    }
+    let of = |(unit, seconds): &(&str, f64)| {
+        let number: f64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        Duration::try_from_secs_f64(number * seconds).ok()
+    };
+    UNITS.iter().find_map(of).ok_or_else(|| "a length of time, as in \"500ms\", \"2.5s\", \"10m\", or \"none\"".into())
+}
+
+/// A length of time as environment and file write it.
+pub(super) fn limit(limit: Option<Duration>) -> String {
+    limit.map_or_else(|| "none".into(), |limit| format!("{limit:?}"))
 }
 
 /// A priority as environment and file write it.

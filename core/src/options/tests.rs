@@ -199,14 +199,26 @@ fn variables_that_are_no_settings_are_passed_over() {
 #[test]
 fn what_the_file_says_holds_and_a_second_limit_in_it_is_refused() {
     let all = "slots = 3\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'
-machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'";
+machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'\nisolation = 'process'\nitem_timeout = '1.5s'";
     let settings = Settings::resolve(&Told::default(), [], Some(&file(all)), CPUS).unwrap();
     assert_eq!((settings.slots, settings.endaftercall, settings.verbose), (3, false, true));
     assert_eq!((settings.seed, settings.max_calls, settings.priority), (7, 9, Priority::High));
     assert_eq!(settings.file.as_deref(), Some(Path::new("/etc/distfun.toml")));
     let said: Vec<_> = settings.held().into_iter().map(|held| (held.value, held.said)).collect();
-    let values = ["3", "false", "true", "7", "9", "high", "bob", "2719", "mine"];
-    let keys = ["slots", "endaftercall", "verbose", "seed", "max_calls", "priority", "machines", "port", "named_pipe"];
+    let values = ["3", "false", "true", "7", "9", "high", "bob", "2719", "mine", "process", "1.5s"];
+    let keys = [
+        "slots",
+        "endaftercall",
+        "verbose",
+        "seed",
+        "max_calls",
+        "priority",
+        "machines",
+        "port",
+        "named_pipe",
+        "isolation",
+        "item_timeout",
+    ];
     let expected = keys.map(|key| format!("{key} in /etc/distfun.toml"));
     assert_eq!(said, values.map(str::to_owned).into_iter().zip(expected).collect::<Vec<_>>());
 
@@ -273,20 +285,48 @@ fn anything() -> impl Strategy<Value = Overrides> {
     let machines = option::of(prop::collection::btree_set("[a-z]{1,3}", 0..3));
     let pipe = option::of(prop_oneof![any::<bool>().prop_map(NamedPipe::from), "m[a-z]{2}".prop_map(NamedPipe::from)]);
     let nodes = (machines, option::of(1..=u16::MAX), pipe);
-    (limit, flags, numbers, priority, nodes).prop_map(
-        |(limit, (endaftercall, verbose), (seed, max_calls), priority, (machines, port, named_pipe))| {
+    // On threads there is no limit for items, which the check of all sources together would refuse here.
+    let isolation = option::of(prop::sample::select(vec![Isolation::Thread, Isolation::Process]));
+    (limit, flags, numbers, priority, nodes, isolation).prop_map(
+        |(limit, (endaftercall, verbose), (seed, max_calls), priority, (machines, port, named_pipe), isolation)| {
             let of = |exact| limit.filter(|limit| limit.0 == exact).map(|limit| limit.1);
             let machines = machines.map(Vec::from_iter);
             let (max_cpu, slots) = (of(false), of(true));
-            Overrides { max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe }
+            let item_timeout = None;
+            Overrides {
+                max_cpu,
+                slots,
+                endaftercall,
+                verbose,
+                seed,
+                max_calls,
+                priority,
+                machines,
+                port,
+                named_pipe,
+                isolation,
+                item_timeout,
+            }
         },
     )
 }
 
 /// The same in words, each with its key.
 fn words(said: &Overrides) -> Vec<(&'static str, String)> {
-    let Overrides { max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe } =
-        said;
+    let Overrides {
+        max_cpu,
+        slots,
+        endaftercall,
+        verbose,
+        seed,
+        max_calls,
+        priority,
+        machines,
+        port,
+        named_pipe,
+        isolation,
+        item_timeout,
+    } = said;
     let all = [
         ("max_cpu", max_cpu.map(|count| count.to_string())),
         ("slots", slots.map(|count| count.to_string())),
@@ -298,6 +338,8 @@ fn words(said: &Overrides) -> Vec<(&'static str, String)> {
         ("machines", machines.as_ref().map(|machines| machines.join(" "))),
         ("port", port.map(|port| port.to_string())),
         ("named_pipe", named_pipe.as_ref().map(ToString::to_string)),
+        ("isolation", isolation.map(|isolation| isolation.to_string())),
+        ("item_timeout", item_timeout.map(|limit| format!("{limit:?}"))),
     ];
     all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
@@ -310,7 +352,7 @@ proptest! {
         let in_variables: Vec<_> = words(&environment).into_iter()
             .map(|(key, value)| (format!("DISTFUN_{}", key.to_uppercase()), value)).collect();
         let text: String = words(&in_file).into_iter()
-            .map(|(key, value)| if ["priority", "machines", "named_pipe"].contains(&key) { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
+            .map(|(key, value)| if ["priority", "machines", "named_pipe", "isolation"].contains(&key) { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
             .collect();
         let sources = [
             (Origin::Builder, words(&builder)),
@@ -321,7 +363,7 @@ proptest! {
         let told = Told { builder, flags };
         let settings = Settings::resolve(&told, variables(&in_variables), Some(&file(&text)), CPUS).unwrap();
         let defaults =
-            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false")];
+            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false"), ("isolation", "thread"), ("item_timeout", "none")];
         let held = settings.held();
         prop_assert_eq!(held.len(), defaults.len());
         for (held, (key, default)) in held.iter().zip(defaults) {
@@ -348,8 +390,8 @@ proptest! {
         }
         // What is shown is what holds.
         let shown: Vec<String> = held.into_iter().map(|held| held.value).collect();
-        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, .. } = settings;
-        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe}")
+        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, .. } = settings;
+        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe} {isolation} {}", item_timeout.map_or("none".into(), |it| format!("{it:?}")))
             .to_lowercase();
         prop_assert_eq!(shown.join(" "), fields);
     }

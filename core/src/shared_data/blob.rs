@@ -87,14 +87,15 @@ impl BlobFile {
         if written < filling.len() {
             return Err(damaged(format!("{written} of {} bytes are there", filling.len())));
         }
-        let map = Map::sealed(&filling.into_file().seal()?);
+        let file = filling.into_file().seal()?;
+        let map = Map::sealed(&file);
         let map = map.map_err(|cause| SharedDataError::io("map a file in", &dir, cause))?;
         let found = blake3::hash(map.bytes());
         if found != digest {
             let named = blake3::Hash::from_bytes(digest);
             return Err(damaged(format!("its hash is {found} and it was named {named}")));
         }
-        received(map, storage, digest, None)
+        received(map, storage, digest, file.into_file())
     }
 }
 
@@ -118,14 +119,13 @@ impl SharedData {
         let file = SealedFile::kept(file).map_err(refused)?;
         check_len(file.len())?;
         let map = Map::sealed(&file).map_err(refused)?;
-        received(map, Storage::File, digest, Some(file.into_file()))
+        received(map, Storage::File, digest, file.into_file())
     }
 }
 
-fn received(map: Map, storage: Storage, digest: [u8; 32], kept: Option<File>) -> Result<SharedData, SharedDataError> {
-    let mut inner = Inner::new(read(&map, storage)?, storage, Some(map));
+fn received(map: Map, storage: Storage, digest: [u8; 32], file: File) -> Result<SharedData, SharedDataError> {
+    let mut inner = Inner::new(read(&map, storage)?, storage, Some((map, file)));
     inner.digest = OnceLock::from(digest);
-    inner.kept = kept;
     Ok(SharedData::publish(inner))
 }
 

@@ -3,6 +3,7 @@
 use std::{
     any::type_name,
     collections::BTreeMap,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -164,13 +165,13 @@ impl<'a> SharedDataBuilder<'a> {
         match elements {
             Elements::Mapped(section) => {
                 self.mapped.push((key, Stored::new(content, section, Storage::File)));
-                self.watched.extend(watch);
+                self.watched.push(watch);
                 Ok(self)
             }
             Elements::Unaligned(section) => {
                 let len = section.bytes().len();
                 let fill = move |place: &mut [u8]| {
-                    watch.map_or(Ok(()), |watch| watch.check())?;
+                    watch.check()?;
                     place.copy_from_slice(section.bytes());
                     Ok(())
                 };
@@ -205,8 +206,8 @@ impl<'a> SharedDataBuilder<'a> {
         let mut inner = if sections.is_empty() {
             Inner::new(BTreeMap::new(), wish.storage.unwrap_or(Storage::Memory), None)
         } else {
-            let (map, storage) = write(sections, &wish)?;
-            Inner::new(read(&map, storage)?, storage, Some(map))
+            let (map, file, storage) = write(sections, &wish)?;
+            Inner::new(read(&map, storage)?, storage, Some((map, file)))
         };
         inner.all.extend(mapped);
         inner.watched = watched;
@@ -231,7 +232,7 @@ impl<'a> SharedDataBuilder<'a> {
 }
 
 /// Makes a place for all sections, fills it and seals it.
-fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(Map, Storage), SharedDataError> {
+fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(Map, File, Storage), SharedDataError> {
     let plan = layout::plan(sections.iter().map(|one| (one.key.as_str(), one.content.clone(), one.len)));
     let plan = plan.filter(|plan| isize::try_from(plan.total).is_ok());
     let plan = plan.ok_or(SharedDataError::TooLarge { needed: u64::MAX, available: isize::MAX as u64 })?;
@@ -245,8 +246,9 @@ fn write(sections: Vec<Planned<'_>>, wish: &Wish) -> Result<(Map, Storage), Shar
     for (section, place) in sections.into_iter().zip(plan.sections) {
         (section.fill)(&mut bytes[place])?;
     }
-    let map = Map::sealed(&filling.into_file().seal()?).map_err(refused)?;
-    Ok((map, storage))
+    let file = filling.into_file().seal()?;
+    let map = Map::sealed(&file).map_err(refused)?;
+    Ok((map, file.into_file(), storage))
 }
 
 /// Everything in a mapped file of shared data. All of it is checked, since the file may come from another machine.

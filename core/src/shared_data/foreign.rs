@@ -1,7 +1,7 @@
 //! NumPy files, which belong to somebody else: cloned where the filesystem can, otherwise watched.
 
 use std::{
-    fs::{File, Metadata},
+    fs::File,
     io,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -19,8 +19,7 @@ use super::{
 pub(super) struct Foreign {
     pub(super) content: Content,
     pub(super) elements: Elements,
-    /// None for a clone, which nobody else can change.
-    pub(super) watch: Option<Watch>,
+    pub(super) watch: Watch,
 }
 
 /// Where the elements of a NumPy file are.
@@ -34,15 +33,20 @@ pub(super) enum Elements {
 impl Foreign {
     pub(super) fn open(key: &str, path: &Path) -> Result<Self, SharedDataError> {
         let refused = |cause: io::Error| SharedDataError::io("open", path, cause);
+        let file = File::open(path).map_err(refused)?;
+        let clone = clone_of(&file, path);
+        let is_clone = clone.is_some();
+        Self::of(key, path, clone.unwrap_or(file), is_clone)
+    }
+
+    /// The same of a file that is open already; nobody else can change it if it `is_clone`.
+    pub(super) fn of(key: &str, path: &Path, file: File, is_clone: bool) -> Result<Self, SharedDataError> {
+        let refused = |cause: io::Error| SharedDataError::io("open", path, cause);
         let unfit = |error: NpyError| SharedDataError::Npy {
             key: key.to_owned(),
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        let file = File::open(path).map_err(refused)?;
-        let clone = clone_of(&file, path);
-        let is_clone = clone.is_some();
-        let file = clone.unwrap_or(file);
         let metadata = file.metadata().map_err(refused)?;
         if !metadata.is_file() || metadata.len() == 0 {
             return Err(unfit(NpyError::Magic));
@@ -59,28 +63,29 @@ impl Foreign {
             }
         };
         let content = Content::Array { element: header.element, shape: header.shape, order: header.order };
-        let watch = (!is_clone).then(|| Watch::new(key, path, file, &metadata));
+        let (len, modified) = (metadata.len(), metadata.modified().ok());
+        let watch = Watch { key: key.to_owned(), path: path.to_owned(), file, is_clone, len, modified };
         Ok(Self { content, elements, watch })
     }
 }
 
 /// What a file was like when it was mapped.
 pub(super) struct Watch {
-    key: String,
-    path: PathBuf,
-    file: File,
+    pub(super) key: String,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// Nobody else can change it.
+    pub(super) is_clone: bool,
     len: u64,
     modified: Option<SystemTime>,
 }
 
 impl Watch {
-    fn new(key: &str, path: &Path, file: File, metadata: &Metadata) -> Self {
-        let (len, modified) = (metadata.len(), metadata.modified().ok());
-        Self { key: key.to_owned(), path: path.to_owned(), file, len, modified }
-    }
-
     /// Asks the system whether the file has been written to. A file that took over its name is another file.
     pub(super) fn check(&self) -> Result<(), SharedDataError> {
+        if self.is_clone {
+            return Ok(());
+        }
         let now = self.file.metadata().map_err(|cause| SharedDataError::io("look at", &self.path, cause))?;
         if now.len() == self.len && now.modified().ok() == self.modified {
             return Ok(());
@@ -250,7 +255,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let elements: Vec<u8> = [1i64, 2].iter().flat_map(|x| x.to_ne_bytes()).collect();
         let path = handmade(dir.path(), "=i8", 0, &elements);
-        let is_clone = Foreign::open("w", &path).unwrap().watch.is_none();
+        let is_clone = Foreign::open("w", &path).unwrap().watch.is_clone;
         let shared = SharedData::builder().npy("w", &path).unwrap().build().unwrap();
         let read = || shared.array::<i64, Ix1>("w").unwrap().to_vec();
         shared.check_unchanged().unwrap();

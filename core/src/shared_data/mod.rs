@@ -22,6 +22,7 @@ mod builder;
 mod element;
 mod error;
 mod foreign;
+mod handover;
 mod image;
 mod layout;
 mod map;
@@ -45,6 +46,7 @@ pub use blob::BlobFile;
 pub use builder::SharedDataBuilder;
 pub use element::{Element, ElementType};
 pub use error::{Cause, SharedDataError};
+pub use handover::HandedFile;
 pub use image::Image;
 pub use layout::{Content, Order};
 use ndarray::{ArrayView, Dimension};
@@ -82,12 +84,12 @@ struct Inner {
     /// No other shared data of this process has it; 0 if nothing is shared.
     id: u64,
     all: BTreeMap<String, Stored>,
-    /// The mapped files that somebody else could change.
+    /// The mapped NumPy files.
     watched: Vec<Watch>,
     storage: Storage,
     /// The one file that everything is in, except mapped NumPy files.
     file: Option<Map>,
-    /// A file with a name that was mapped, so that locks on it last as long as the data.
+    /// That file, to be handed to other processes; and so that locks on it last as long as the data.
     kept: Option<File>,
     digest: OnceLock<[u8; 32]>,
 }
@@ -100,8 +102,9 @@ impl Default for Inner {
 
 impl Inner {
     /// What is not shared yet.
-    fn new(all: BTreeMap<String, Stored>, storage: Storage, file: Option<Map>) -> Self {
-        Self { id: 0, all, watched: Vec::new(), storage, file, kept: None, digest: OnceLock::new() }
+    fn new(all: BTreeMap<String, Stored>, storage: Storage, file: Option<(Map, File)>) -> Self {
+        let (file, kept) = file.unzip();
+        Self { id: 0, all, watched: Vec::new(), storage, file, kept, digest: OnceLock::new() }
     }
 }
 
@@ -137,7 +140,7 @@ impl SharedData {
     }
 
     /// Tells it from all other shared data of this process; clones are the same.
-    pub(crate) fn id(&self) -> u64 {
+    pub fn id(&self) -> u64 {
         self.0.id
     }
 

@@ -145,6 +145,12 @@ impl SealedFile {
         Ok(Self { file, len })
     }
 
+    /// What another process of this program has sealed and handed over.
+    pub(super) fn handed(file: File) -> io::Result<Self> {
+        let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        Ok(Self { file, len })
+    }
+
     pub(super) fn into_file(self) -> File {
         self.file
     }

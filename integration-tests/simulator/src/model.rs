@@ -13,7 +13,7 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use distfun_core::{
-    engine::{ABANDON_AFTER, ChunkDone, Death, Event, Time},
+    engine::{ABANDON_AFTER, Blame, ChunkDone, Death, Event, Sentence, Time},
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
 };
@@ -185,7 +185,10 @@ impl Model {
         let call = match slot.state.clone() {
             SlotState::Released | SlotState::Parked => return,
             SlotState::Busy { call, range, .. } => {
-                if death.is_some_and(|death| death.reached > range.start) {
+                // An item that took too long has its outcome too.
+                let has_verdict =
+                    |death: &Death| matches!(&death.blame, Some(Blame { sentence: Sentence::Fails(_), .. }));
+                if death.is_some_and(|death| death.reached > range.start || has_verdict(death)) {
                     slot.made_progress();
                 }
                 Some(call)

@@ -7,20 +7,21 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{ChunkDone, Death, Event, NodeEvent},
+    engine::{Blame, ChunkDone, Death, Event, NodeEvent},
     failure::{FailureCause, ItemFailure},
     ids::{CallId, Generation, WorkerId},
     payload::{RawVec, Received, Section},
     shared_data::ElementType,
 };
 use distfun_net::{
-    message::{Cause, Digest, Done, Message, Refusal},
+    message::{Digest, Done, Message, Refusal},
     session::{Incoming, StreamId},
 };
 
 use super::{Conversation, Out, State};
 use crate::{
     events::{self, Answered},
+    failures::unpacked,
     job::{Arrived, SharedJob},
     node::{PIECE_BYTES, PIECES_AHEAD},
 };
@@ -106,13 +107,20 @@ impl Conversation {
         let mut failures: Vec<ItemFailure> = failures
             .into_iter()
             .filter(|failure| (range.start..reached).contains(&(failure.index as usize)))
-            .map(|failure| one(failure.index as usize, cause(failure.cause)))
+            .map(|failure| one(failure.index as usize, unpacked(failure.cause)))
             .collect();
         failures.sort_by_key(|failure| failure.index);
         failures.dedup_by_key(|failure| failure.index);
         let failed: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
-        let arrived =
-            Arrived { start: range.start, reached, failed: &failed, results, worker, machine: &self.name, attempt };
+        let arrived = Arrived {
+            start: range.start,
+            reached,
+            failed: &failed,
+            results,
+            worker,
+            machine: Some(&self.name),
+            attempt,
+        };
         let mut first_failure = None;
         match job.unpack(arrived) {
             Ok(unpacked) if unpacked.are_back => {
@@ -136,7 +144,7 @@ impl Conversation {
         events::chunk_answered(self, &self.pool, answered);
         job.core().note_counts(reached - start, failures.len());
         if died {
-            let death = Death { reached, failures, first_failure, blamed_is_kept: Some(true) };
+            let death = Death { reached, failures, first_failure, blame: Some(Blame::of_thread(reached, true)) };
             self.step(Event::ChunkLost(lane, generation, death));
         } else {
             self.step(Event::ChunkDone(lane, generation, ChunkDone { reached, failures, first_failure, elapsed }));
@@ -214,18 +222,5 @@ fn why_refused(refusal: &Refusal, job: Option<&SharedJob>) -> String {
             )
         }
         Refusal::SharedData { reason } => format!("it can't keep the shared data: {reason}"),
-    }
-}
-
-/// A failure as it is told here.
-fn cause(cause: Cause) -> FailureCause {
-    match cause {
-        Cause::Panicked { message, place } => {
-            FailureCause::Panicked { message: message.into(), place: place.map(Into::into) }
-        }
-        Cause::WrongLength { start, end, got } => {
-            FailureCause::WrongLength { block: start as usize..end as usize, got: got as usize }
-        }
-        Cause::Payload { message } => FailureCause::Payload { message: message.into() },
     }
 }

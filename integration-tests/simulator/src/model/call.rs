@@ -6,7 +6,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{CallSpec, ChunkDone, Death, MAX_DEATHS, Shape},
+    engine::{Blame, CallSpec, ChunkDone, Death, MAX_DEATHS, Sentence, Shape},
     failure::{Ending, FailureCause, ItemFailure},
     ids::{CallId, NodeId, WorkerId},
 };
@@ -134,20 +134,24 @@ impl CallModel {
             return;
         };
         let reached = death.map_or(range.start, |death| death.reached);
-        let blamed = death.map_or(Some(true), |death| death.blamed_is_kept);
+        let blame = death.map_or(Some(Blame::of_thread(range.start, true)), |death| death.blame.clone());
         self.settle(worker, reached, death.map_or(&[], |death| &death.failures));
-        if let Some(kept) = blamed
-            && range.contains(&reached)
-        {
-            let deaths = self.suspects.entry(reached).or_insert(0);
-            *deaths += 1;
-            if !kept || *deaths >= MAX_DEATHS {
-                self.suspects.remove(&reached);
-                if self.items[reached] == Item::Waiting && reached < self.limit {
+        if let Some(Blame { items, sentence }) = blame {
+            // Of several nobody knows which it was; they are only tried again.
+            let is_one = items.len() == 1 && range.contains(&items.start) && items.start >= reached;
+            let item = items.start;
+            let fails = is_one && {
+                let deaths = self.suspects.entry(item).or_insert(0);
+                *deaths += 1;
+                *deaths >= MAX_DEATHS || !matches!(sentence, Sentence::Again(_))
+            };
+            if fails {
+                self.suspects.remove(&item);
+                if self.items[item] == Item::Waiting && item < self.limit {
                     self.waiting -= 1;
                 }
-                self.fail(reached);
-                self.died.insert(reached);
+                self.fail(item);
+                self.died.insert(item);
             }
         }
         if self.spec.stops_at_failure
@@ -166,7 +170,10 @@ impl CallModel {
         self.done += reached - range.start - failures.len();
         for failure in failures {
             self.fail(failure.index);
-            if matches!(failure.cause, FailureCause::WorkerDied { .. }) {
+            if matches!(
+                failure.cause,
+                FailureCause::WorkerDied { .. } | FailureCause::Poisoned { .. } | FailureCause::TimedOut { .. }
+            ) {
                 self.died.insert(failure.index);
             }
         }

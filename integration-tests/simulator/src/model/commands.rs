@@ -96,7 +96,7 @@ impl Model {
         check(lowest == Some(range.start), Law::Order, || format!("{} while item {lowest:?} waits", what()))?;
         let deaths = call.suspects.get(&range.start).copied().unwrap_or(0);
         check(chunk.attempt == deaths + 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
-        check(deaths < 2 || range.len() == 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
+        check(deaths == 0 || range.len() == 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
         let follower = call.suspects.range(range.start + 1..range.end.max(range.start + 1)).next();
         check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
         check(call.is_even(&range), Law::EvenBlocks, what)?;
@@ -184,7 +184,9 @@ impl Model {
 /// An item failed for the reason that is given.
 fn is_right(plan: &CallPlan, call: &CallModel, failure: &ItemFailure) -> Verdict {
     let is_right = match failure.cause {
-        FailureCause::WorkerDied { .. } => call.died.contains(&failure.index),
+        FailureCause::WorkerDied { .. } | FailureCause::Poisoned { .. } | FailureCause::TimedOut { .. } => {
+            call.died.contains(&failure.index)
+        }
         _ => plan.truth(failure.index) == Truth::Panics,
     };
     check(is_right, Law::Failures, || format!("call {}: {failure}", call.spec.id))

@@ -250,7 +250,10 @@ impl Owner {
 }
 
 fn died(failure: &ItemFailure) -> bool {
-    matches!(failure.cause, FailureCause::WorkerDied { .. })
+    matches!(
+        failure.cause,
+        FailureCause::WorkerDied { .. } | FailureCause::Poisoned { .. } | FailureCause::TimedOut { .. }
+    )
 }
 
 /// An item failed for a reason that it has.

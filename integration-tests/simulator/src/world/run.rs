@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use distfun_core::{
-    engine::{BUDGET, Chunk, ChunkDone, Death, Time},
+    engine::{BUDGET, Blame, Chunk, ChunkDone, Death, Sentence, Time},
     failure::{FailureCause, ItemFailure},
     ids::{CallId, WorkerId},
 };
@@ -52,6 +52,19 @@ enum Fate {
     Death { blamed_is_kept: Option<bool> },
     /// With the thread, and all results so far.
     BlindDeath,
+    /// With the process that ran it for the thread, and all results so far.
+    Crash(Crash),
+}
+
+/// What is known of the end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crash {
+    /// The item that ran.
+    Item,
+    /// That it was one of all.
+    Block,
+    /// It was stopped, because the item took too long.
+    Overdue,
 }
 
 /// A chunk being computed.
@@ -111,6 +124,10 @@ impl Run {
                 let of_function = Some(plan.keeps_items || is_block);
                 let blamed_is_kept = if dice.chance(0.1) { None } else { of_function };
                 run.fate = if dies { Fate::Death { blamed_is_kept } } else { Fate::BlindDeath };
+                if dies && dice.chance(0.4) {
+                    let known = [Crash::Item, Crash::Block, Crash::Overdue];
+                    run.fate = Fate::Crash(if is_block { Crash::Block } else { known[dice.within(0..3)] });
+                }
                 run.end += dice.time(plan.cost(index) * seat.slowness);
                 return run;
             }
@@ -153,7 +170,7 @@ impl Run {
     /// The same, as the keeper of the results sees it.
     pub(crate) fn filled(&self) -> usize {
         match self.fate {
-            Fate::BlindDeath => self.range.start,
+            Fate::BlindDeath | Fate::Crash(_) => self.range.start,
             _ => self.reached(),
         }
     }
@@ -219,21 +236,40 @@ impl Run {
                 Result::Done(ChunkDone { reached, failures, first_failure, elapsed })
             }
             Fate::BlindDeath => Result::Died(None),
+            Fate::Crash(crash) => {
+                let item = reached..reached + 1;
+                let blame = match crash {
+                    Crash::Item => Blame { items: item, sentence: Sentence::Again(None) },
+                    Crash::Block => Blame { items: self.range.clone(), sentence: Sentence::Again(None) },
+                    Crash::Overdue => {
+                        let cause = FailureCause::TimedOut { limit: Duration::from_secs(1) };
+                        Blame { items: item, sentence: Sentence::Fails(cause) }
+                    }
+                };
+                let (reached, failures) = (self.range.start, Vec::new());
+                Result::Died(Some(Death { reached, failures, first_failure: None, blame: Some(blame) }))
+            }
             Fate::Death { .. } if self.seat.is_away => {
                 // What was sent there is still here.
-                Result::Died(Some(Death { reached, failures, first_failure, blamed_is_kept: Some(true) }))
+                Result::Died(Some(Death {
+                    reached,
+                    failures,
+                    first_failure,
+                    blame: Some(Blame::of_thread(reached, true)),
+                }))
             }
             Fate::Death { .. } if self.is_block && !plan.keeps_items => {
                 // The function has the whole block and takes it along (`accept_lists`).
                 let rest = reached..self.range.end;
-                failures.extend(rest.map(|index| failure(index, FailureCause::WorkerDied { deaths: 1 })));
+                failures.extend(rest.map(|index| failure(index, FailureCause::WorkerDied { exit: None })));
                 if plan.spec.stops_at_failure {
                     first_failure.get_or_insert(reached);
                 }
-                Result::Died(Some(Death { reached: self.range.end, failures, first_failure, blamed_is_kept: None }))
+                Result::Died(Some(Death { reached: self.range.end, failures, first_failure, blame: None }))
             }
             Fate::Death { blamed_is_kept } => {
-                Result::Died(Some(Death { reached, failures, first_failure, blamed_is_kept }))
+                let blame = blamed_is_kept.map(|is_kept| Blame::of_thread(reached, is_kept));
+                Result::Died(Some(Death { reached, failures, first_failure, blame }))
             }
         }
     }

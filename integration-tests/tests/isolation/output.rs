@@ -1,0 +1,65 @@
+//! What functions print in their processes.
+
+use std::io::Write;
+
+use distfun::{FailureCause, Isolation, distribute};
+
+use crate::support::{alone_heard, within};
+
+fn chatty(x: u32) -> u32 {
+    println!("out of {x}");
+    eprintln!("err of {x}");
+    x
+}
+
+#[test]
+fn lines_come_back_with_their_item_where_nobody_listens() {
+    alone_heard(
+        || {
+            let dfun = distribute!(chatty).slots(1).isolation(Isolation::Process).build().unwrap();
+            assert_eq!(dfun.map(0..3u32).wait().unwrap(), [0, 1, 2]);
+        },
+        |stderr| {
+            // Short items one after the other: one of them it was.
+            for item in 0..3 {
+                let line = stderr.lines().find(|line| line.ends_with(&format!("] err of {item}")));
+                let line = line.unwrap_or_else(|| panic!("{item}: {stderr}"));
+                assert!(line.contains(&format!(", item {item}]")) || line.contains(", one of items "), "{line}");
+            }
+        },
+    );
+}
+
+#[test]
+fn binary_output_and_much_of_it_harm_nobody() {
+    fn binary(x: u32) -> u32 {
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i * 7919) as u8).collect();
+        std::io::stdout().write_all(&bytes).unwrap();
+        std::io::stderr().write_all(&bytes).unwrap();
+        x
+    }
+    alone_heard(
+        || {
+            let dfun = distribute!(binary).slots(2).isolation(Isolation::Process).build().unwrap();
+            assert_eq!(dfun.map(0..20u32).wait().unwrap(), (0..20).collect::<Vec<_>>());
+        },
+        |stderr| assert!(stderr.contains("[worker "), "it is told"),
+    );
+}
+
+#[test]
+fn a_failure_has_the_last_words() {
+    fn last_words(x: u32) -> u32 {
+        if x == 1 {
+            eprintln!("all is lost");
+            std::process::exit(9);
+        }
+        x
+    }
+    within(|| {
+        let dfun = distribute!(last_words).slots(1).isolation(Isolation::Process).build().unwrap();
+        let error = dfun.map(0..3u32).wait().unwrap_err();
+        let FailureCause::Poisoned { exit: Some(exit), .. } = &error.failed[0].cause else { panic!("{error}") };
+        assert_eq!((&*exit.stderr, &*exit.story), ("all is lost", "ended its process with code 9"));
+    });
+}
