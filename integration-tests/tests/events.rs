@@ -98,7 +98,7 @@ fn story() {
     let fragile = fragile.endaftercall(false).build().unwrap();
     assert_eq!(fragile.map([1, 2, 3]).wait().unwrap_err().failed().len(), 1);
     assert_eq!(fragile.map([1, 4, 3]).wait().unwrap_err().failed().len(), 1);
-    drop(fragile);
+    fragile.finished().unwrap();
 
     // Cancelled, dropped, out of time, too many; a thread that hangs is replaced, or left behind.
     let gate = Arc::new(Gate::new());
@@ -221,7 +221,10 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
         assert_eq!(values("worker.stopped", "distfun.reason"), ["abandoned", "died", "released", "replaced"]);
         assert_eq!(values("worker.restarted", "distfun.cause"), ["crash", "panic", "timeout"]);
         assert_eq!(values("manager.stopped", "distfun.reason"), ["endaftercall", "finished", "shutdown"]);
-        assert_eq!(values("chunk.failed", "error.type"), ["error", "worker_lost", "wrong_length", "wrong_rows"]);
+        assert_eq!(
+            values("chunk.failed", "error.type"),
+            ["error", "item_timeout", "poisoned", "worker_lost", "wrong_length", "wrong_rows"]
+        );
         assert_eq!(lines_of(&lines, "session.leaked").len(), 1);
         let text = memory.text();
         assert!(text.contains(r"1 is odd\nand more"), "the text of a panic is kept");

@@ -5,6 +5,7 @@
 mod data;
 mod nodes;
 pub(crate) mod peer;
+mod processes;
 
 use std::{
     cell::RefCell,
@@ -415,6 +416,10 @@ pub(crate) fn all() -> Vec<Named> {
         ("unchanged", data::unchanged),
         ("logged_items", logged_items),
         ("logged_calls", logged_calls),
+        ("process_call", processes::call),
+        ("process_arrays", processes::arrays),
+        ("process_items", processes::items),
+        ("process_start", processes::start),
         ("node_call", nodes::call),
         ("node_arrays", nodes::arrays),
         ("node_tiny_1e5", nodes::tiny_1e5),

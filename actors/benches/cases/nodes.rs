@@ -29,14 +29,14 @@ pub(crate) fn same(x: Vec<f64>) -> Vec<f64> {
     x
 }
 
-const ARRAY: usize = (1 << 20) / size_of::<f64>();
+pub(super) const ARRAY: usize = (1 << 20) / size_of::<f64>();
 
 /// Arrays that are on their way at once: what a node of two slots is given.
 const WINDOW: usize = 16;
 
 /// Sends `messages` to an echo, each of which asks for as many bytes as its target has, with at most [`WINDOW`] on their
 /// way.
-async fn exchange(stream: &TcpStream, messages: &[&[f64]], targets: &mut [Vec<f64>]) {
+pub(super) async fn exchange(stream: &TcpStream, messages: &[&[f64]], targets: &mut [Vec<f64>]) {
     let window = tokio::sync::Semaphore::new(WINDOW);
     let wanted: Vec<u64> = targets.iter().map(|target| 8 * target.len() as u64).collect();
     let writes = async {
@@ -58,10 +58,11 @@ async fn exchange(stream: &TcpStream, messages: &[&[f64]], targets: &mut [Vec<f6
     futures::future::join(writes, reads).await;
 }
 
+pub(super) const COUNT: usize = 64;
+
 /// 64 arrays of a megabyte there and back, against a loop in two processes with as many on their way, vectored writes,
 /// and targets that are there.
 pub(crate) fn arrays() -> Case {
-    const COUNT: usize = 64;
     let (node, echo) = (Peer::node(), Peer::echo());
     let distributed = at(&node, distribute!(same));
     let input: Vec<Vec<f64>> = (0..COUNT).map(|n| vec![n as f64; ARRAY]).collect();

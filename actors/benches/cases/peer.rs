@@ -16,6 +16,7 @@ const ROLE: &str = "BENCH_ROLE";
 
 /// Runs `bench`, or what this process was started as.
 pub(crate) fn with_peers(bench: fn()) -> ExitCode {
+    distfun::init();
     match env::var(ROLE).as_deref() {
         Ok("node") => serve_node(),
         Ok("echo") => serve_echo(),

@@ -51,6 +51,11 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 /// A host whose socket is closed, or that says that it ends, is gone within this time or killed.
 const GONE_WITHIN: Duration = Duration::from_millis(200);
 
+/// For the allocator of glibc, which otherwise gives the memory of each large array back to the system and gets it anew for
+/// the next one: that takes longer than to copy it. What a host has used it keeps, until it ends with its slot.
+const ALLOCATOR: [(&str, &str); 2] =
+    [("MALLOC_TRIM_THRESHOLD_", "1073741824"), ("MALLOC_MMAP_THRESHOLD_", "1073741824")];
+
 /// A host process.
 pub(crate) struct Host {
     child: Child,
@@ -137,6 +142,7 @@ impl Host {
             .arg0(format!("distfun-worker-{worker}"))
             .args(&program.args)
             .env(VARIABLE, "1")
+            .envs(ALLOCATOR)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
