@@ -72,15 +72,18 @@ pub enum BuildError {
     NoProcesses(#[from] NoProcesses),
 }
 
-/// [`Isolation::Process`](crate::Isolation) can't be had: nothing was started.
+/// This program can't be started for slots, as [`Isolation::Process`](crate::Isolation) and `machines` do: nothing was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoProcesses {
     /// The program would start itself without end, since nothing takes over in it.
     #[error(
-        "this program can't run functions in processes of its own: make distfun::init() the first line of main, or put distfun::host_tests!() into a test binary"
+        "{wants} needs distfun::init() as the first line of main, which lets this program also be a worker; in a test binary distfun::host_tests!() does"
     )]
-    NotInitialised,
+    NotInitialised {
+        /// The option that needs it.
+        wants: &'static str,
+    },
     /// Only Linux so far.
     #[error("functions run in processes of their own on Linux only; leave isolation at Isolation::Thread")]
     NotHere,

@@ -8,11 +8,9 @@ mod nodes;
 mod watch;
 
 #[cfg(target_os = "linux")]
+use std::ops::Range;
 use std::{
     io::{self, Write},
-    ops::Range,
-};
-use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -42,7 +40,7 @@ pub(crate) use chunks::set_chunk_sampling;
 pub(crate) use chunks::{chunk_died, chunk_ended, chunk_started, inline_ended};
 pub(crate) use nodes::{
     Answered, OfConversation, blob_there, chunk_answered, chunk_dispatched, node_connected, node_draining, node_lost,
-    node_refuses, node_rejected, node_suspect,
+    node_output, node_refuses, node_rejected, node_suspect,
 };
 pub(crate) use watch::{Looks, begin_looks, job_runs};
 
@@ -272,8 +270,7 @@ pub(crate) fn worker_unstarted(pool: &Pool, port: &Port, story: &str) {
     emit(&WorkerStopped { error_message: Some(capped(story)), ..stopped });
 }
 
-/// A function has written a line, in a process of its own. Where nobody listens it goes where the function would have
-/// written it as a thread of this process, with a word on who it was.
+/// A function has written a line, in a process of its own.
 #[cfg(target_os = "linux")]
 pub(crate) fn worker_output(
     pool: &Pool,
@@ -283,30 +280,38 @@ pub(crate) fn worker_output(
     items: Range<usize>,
     text: &str,
 ) {
-    let item = Some(items.start).filter(|_| !items.is_empty());
+    let is_known = !items.is_empty();
+    output(&WorkerOutput {
+        manager_id: pool.events.id,
+        worker_id: port.worker.0.into(),
+        output_stream: stream.name(),
+        output_text: text,
+        worker_generation: Some(port.generation.0.into()),
+        machine: None,
+        job_id: core.map(|core| core.id.0),
+        function: core.map(|core| core.function),
+        item_index: is_known.then_some(items.start as u64),
+        items_count: is_known.then_some(items.len() as u64),
+    });
+}
+
+/// A line that a function has written elsewhere. Where nobody listens it goes where the function would have written it as a
+/// thread of this process, with a word on who it was.
+fn output(event: &WorkerOutput<'_>) {
     if listened!(INFO) {
-        return emit(&WorkerOutput {
-            manager_id: pool.events.id,
-            worker_id: port.worker.0.into(),
-            worker_generation: port.generation.0.into(),
-            output_stream: stream.name(),
-            output_text: capped(text),
-            job_id: core.map(|core| core.id.0),
-            function: core.map(|core| core.function),
-            item_index: item.map(|item| item as u64),
-            items_count: item.map(|_| items.len() as u64),
-        });
+        return emit(&WorkerOutput { output_text: capped(event.output_text), ..*event });
     }
-    let of_item = match items.len() {
-        0 => String::new(),
-        1 => format!(", item {}", items.start),
-        _ => format!(", one of items {}..{}", items.start, items.end),
+    let of_machine = event.machine.map(|machine| format!(" of {machine}")).unwrap_or_default();
+    let of_item = match (event.item_index, event.items_count) {
+        (Some(first), Some(count)) if count > 1 => format!(", one of items {first}..{}", first + count),
+        (Some(item), _) => format!(", item {item}"),
+        (None, _) => String::new(),
     };
-    let line = format!("[worker {}{of_item}] {text}\n", port.worker);
+    let line = format!("[worker {}{of_machine}{of_item}] {}\n", event.worker_id, event.output_text);
     // Nobody can be told that there is nobody to tell.
-    let _ = match stream {
-        Stream::Stdout => io::stdout().write_all(line.as_bytes()),
-        Stream::Stderr => io::stderr().write_all(line.as_bytes()),
+    let _ = match event.output_stream {
+        "stdout" => io::stdout().write_all(line.as_bytes()),
+        _ => io::stderr().write_all(line.as_bytes()),
     };
 }
 

@@ -19,14 +19,15 @@ pub(crate) fn packed(cause: &FailureCause, first: usize, most: usize) -> Cause {
     }
 }
 
-/// A failure that has arrived.
-pub(crate) fn unpacked(cause: Cause) -> FailureCause {
+/// A failure that has arrived; items were counted from `first`.
+pub(crate) fn unpacked(cause: Cause, first: usize) -> FailureCause {
     match cause {
         Cause::Panicked { message, place } => {
             FailureCause::Panicked { message: message.into(), place: place.map(Into::into) }
         }
         Cause::WrongLength { start, end, got } => {
-            FailureCause::WrongLength { block: start as usize..end as usize, got: got as usize }
+            let block = first.saturating_add(start as usize)..first.saturating_add(end as usize);
+            FailureCause::WrongLength { block, got: got as usize }
         }
         Cause::Payload { message } => FailureCause::Payload { message: message.into() },
     }

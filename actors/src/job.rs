@@ -344,6 +344,12 @@ impl JobCore {
         self
     }
 
+    /// Of a chunk that visits a node: its first item.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
     /// Whether its one item is a list of items.
     pub(crate) fn is_list(&self) -> bool {
         self.list.is_some()

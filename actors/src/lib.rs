@@ -40,18 +40,24 @@
 //! [`settings`](DistributeBuilder::settings) tells what holds and where it is from.
 //!
 //! # Other machines
-//! A program that calls [`node::serve`] is a node, and computes for whoever names it in
-//! [`machines`](DistributeBuilder::machines) and has the same cookie file. Nothing is shipped: a node runs functions that its
-//! own program offers, found by path and types. So far nodes listen on loopback only; take a tunnel
+//! A machine computes for whoever names it in [`machines`](DistributeBuilder::machines) and has the same cookie file.
+//! - **`distfun node`** (from the package `distfun-cli`, Linux only) knows nothing: it asks a program for its executable, once,
+//!   checks and keeps it, and runs its functions in processes of their own.
+//! - **A program that calls [`node::serve`]** runs functions that it offers itself, found by path and types, whatever its build.
+//!
+//! A program that names machines calls [`init`] first. So far nodes listen on loopback only; take a tunnel
 //! (`ssh -N -L 2718:localhost:2718 bob`) to one on another host. What a lost machine had is done elsewhere, so an item may
 //! run more than once. `docs/NODES.md` in the repository says what is promised, with all limits.
 //!
-//! ```
+//! ```standalone_crate
 //! use distfun::{node, prelude::*};
 //!
 //! fn square(x: f64) -> f64 {
 //!     x * x
 //! }
+//!
+//! # fn main() -> Result<(), distfun::Error> {
+//! distfun::init(); // the first line of a program that names machines
 //!
 //! // In one program. It may be the same as the other, started differently; port 0 is any that is free.
 //! let node = node::start(node::config().listen("127.0.0.1:0").offer(function!(square)))?;
@@ -60,7 +66,7 @@
 //! // call goes on without it.)
 //! let squares = distribute!(square).machines([node.address()]).build()?.map([2.0, 3.0]).wait()?;
 //! assert_eq!(squares, [4.0, 9.0]);
-//! # Ok::<(), distfun::Error>(())
+//! # Ok(()) }
 //! ```
 //!
 //! # Panics and the log

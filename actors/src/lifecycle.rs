@@ -114,7 +114,8 @@ impl Lifecycle {
                 Seat::Here
             }
         };
-        Opened { job, seat, slots: self.slots() }
+        // Where only other machines compute, the window begins with as much as for one slot, and grows.
+        Opened { job, seat, slots: self.slots().max(1) }
     }
 
     fn place(&self, core: &JobCore, is_empty: bool) -> Place {

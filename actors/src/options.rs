@@ -120,7 +120,7 @@ macro_rules! options {
         /// The program calls [`init`](crate::init) first. Linux only. Environment: `DISTFUN_ISOLATION`; file:
         /// `isolation = "process"`.
         ///
-        /// ```
+        /// ```standalone_crate
         /// use distfun::{FailureCause, Isolation, prelude::*};
         ///
         /// fn careful(x: u32) -> u32 {

@@ -2,6 +2,7 @@
 
 mod check;
 mod machines;
+mod node;
 
 use std::process::ExitCode;
 
@@ -22,11 +23,14 @@ enum Command {
     /// Looks at other machines.
     #[command(subcommand)]
     Machines(machines::Command),
+    Node(node::Flags),
 }
 
 fn main() -> ExitCode {
+    distfun::init();
     match Arguments::parse().command {
         Command::Check(flags) => check::run(flags),
         Command::Machines(command) => machines::run(command),
+        Command::Node(flags) => node::run(flags),
     }
 }

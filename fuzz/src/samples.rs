@@ -1,7 +1,7 @@
 //! Messages to begin with.
 
 use distfun_core::shared_data::ElementType;
-use distfun_net::message::{Call, Cause, Chunk, Done, Failure, Message, Refusal, Welcome};
+use distfun_net::message::{Call, Cause, Chunk, Died, Done, Exit, Failure, Message, Output, Program, Refusal, Welcome};
 
 pub(crate) const ELEMENTS: [ElementType; 15] = {
     use ElementType::*;
@@ -20,6 +20,7 @@ pub(crate) fn messages() -> Vec<Message> {
         slots: 8,
         functions: 3,
         is_draining: false,
+        runs_programs: true,
     };
     let call = Call {
         call: 1,
@@ -29,6 +30,8 @@ pub(crate) fn messages() -> Vec<Message> {
         seed: 5,
         shared: Some([1; 32]),
         is_lists: true,
+        site: "src/main.rs:1:2".into(),
+        item_timeout_us: Some(5000),
     };
     let chunk =
         Chunk { lane: 2, turn: 3, call: 1, start: 1000, count: 50, attempt: 1, budget_us: 2000, head: vec![1, 2, 3] };
@@ -44,7 +47,12 @@ pub(crate) fn messages() -> Vec<Message> {
         failures,
         elapsed_us: 1999,
         worker: Some(4),
-        died: false,
+        died: Some(Died {
+            first: 1004,
+            count: 1,
+            exit: Some(Exit { signal: Some(9), story: text(), stderr: text() }),
+            is_overdue: false,
+        }),
         head: vec![4, 5],
     };
     vec![
@@ -67,5 +75,17 @@ pub(crate) fn messages() -> Vec<Message> {
         Message::Draining { reason: text() },
         Message::Shutdown,
         Message::ShutdownAnswer { stays: Some(text()) },
+        Message::Refused { call: 1, refusal: Refusal::NoTimeouts },
+        Message::Program(Program {
+            digest,
+            bytes: 1000,
+            args: vec![text()],
+            version: "0.1.0".into(),
+            target: "x86_64-linux".into(),
+            cpu_features: vec!["avx2".into()],
+        }),
+        Message::ProgramReady { digest },
+        Message::ProgramRefused { reason: text() },
+        Message::Output(Output { call: 1, first: 7, count: 1, worker: 0, is_stderr: true, text: text() }),
     ]
 }

@@ -128,6 +128,7 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
             "MiB after finished()",
         ],
     ),
+    ("shipped", &[], &["sum of digits 10017, in a plain loop 10017"]),
 ];
 
 /// The programs by name, built once, with the profile of this test.
@@ -139,6 +140,8 @@ static PROGRAMS: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(|| {
         "--quiet",
         "--package",
         "distfun-examples",
+        "--package",
+        "distfun-cli",
         "--bins",
         "--all-features",
         "--message-format=json",
@@ -155,6 +158,11 @@ static PROGRAMS: LazyLock<BTreeMap<String, PathBuf>> = LazyLock::new(|| {
     });
     programs.collect()
 });
+
+/// The examples, without the `distfun` command.
+fn names() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.keys().map(String::as_str).filter(|name| *name != "distfun")
+}
 
 /// An example, built, and ready to start.
 pub(crate) fn example(name: &str) -> Command {
@@ -173,7 +181,7 @@ fn run(name: &str, arguments: &[&str]) -> Output {
 #[test]
 fn every_example_shows_what_it_promises() {
     let known: Vec<&str> = CHECKS.iter().map(|check| check.0).collect();
-    let found: Vec<&str> = PROGRAMS.keys().map(String::as_str).collect();
+    let found: Vec<&str> = names().collect();
     assert_eq!(found, known, "left, the examples that exist; right, those with a check in CHECKS, by name");
 
     for (name, arguments, texts) in CHECKS {
@@ -257,6 +265,40 @@ fn one_program_computes_the_same_alone_and_with_nodes_and_every_machine_has_a_pa
     }
 }
 
+/// Two nodes that never saw the program, then processes here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_runs_on_nodes_that_know_nothing_with_the_same_output() {
+    let home = TempDir::new().expect("a folder");
+    let with = |name: &str| {
+        let mut program = example(name);
+        program.env("DISTFUN_COOKIE", home.path().join("cookie")).env("DISTFUN_CACHE", home.path().join("cache"));
+        program
+    };
+    let serve = |_| {
+        let mut node = with("distfun");
+        node.args(["node", "--listen", "127.0.0.1:0", "--slots", "1"]);
+        let mut node = Node(node.stdout(Stdio::piped()).spawn().expect("it starts"));
+        let mut said = String::new();
+        BufReader::new(node.0.stdout.as_mut().expect("it is piped")).read_line(&mut said).expect("UTF-8");
+        let address = said.split(" serves at ").nth(1).and_then(|rest| rest.split(';').next()).expect("it says where");
+        (node, address.to_owned())
+    };
+    let nodes: Vec<(Node, String)> = (0..2).map(serve).collect();
+    let run = |arguments: &[&str]| {
+        let output = with("shipped").args(arguments).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let here = run(&[]);
+    let there = run(&[&nodes[0].1, &nodes[1].1]);
+    assert_eq!(there, here);
+    assert!(there.starts_with("sum of digits 10017"), "{there}");
+    // By their hash, once for both nodes.
+    let kept = fs::read_dir(home.path().join("cache")).expect("a cache").count();
+    assert!((1..=2).contains(&kept), "{kept}");
+}
+
 #[test]
 fn an_argument_that_makes_no_sense_is_an_error() {
     for (name, argument) in [
@@ -280,7 +322,7 @@ fn an_argument_that_makes_no_sense_is_an_error() {
 fn the_readme_has_the_command_of_every_example() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/README.md");
     let readme = fs::read_to_string(readme).expect("examples/README.md");
-    for name in PROGRAMS.keys() {
+    for name in names() {
         let is_there = readme.lines().any(|line| {
             line.starts_with("| `cargo run --release -p distfun-examples ")
                 && line.contains(&format!(" --bin {name}` |"))

@@ -7,9 +7,41 @@ mod lifecycle;
 mod output;
 mod timeouts;
 
-use std::fs;
+use std::{fs, sync::LazyLock};
+
+use distfun::{
+    DistributeBuilder, Isolation,
+    node::{self, NodeConfig, NodeHandle},
+};
 
 distfun::host_tests!();
+
+/// Where a function may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Threads,
+    Processes,
+    /// At a node that knows nothing, to which this test binary is sent.
+    Node,
+}
+
+impl Place {
+    fn of<K>(self, builder: DistributeBuilder<K>, slots: usize) -> DistributeBuilder<K> {
+        match self {
+            Self::Threads => builder.slots(slots),
+            Self::Processes => builder.slots(slots).isolation(Isolation::Process),
+            Self::Node => builder.slots(0).machines([NODE.address()]),
+        }
+    }
+}
+
+static NODE: LazyLock<NodeHandle> = LazyLock::new(|| node::start_programs(bare().slots(2)).expect("a node starts"));
+
+/// A node that knows nothing.
+pub(crate) fn bare() -> NodeConfig {
+    let cache = std::env::temp_dir().join(format!("distfun-test-programs-{}", std::process::id()));
+    node::config().listen("127.0.0.1:0").cache(cache).as_another_process()
+}
 
 /// Processes of slots that this process has started and that are still there.
 fn hosts() -> Vec<i32> {

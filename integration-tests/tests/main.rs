@@ -16,6 +16,8 @@ mod nodes;
 mod services;
 mod settings;
 mod shared_data;
+#[cfg(target_os = "linux")]
+mod shipping;
 mod slot_state;
 mod stream;
 mod supervision;

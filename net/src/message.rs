@@ -108,6 +108,55 @@ pub enum Message {
         /// None if it stops; else why it stays.
         stays: Option<String>,
     },
+    /// From a Manager, before its first call, to a node that runs programs: the one that has the functions. What the node
+    /// does not have of it, it asks for as for a blob.
+    Program(Program),
+    /// From a node: the program is there and runs; calls that came behind it are computed.
+    ProgramReady {
+        /// Which.
+        digest: Digest,
+    },
+    /// From a node: it can't run the program, and so no call.
+    ProgramRefused {
+        /// Both sides' facts, and what to do.
+        reason: String,
+    },
+    /// From a node: a function has written a line.
+    Output(Output),
+}
+
+/// The executable that a Manager is, for a node to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// BLAKE3 of the file.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: u64,
+    /// How it is started to run functions.
+    pub args: Vec<String>,
+    /// Version of distfun that it is built with.
+    pub version: String,
+    /// What it was built for: architecture and system.
+    pub target: String,
+    /// What of a CPU its code may use beyond the least one of its architecture, as the compiler names it.
+    pub cpu_features: Vec<String>,
+}
+
+/// A line that a function wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// While it ran for this call.
+    pub call: CallNumber,
+    /// The item, or the first one of those that come into question.
+    pub first: u64,
+    /// How many do.
+    pub count: u64,
+    /// The node's worker.
+    pub worker: u32,
+    /// To stderr; else to stdout.
+    pub is_stderr: bool,
+    /// The line, without its end.
+    pub text: String,
 }
 
 /// What a node says about itself.
@@ -127,6 +176,8 @@ pub struct Welcome {
     pub functions: u32,
     /// It computes what it has and takes no more.
     pub is_draining: bool,
+    /// It runs programs that Managers bring; else it has functions of its own.
+    pub runs_programs: bool,
 }
 
 /// A call that is about to come.
@@ -146,6 +197,10 @@ pub struct Call {
     pub shared: Option<Digest>,
     /// The function is given a whole chunk at once.
     pub is_lists: bool,
+    /// Where in the program's source the function was distributed.
+    pub site: String,
+    /// Longest that one item may run, in microseconds.
+    pub item_timeout_us: Option<u64>,
 }
 
 /// Items for a node.
@@ -185,11 +240,35 @@ pub struct Done {
     pub elapsed_us: u64,
     /// The node's worker that had it, if one did.
     pub worker: Option<u32>,
-    /// A thread died at the item `reached`.
-    pub died: bool,
+    /// A worker died inside the chunk.
+    pub died: Option<Died>,
     /// Head of the parcel: the results of the items that did not fail.
     #[serde(with = "serde_bytes")]
     pub head: Vec<u8>,
+}
+
+/// What a worker was at when it died, or was stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Died {
+    /// The item that ran; or the first of those of which it was one, and nobody knows which.
+    pub first: u64,
+    /// How many come into question; none did if it is 0.
+    pub count: u64,
+    /// How its process ended; none if it was a thread.
+    pub exit: Option<Exit>,
+    /// It was stopped because the item ran too long.
+    pub is_overdue: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The signal that killed it.
+    pub signal: Option<i32>,
+    /// In words.
+    pub story: String,
+    /// The last that it wrote to its stderr.
+    pub stderr: String,
 }
 
 /// An item that failed.
@@ -247,6 +326,8 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+    /// It can't stop an item that runs too long, as the call wants.
+    NoTimeouts,
 }
 
 /// What kind of elements a bulk section has, and how many.

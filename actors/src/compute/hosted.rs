@@ -148,6 +148,7 @@ impl<'a> Hosted<'a> {
                 Some(items).filter(|items| !items.is_empty()).map(|items| Blame {
                     items: items.start.max(start)..items.end.min(load.end),
                     sentence: Sentence::Again(Some(exit)),
+                    away: None,
                 })
             }
             Fall::Overdue(items) => {
@@ -159,7 +160,7 @@ impl<'a> Hosted<'a> {
                     false => Sentence::Again(Some(WorkerExit::new(None, &*story, ""))),
                 };
                 self.story = Some(story);
-                Some(Blame { items, sentence })
+                Some(Blame { items, sentence, away: None })
             }
         };
         Err(Fallen)
@@ -178,7 +179,7 @@ impl<'a> Hosted<'a> {
         let reached = start.saturating_add(done.reached).min(end);
         let failures = done.failures.into_iter().filter_map(|failure| {
             let index = start.checked_add(failure.index as usize).filter(|index| *index < reached)?;
-            Some(ItemFailure::new(index, worker, attempt, unpacked(failure.cause)))
+            Some(ItemFailure::new(index, worker, attempt, unpacked(failure.cause, start)))
         });
         let mut failures: Vec<_> = failures.collect();
         failures.sort_by_key(|failure| failure.index);

@@ -113,7 +113,7 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
     let Some(figures) = &core.events.0 else { return };
     pool.events.chunks_failed.fetch_add(1, Relaxed);
     items_failed(here(pool, port), chunk, progress);
-    let Some(Blame { items, sentence }) = progress.blame() else { return };
+    let Some(Blame { items, sentence, .. }) = progress.blame() else { return };
     let (item, is_kept) = (items.start, matches!(sentence, Sentence::Again(_)));
     if !chunk.range.contains(&item) {
         return;

@@ -13,12 +13,11 @@ use distfun_core::{
     engine::Chunk,
     event::{
         ChunkDispatched, ChunkReturned, NodeConnected, NodeDraining, NodeLost, NodeRefused, NodeRejected, NodeSuspect,
-        SharedTransfer, capped, seconds,
+        SharedTransfer, WorkerOutput, capped, seconds,
     },
     failure::ItemFailure,
-    machines::MachineName,
 };
-use distfun_net::message::{Digest, Welcome};
+use distfun_net::message::{Digest, Output, Welcome};
 
 use super::{
     chunks::{Where, items_failed, sampled},
@@ -68,9 +67,26 @@ pub(crate) fn node_connected(
     });
 }
 
-pub(crate) fn node_rejected(pool: &Pool, machine: &MachineName, text: &str, error_type: &'static str, gives_up: bool) {
-    let (manager_id, machine, error_message) = (pool.events.id, machine.as_str(), capped(text));
+pub(crate) fn node_rejected(pool: &Pool, machine: &str, text: &str, error_type: &'static str, gives_up: bool) {
+    let (manager_id, error_message) = (pool.events.id, capped(text));
     emit(&NodeRejected { manager_id, machine, error_type, error_message, gives_up });
+}
+
+/// A function has written a line there.
+pub(crate) fn node_output(conversation: &Conversation, pool: &Pool, function: Option<&str>, output: &Output) {
+    let is_known = output.count > 0;
+    super::output(&WorkerOutput {
+        manager_id: pool.events.id,
+        worker_id: output.worker.into(),
+        output_stream: if output.is_stderr { "stderr" } else { "stdout" },
+        output_text: &output.text,
+        worker_generation: None,
+        machine: Some(&conversation.name),
+        job_id: Some(output.call),
+        function,
+        item_index: is_known.then_some(output.first),
+        items_count: is_known.then_some(output.count),
+    });
 }
 
 pub(crate) fn node_refuses(conversation: &Conversation, pool: &Pool, job: &SharedJob, text: &str) {

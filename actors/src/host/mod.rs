@@ -11,6 +11,7 @@
 //! | ends | kills the host, with all that it has started | when the socket is closed, or its parent dies |
 
 mod area;
+pub(crate) mod cpu;
 mod exit;
 mod message;
 mod output;
@@ -19,14 +20,26 @@ mod serve;
 
 use std::{
     env,
-    os::fd::{AsFd, OwnedFd},
-    sync::atomic::{AtomicBool, Ordering},
+    ffi::OsString,
+    fs::File,
+    io,
+    ops::Range,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::PathBuf,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use distfun_core::options::{Isolation, Settings};
+use distfun_net::message as wire;
 use rustix::net::{SocketType, sockopt::socket_type};
 
-use crate::error::NoProcesses;
+use crate::{error::NoProcesses, instance};
 pub(crate) use message::{Done, Task};
 pub(crate) use process::{Fall, Host, Overseer, StartFault, Stream};
 
@@ -41,12 +54,12 @@ static READY: AtomicBool = AtomicBool::new(false);
 /// Lets this executable also be a worker: put it first in `main`. In a process that was started to run functions it does
 /// not return; in any other it does nothing but note that it was called.
 ///
-/// `build()` refuses [`Isolation::Process`](crate::Isolation) in a program without it, since the program itself would start
-/// again for each slot.
+/// `build()` refuses [`Isolation::Process`](crate::Isolation) and `machines` in a program without it, since the program
+/// itself would start again for each slot.
 ///
 /// A test binary has no `main` of its own; put [`host_tests!`](crate::host_tests) into it.
 ///
-/// ```
+/// ```standalone_crate
 /// use distfun::{Isolation, prelude::*};
 ///
 /// fn main() -> Result<(), distfun::Error> {
@@ -72,12 +85,18 @@ pub fn init() {
     serve::serve(&socket)
 }
 
-/// That processes can be started, if `settings` want some.
+/// That this program can be started for slots, here or on the machines that `settings` name, if they want that.
 pub(crate) fn check(settings: &Settings) -> Result<(), NoProcesses> {
-    match settings.isolation {
-        Isolation::Process if Program::this().is_none() => Err(NoProcesses::NotInitialised),
-        _ => Ok(()),
-    }
+    let wants = if settings.isolation == Isolation::Process {
+        "isolation"
+    } else if !settings.machines.is_empty() {
+        "machines"
+    } else if settings.named_pipe.is_on() {
+        "named_pipe"
+    } else {
+        return Ok(());
+    };
+    if Program::this().is_none() { Err(NoProcesses::NotInitialised { wants }) } else { Ok(()) }
 }
 
 /// The tests of a binary that take part as hosts.
@@ -114,9 +133,64 @@ macro_rules! host_tests {
     };
 }
 
-/// How this program is started as a host.
+/// How a program is started as a host.
+#[derive(Debug)]
 pub(crate) struct Program {
-    args: Vec<String>,
+    /// Its file, by a name that works in a process that has all descriptors of this one.
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// Its environment; that of this process if there is none.
+    pub(crate) environment: Option<Vec<(String, OsString)>>,
+    /// Where it starts; none for where this process is.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// The file that this program is.
+pub(crate) struct Executable {
+    /// BLAKE3 of it.
+    pub(crate) digest: [u8; 32],
+    pub(crate) bytes: u64,
+    file: File,
+}
+
+/// This program's own file, as it was started; none if it can't be read. Hashed when it is first asked for.
+pub(crate) fn executable() -> Option<&'static Executable> {
+    static EXECUTABLE: OnceLock<Option<Executable>> = OnceLock::new();
+    let open = || {
+        let file = File::open(THIS).ok()?;
+        let bytes = file.metadata().ok()?.len();
+        Some(Executable { digest: instance::program(), bytes, file })
+    };
+    EXECUTABLE.get_or_init(open).as_ref()
+}
+
+/// As it was started, whatever lies under its name by now.
+const THIS: &str = "/proc/self/exe";
+
+impl Executable {
+    pub(crate) fn piece(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; (range.end - range.start) as usize];
+        self.file.read_exact_at(&mut piece, range.start)?;
+        Ok(piece)
+    }
+
+    /// What a node must know of it; none if it can't be a host.
+    pub(crate) fn message(&self) -> Option<wire::Program> {
+        let Program { args, .. } = Program::this()?;
+        Some(wire::Program {
+            digest: self.digest,
+            bytes: self.bytes,
+            args,
+            version: env!("CARGO_PKG_VERSION").into(),
+            target: target(),
+            cpu_features: cpu::needed().map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// What this program is built for.
+pub(crate) fn target() -> String {
+    format!("{}-{}", env::consts::ARCH, env::consts::OS)
 }
 
 impl Program {
@@ -126,8 +200,32 @@ impl Program {
             // The test runner names tests without the name of the crate.
             let name = test.path.split_once("::").map_or(test.path, |(_, name)| name);
             let args = [name, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"];
-            return Some(Self { args: args.map(str::to_owned).into() });
+            return Some(Self::of_this(args.map(str::to_owned).into()));
         }
-        READY.load(Ordering::Relaxed).then(|| Self { args: Vec::new() })
+        READY.load(Ordering::Relaxed).then(|| Self::of_this(Vec::new()))
+    }
+
+    fn of_this(args: Vec<String>) -> Self {
+        Self { path: THIS.into(), args, environment: None, dir: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Isolation, prelude::*};
+
+    /// This test binary has no host tests: what it builds must not start it again.
+    #[test]
+    fn a_program_without_init_is_refused_before_anything_starts() {
+        let why = |wants: &str, error: Option<crate::BuildError>| {
+            let text = error.expect("refused").to_string();
+            assert!(text.starts_with(&format!("{wants} needs distfun::init()")), "{text}");
+        };
+        let builder = || distribute!(f64::sqrt).slots(1);
+        why("isolation", builder().isolation(Isolation::Process).build().err());
+        why("machines", builder().machines(["bob"]).build().err());
+        why("named_pipe", builder().named_pipe(true).build().err());
+        assert!(crate::Manager::builder().machines(["bob"]).start().is_err());
+        builder().build().unwrap();
     }
 }

@@ -138,7 +138,14 @@ impl Host {
             .map_err(io::Error::from)?;
         let (to, from) = (Area::create()?, Area::create()?);
         let (heard, told) = (to.words()?, from.words()?);
-        let mut child = Command::new("/proc/self/exe")
+        let mut command = Command::new(&program.path);
+        if let Some(environment) = &program.environment {
+            command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        }
+        if let Some(dir) = &program.dir {
+            command.current_dir(dir);
+        }
+        let mut child = command
             .arg0(format!("distfun-worker-{worker}"))
             .args(&program.args)
             .env(VARIABLE, "1")

@@ -158,7 +158,7 @@ impl<'a> Host<'a> {
         let text_bytes = TEXT_BYTES / failures.len().max(1);
         let one = |failure: &distfun_core::failure::ItemFailure| Failure {
             index: failure.index as u64,
-            cause: packed(&failure.cause, task.start, text_bytes),
+            cause: packed(&failure.cause, 0, text_bytes),
         };
         let failures = failures.iter().take(MOST_FAILURES).map(one).collect();
         let done = Done { reached, failures, elapsed_us: elapsed.as_micros() as u64, refused: None };

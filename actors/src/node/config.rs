@@ -37,6 +37,9 @@ pub struct NodeConfig {
     pub(super) instance: Option<[u8; 16]>,
     pub(super) ready: Option<Arc<Ready>>,
     pub(super) is_beyond_loopback: bool,
+    pub(super) runs_programs: bool,
+    pub(super) allow_ship: bool,
+    pub(super) keep: bool,
     pub(super) told: Told,
 }
 
@@ -102,6 +105,25 @@ impl NodeConfig {
     /// ```
     pub fn when_ready(mut self, ready: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.ready = Some(Arc::new(ready));
+        self
+    }
+
+    /// Lets Managers bring their programs also where others than this machine reach the node. They run as this node's user,
+    /// who can do whatever the programs want to do. Where only this machine reaches it that is allowed anyway. For
+    /// [`serve_programs`](super::serve_programs).
+    pub fn allow_ship(mut self, yes: bool) -> Self {
+        self.allow_ship = yes;
+        self
+    }
+
+    /// Goes on when a Manager's `Shutdown` wishes it to stop, as a service that others start and stop. Default: no.
+    pub fn keep(mut self, yes: bool) -> Self {
+        self.keep = yes;
+        self
+    }
+
+    pub(super) fn for_programs(mut self) -> Self {
+        self.runs_programs = true;
         self
     }
 

@@ -44,6 +44,14 @@ pub enum NodeError {
     /// Nothing is offered.
     #[error("a node that offers no function is of no use; add .offer(function!(f))")]
     NothingOffered,
+    /// Functions are offered by a node that is for programs of Managers.
+    #[error(
+        "a node that runs programs of Managers has no functions of its own; leave .offer(…) out, or use node::serve"
+    )]
+    OfferedAndPrograms,
+    /// Programs of Managers run on Linux only.
+    #[error("programs of Managers run on Linux only; offer functions from a program here, with node::serve")]
+    NoPrograms,
     /// The operating system gave no thread; raise its limit on threads or memory, or end other programs.
     #[error("a thread of the node could not be started")]
     Thread(#[source] io::Error),

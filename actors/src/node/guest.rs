@@ -15,15 +15,16 @@ use distfun_core::{
 use distfun_net::{
     frame::MAX_CONTROL_BYTES,
     link::Link,
-    message::{Call, CallNumber, Cause, Chunk, Digest, Done, Failure, Lane, Message, Refusal, Turn},
+    message::{Call, CallNumber, Cause, Chunk, Died, Digest, Done, Failure, Lane, Message, Refusal, Turn},
     session::Incoming,
 };
 
+#[cfg(target_os = "linux")]
+use super::brought::Brought;
 use super::{
     Serving,
     luggage::{Arrival, Luggage},
-    offer::Served,
-    visit::{MOST_FAILURES, Over, Visitor, ending},
+    visit::{MOST_FAILURES, Over, Visitor, Work, ending},
 };
 use crate::{
     failures::packed,
@@ -40,32 +41,40 @@ const MAX_CHUNKS_PER_SLOT: usize = 64;
 const TEXT_BYTES: usize = MAX_CONTROL_BYTES / 2;
 
 /// A call that a Manager has announced.
-struct Known {
-    call: Call,
-    served: Arc<dyn Served>,
+pub(super) struct Known {
+    pub(super) call: Call,
+    /// None until the program that has it is here.
+    pub(super) work: Option<Work>,
     /// None until its shared data is here.
     shared: Option<SharedData>,
 }
 
 /// A chunk that waits for its call's shared data.
-struct Waiting {
+pub(super) struct Waiting {
     chunk: Chunk,
     sections: Vec<RawVec>,
     bytes: u64,
 }
 
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     /// None where the call was refused.
-    calls: HashMap<CallNumber, Option<Known>>,
-    waiting: Vec<Waiting>,
+    pub(super) calls: HashMap<CallNumber, Option<Known>>,
+    pub(super) waiting: Vec<Waiting>,
     /// Shared data that is looked for, or on its way.
     coming: HashSet<Digest>,
     visitors: HashMap<(Lane, Turn), (CallNumber, Weak<Visitor>)>,
+    #[cfg(target_os = "linux")]
+    pub(super) program: Brought,
     has_left: bool,
 }
 
 impl Table {
+    #[cfg(target_os = "linux")]
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
     fn wants(&self, digest: &Digest) -> bool {
         self.calls.values().flatten().any(|known| known.call.shared == Some(*digest))
     }
@@ -74,9 +83,9 @@ impl Table {
 /// A connected Manager.
 pub(crate) struct Guest {
     pub(crate) name: String,
-    link: Arc<Link>,
-    serving: Arc<Serving>,
-    luggage: Luggage,
+    pub(super) link: Arc<Link>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) luggage: Luggage,
     /// The shared data that was here last: the next call probably reads the same, and need not wait until it is found.
     latest: Mutex<Option<(Digest, SharedData)>>,
     table: Mutex<Table>,
@@ -88,11 +97,11 @@ impl Guest {
         Arc::new(Self { name, link, serving, luggage, latest: Mutex::default(), table: Mutex::default() })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, message: &Message) {
+    pub(super) fn send(&self, message: &Message) {
         // What can't be sent has lost its reader; the end of the link tells.
         let _ = self.link.send(message, Vec::new());
     }
@@ -122,6 +131,8 @@ impl Guest {
             Message::BlobPiece { digest, offset, total } => {
                 return self.blob_piece(digest, offset, total, sections, bytes);
             }
+            #[cfg(target_os = "linux")]
+            Message::Program(program) => self.program(program),
             Message::Shutdown => {
                 let stays = self.serving.stays_for(self);
                 self.send(&Message::ShutdownAnswer { stays: stays.clone() });
@@ -146,17 +157,14 @@ impl Guest {
             return self.link.close(&format!("more than {MAX_CALLS} calls are open"));
         }
         drop(table);
-        let refusal = match self.serving.table.get(&*call.function).cloned() {
-            None => Refusal::NoSuchFunction { closest: self.serving.closest(&call.function) },
-            Some(served) if served.fingerprint() != call.fingerprint => Refusal::Differs {
-                schema: served.schema().text().to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-            },
-            Some(served) => {
+        let work = self.work(&call);
+        let refusal = match work {
+            Err(refusal) => refusal,
+            Ok(work) => {
                 let digest = call.shared;
                 let shared = digest.map_or_else(|| Some(SharedData::default()), |digest| self.latest(&digest));
                 let is_here = shared.is_some();
-                self.table().calls.insert(number, Some(Known { call, served, shared }));
+                self.table().calls.insert(number, Some(Known { call, work, shared }));
                 match digest {
                     Some(digest) if is_here => drop(self.link.send_idly(&Message::BlobThere { digest })),
                     Some(digest) => self.luggage_wanted(digest),
@@ -167,6 +175,23 @@ impl Guest {
         };
         self.table().calls.insert(number, None);
         self.refuse(number, refusal);
+    }
+
+    /// What computes a call; none until the program is there that has its function.
+    fn work(&self, call: &Call) -> Result<Option<Work>, Refusal> {
+        #[cfg(target_os = "linux")]
+        if self.serving.runs_programs {
+            return Ok(self.shipped(call));
+        }
+        match self.serving.table.get(&*call.function).cloned() {
+            _ if call.item_timeout_us.is_some() => Err(Refusal::NoTimeouts),
+            None => Err(Refusal::NoSuchFunction { closest: self.serving.closest(&call.function) }),
+            Some(served) if served.fingerprint() != call.fingerprint => Err(Refusal::Differs {
+                schema: served.schema().text().to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            }),
+            Some(served) => Ok(Some(Work::Served(served))),
+        }
     }
 
     fn refuse(&self, call: CallNumber, refusal: Refusal) {
@@ -213,12 +238,12 @@ impl Guest {
             failures: Vec::new(),
             elapsed_us: 0,
             worker: None,
-            died: false,
+            died: None,
             head: Vec::new(),
         }));
     }
 
-    fn chunk(self: &Arc<Self>, waiting: Waiting) {
+    pub(super) fn chunk(self: &Arc<Self>, waiting: Waiting) {
         let mut table = self.table();
         let most = MAX_CHUNKS_PER_SLOT * (self.serving.pool.settings.slots + 4);
         if table.waiting.len() + table.visitors.len() >= most {
@@ -226,13 +251,12 @@ impl Guest {
             return self.link.close(&format!("more than {most} chunks are here at once"));
         }
         match table.calls.get(&waiting.chunk.call) {
-            Some(Some(known)) if known.shared.is_some() && !self.serving.is_draining() => {
-                let (served, call) = (known.served.clone(), known.call.clone());
-                let shared = known.shared.clone().expect("it was just there");
+            Some(Some(Known { call, work: Some(work), shared: Some(shared) })) if !self.serving.is_draining() => {
+                let (work, call, shared) = (work.clone(), call.clone(), shared.clone());
                 drop(table);
-                self.enter(waiting, served, &call, shared);
+                self.enter(waiting, work, &call, shared);
             }
-            Some(Some(known)) if known.shared.is_none() => table.waiting.push(waiting),
+            Some(Some(known)) if known.shared.is_none() || known.work.is_none() => table.waiting.push(waiting),
             // The call has ended, or was refused.
             _ => {
                 drop(table);
@@ -241,19 +265,21 @@ impl Guest {
         }
     }
 
-    fn enter(self: &Arc<Self>, waiting: Waiting, served: Arc<dyn Served>, call: &Call, shared: SharedData) {
+    fn enter(self: &Arc<Self>, waiting: Waiting, work: Work, call: &Call, shared: SharedData) {
         let Waiting { chunk, sections, bytes } = waiting;
-        let end = chunk.start.checked_add(chunk.count).filter(|_| chunk.count <= served.max_items());
+        let end = chunk.start.checked_add(chunk.count).filter(|_| chunk.count <= work.max_items());
         let (Ok(start), Ok(count), Some(_)) = (usize::try_from(chunk.start), usize::try_from(chunk.count), end) else {
-            let (count, most) = (chunk.count, served.max_items());
+            let (count, most) = (chunk.count, work.max_items());
             return self.link.close(&format!("a chunk of {count} items is more than the {most} that go together"));
         };
         let mut settings = self.serving.pool.settings.clone();
         settings.seed = call.seed;
         let items = if call.is_lists { 1 } else { count };
-        let core = JobCore::new(next_call_id(), served.name(), items, &settings, false, false)
-            .sharing(shared)
-            .visiting(bytes, start, call.is_lists.then_some(count));
+        let core = JobCore::new(next_call_id(), work.name(), items, &settings, false, false).sharing(shared).visiting(
+            bytes,
+            start,
+            call.is_lists.then_some(count),
+        );
         let (guest, lane, turn) = (self.clone(), chunk.lane, chunk.turn);
         let answer = move |over: Over| guest.answer(lane, turn, start, count, bytes, over);
         let mut budget = Duration::from_micros(chunk.budget_us);
@@ -263,7 +289,7 @@ impl Guest {
         }
         let items = Received { head: chunk.head, sections };
         self.table().visitors.insert((lane, turn), (chunk.call, Weak::new()));
-        let visitor = Visitor::enter(&self.serving.pool, core, served, items, count, budget, answer);
+        let visitor = Visitor::enter(&self.serving.pool, core, work, items, count, budget, answer);
         let mut table = self.table();
         if let Some((_, place)) = table.visitors.get_mut(&(lane, turn)) {
             *place = Arc::downgrade(&visitor);
@@ -293,7 +319,7 @@ impl Guest {
             failures: failures.iter().map(failure).collect(),
             elapsed_us: elapsed.as_micros() as u64,
             worker: worker.map(|worker| worker.0),
-            died,
+            died: died.map(|died| Died { first: died.first.saturating_add(start as u64), ..died }),
             head,
         };
         self.link.consumed(bytes);
@@ -305,7 +331,7 @@ impl Guest {
             let told = (start..start + count).take(MOST_FAILURES);
             let reached = (start + told.len()) as u64;
             let failures = told.map(failure).collect();
-            self.send(&Message::Done(Done { failures, reached, died: false, head: Vec::new(), ..done }));
+            self.send(&Message::Done(Done { failures, reached, died: None, head: Vec::new(), ..done }));
         }
         // Only now: a node that drains goes when nothing is left here.
         self.table().visitors.remove(&(lane, turn));
@@ -348,10 +374,12 @@ impl Guest {
         });
     }
 
-    fn luggage_news(self: &Arc<Self>, digest: Digest, arrival: Arrival) {
+    pub(super) fn luggage_news(self: &Arc<Self>, digest: Digest, arrival: Arrival) {
         match arrival {
             Arrival::Nothing => {}
             Arrival::Wanted { offset } => self.send(&Message::BlobWanted { digest, offset }),
+            #[cfg(target_os = "linux")]
+            Arrival::Program(file) => self.program_came(digest, file),
             Arrival::Here(shared) => {
                 let before =
                     self.latest.lock().unwrap_or_else(PoisonError::into_inner).replace((digest, shared.clone()));
@@ -369,6 +397,10 @@ impl Guest {
                 drop(table);
                 waiting.into_iter().for_each(|waiting| self.chunk(waiting));
             }
+            #[cfg(target_os = "linux")]
+            Arrival::Failed(reason) if self.is_program(&digest) => {
+                self.program_refused(&format!("the program can't be kept there: {reason}"));
+            }
             Arrival::Failed(reason) => {
                 let of_it = |known: &Option<Known>| known.as_ref().is_some_and(|it| it.call.shared == Some(digest));
                 let calls: Vec<_> =
@@ -383,6 +415,8 @@ impl Guest {
     /// The connection is gone: nothing of what it left is wanted.
     pub(crate) fn leave(&self) {
         let table = std::mem::replace(&mut *self.table(), Table { has_left: true, ..Table::default() });
+        #[cfg(target_os = "linux")]
+        table.program.leave();
         for (_, visitor) in table.visitors.into_values() {
             if let Some(visitor) = visitor.upgrade() {
                 visitor.give_up();

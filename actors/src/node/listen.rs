@@ -37,8 +37,11 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     if let Some(function) = config.twice {
         return Err(NodeError::Twice { function });
     }
-    if config.table.is_empty() {
-        return Err(NodeError::NothingOffered);
+    if config.table.is_empty() != config.runs_programs {
+        return Err(if config.runs_programs { NodeError::OfferedAndPrograms } else { NodeError::NothingOffered });
+    }
+    if config.runs_programs && !cfg!(target_os = "linux") {
+        return Err(NodeError::NoPrograms);
     }
     let settings = config::resolve_here(&config.told)?;
     let cookie = Cookie::load_or_create(&config.cookie.clone().unwrap_or_else(identity::default_path))?;
@@ -64,6 +67,9 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
         table: config.table,
         cache: luggage::Store { cache, porter, in_memory: Arc::default() },
         guests: std::sync::Mutex::default(),
+        runs_programs: config.runs_programs,
+        may_run_programs: config.allow_ship || socket.ip().is_loopback(),
+        keeps_on: config.keep,
         is_embedded,
         draining: false.into(),
         stopping: false.into(),
@@ -213,6 +219,7 @@ async fn host_guest(serving: Arc<Serving>, wire: Arc<dyn Wire>, program: String)
         slots: serving.pool.settings.slots as u32,
         functions: serving.table.len() as u32,
         is_draining: serving.is_draining(),
+        runs_programs: serving.runs_programs,
     };
     let _ = link.send(&Message::Welcome(welcome), Vec::new());
     let hearing = guest.clone();

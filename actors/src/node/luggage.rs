@@ -2,6 +2,8 @@
 //!
 //! Disks are slow and hashing a gigabyte takes a while, so all of it happens on a thread of its own.
 
+#[cfg(target_os = "linux")]
+use std::fs::File;
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -33,6 +35,9 @@ pub(crate) enum Arrival {
         offset: u64,
     },
     Here(SharedData),
+    /// The file of a program.
+    #[cfg(target_os = "linux")]
+    Program(File),
     Failed(String),
 }
 
@@ -77,6 +82,7 @@ struct Coming {
     early: BTreeMap<u64, Vec<u8>>,
     /// It has come before, and was something else.
     is_again: bool,
+    is_program: bool,
 }
 
 impl Coming {
@@ -88,6 +94,7 @@ impl Coming {
             asked: offset + PIECES_AHEAD * PIECE_BYTES,
             early: BTreeMap::new(),
             is_again: false,
+            is_program: false,
         }
     }
 }
@@ -145,6 +152,24 @@ impl Luggage {
         });
     }
 
+    /// Looks whether the file of a program is here; `news` is told, on another thread.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn look_for_program(&self, digest: Digest, news: impl FnOnce(Arrival) + Send + 'static) {
+        let (store, coming) = (self.store.clone(), self.coming.clone());
+        self.store.porter.carry(move || {
+            let arrival = match store.find_program(&digest) {
+                Some(file) => Arrival::Program(file),
+                None => {
+                    let offset = store.begun(&digest);
+                    let one = Coming { is_program: true, ..Coming::from(offset) };
+                    coming.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, one);
+                    Arrival::Wanted { offset }
+                }
+            };
+            news(arrival);
+        });
+    }
+
     /// No call wants a blob any more: what has come of it may be of use later, but nothing more is asked for.
     pub(crate) fn forget(&self, digest: Digest) {
         let coming = self.coming.clone();
@@ -188,6 +213,23 @@ impl Store {
         }
     }
 
+    fn there(&self, digest: &Digest, is_program: bool) -> Option<Arrival> {
+        #[cfg(target_os = "linux")]
+        if is_program {
+            return self.find_program(digest).map(Arrival::Program);
+        }
+        let _ = is_program;
+        self.find(digest).map(Arrival::Here)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn find_program(&self, digest: &Digest) -> Option<File> {
+        match self.cache.as_ref()?.lookup(digest) {
+            Found::Whole(lease) => lease.file().ok(),
+            _ => None,
+        }
+    }
+
     fn begun(&self, digest: &Digest) -> u64 {
         match self.cache.as_ref().map(|cache| cache.lookup(digest)) {
             Some(Found::Partial { offset }) => offset,
@@ -209,17 +251,20 @@ impl Store {
         if piece.len() as u64 > PIECE_BYTES {
             return Err(format!("a piece of shared data has {} bytes, more than {PIECE_BYTES}", piece.len()));
         }
-        let Some(one) = coming.get_mut(&digest) else {
+        let Some(one) = coming.get(&digest) else {
             return Ok(Arrival::Nothing); // what was asked for before its calls ended
         };
+        if one.place.is_none()
+            && let Some(arrival) = self.there(&digest, one.is_program)
+        {
+            coming.remove(&digest); // another Manager was faster
+            return Ok(arrival);
+        }
+        let one = coming.get_mut(&digest).expect("it was just there");
         let mut news = Arrival::Nothing;
         let place = match &mut one.place {
             Some(place) => place,
             None => {
-                if let Some(shared) = self.find(&digest) {
-                    coming.remove(&digest);
-                    return Ok(Arrival::Here(shared)); // another Manager was faster
-                }
                 let place = one.place.insert(self.begin(digest, total)?);
                 if place.written() < one.from {
                     // Somebody else is at what was there.
@@ -241,7 +286,8 @@ impl Store {
                 // The disk may be full; memory may have room. What was written has to come again.
                 tracing::warn!(error, "shared data can't be kept on disk; it is kept in memory");
                 let file = BlobFile::create(total, None, None).map_err(|error| error.to_string())?;
-                *one = Coming { place: Some(Place::Memory(file)), ..Coming::from(0) };
+                let is_program = one.is_program;
+                *one = Coming { place: Some(Place::Memory(file)), is_program, ..Coming::from(0) };
                 return Ok(Arrival::Wanted { offset: 0 });
             }
             one.early.pop_first();
@@ -256,8 +302,17 @@ impl Store {
             }
             return Ok(news);
         }
-        let is_again = one.is_again;
+        let (is_again, is_program) = (one.is_again, one.is_program);
         match coming.remove(&digest).and_then(|one| one.place).expect("it was just written to") {
+            #[cfg(target_os = "linux")]
+            Place::Memory(file) if is_program => match file.finish_bytes(digest) {
+                Ok(file) => Ok(Arrival::Program(file)),
+                Err(error) if is_again => Err(error.to_string()),
+                Err(_) => {
+                    coming.insert(digest, Coming { is_again: true, is_program, ..Coming::from(0) });
+                    Ok(Arrival::Wanted { offset: 0 })
+                }
+            },
             Place::Memory(file) => {
                 let shared = match file.finish(digest) {
                     Ok(shared) => shared,
@@ -272,12 +327,17 @@ impl Store {
                 Ok(Arrival::Here(shared))
             }
             Place::Disk(receiving) => match receiving.finish().map_err(|error| error.to_string())? {
+                #[cfg(target_os = "linux")]
+                Finished::There(lease) if is_program => {
+                    lease.file().map(Arrival::Program).map_err(|error| error.to_string())
+                }
                 Finished::There(lease) => {
                     let cache = self.cache.as_ref().expect("it was received there");
                     cache.shared_data(&lease).map(Arrival::Here).map_err(|error| error.to_string())
                 }
                 Finished::Again(receiving) => {
-                    coming.insert(digest, Coming { place: Some(Place::Disk(receiving)), ..Coming::from(0) });
+                    let place = Some(Place::Disk(receiving));
+                    coming.insert(digest, Coming { place, is_program, ..Coming::from(0) });
                     Ok(Arrival::Wanted { offset: 0 })
                 }
             },

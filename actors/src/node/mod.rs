@@ -6,12 +6,20 @@
 //! A node believes a Manager that has the same cookie, a file that only its owner can read; so far it listens where
 //! nobody but this machine can reach it.
 
+#[cfg(target_os = "linux")]
+mod brought;
 mod config;
 mod error;
 mod guest;
 mod listen;
 mod luggage;
+#[cfg(target_os = "linux")]
+mod needs;
 mod offer;
+#[cfg(target_os = "linux")]
+mod program;
+#[cfg(target_os = "linux")]
+mod ship;
 mod visit;
 
 use std::{
@@ -65,6 +73,25 @@ pub fn serve(config: NodeConfig) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// As [`serve`], for programs that Managers bring: a node that knows nothing asks for the program of a Manager, checks
+/// it, and runs its functions in processes of their own. Linux only.
+///
+/// It may run programs where only this machine reaches it, and elsewhere if [`NodeConfig::allow_ship`] says so.
+///
+/// # Errors
+/// The node could not start.
+pub fn serve_programs(config: NodeConfig) -> Result<(), NodeError> {
+    serve(config.for_programs())
+}
+
+/// As [`start`], for programs that Managers bring; see [`serve_programs`].
+///
+/// # Errors
+/// The node could not start.
+pub fn start_programs(config: NodeConfig) -> Result<NodeHandle, NodeError> {
+    listen::start(config.for_programs(), false)
+}
+
 /// Starts to serve, beside what the program does otherwise. It ends with [`NodeHandle::stop`], or when the handle is
 /// dropped.
 ///
@@ -84,6 +111,13 @@ pub(crate) struct Serving {
     table: HashMap<&'static str, Arc<dyn Served>>,
     cache: Store,
     guests: Mutex<Vec<Weak<Guest>>>,
+    /// It has no functions of its own, but runs programs that Managers bring,
+    runs_programs: bool,
+    /// if it may.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    may_run_programs: bool,
+    /// It does not stop when a Manager wishes it.
+    keeps_on: bool,
     /// Other things of this program go on when the node ends.
     is_embedded: bool,
     draining: AtomicBool,
@@ -129,6 +163,9 @@ impl Serving {
     fn stays_for(&self, asker: &Arc<Guest>) -> Option<String> {
         if self.is_embedded {
             return Some(format!("{} goes on: the node is part of another program", self.name));
+        }
+        if self.keeps_on {
+            return Some(format!("{} goes on: it was started with --keep", self.name));
         }
         let others: Vec<_> = self.all_guests().into_iter().filter(|guest| !Arc::ptr_eq(guest, asker)).collect();
         let other = others.first()?;

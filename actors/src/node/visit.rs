@@ -12,7 +12,11 @@ use distfun_core::{
     payload::{Parcel, Received},
 };
 
+use distfun_net::message::Died;
+
 use super::offer::{Opened, Served, Visit};
+#[cfg(target_os = "linux")]
+use super::ship::ShippedCall;
 use crate::{
     job::{Job, JobCore, Progress, SharedJob},
     pool::Pool,
@@ -25,15 +29,15 @@ pub(crate) struct Over {
     pub(crate) failures: Vec<ItemFailure>,
     pub(crate) elapsed: Duration,
     pub(crate) worker: Option<WorkerId>,
-    /// The thread died at the item `reached`.
-    pub(crate) died: bool,
+    /// A worker died inside the chunk.
+    pub(crate) died: Option<Died>,
     pub(crate) results: Parcel,
 }
 
 impl Over {
-    fn returned() -> Self {
+    pub(super) fn returned() -> Self {
         let (reached, elapsed, worker, results) = (0, Duration::ZERO, None, Parcel::default());
-        Self { reached, failures: Vec::new(), elapsed, worker, died: false, results }
+        Self { reached, failures: Vec::new(), elapsed, worker, died: None, results }
     }
 }
 
@@ -43,9 +47,39 @@ pub(crate) const MOST_FAILURES: usize = 1000;
 
 type Answer = Box<dyn FnOnce(Over) + Send>;
 
+/// What computes a chunk.
+#[derive(Clone)]
+pub(crate) enum Work {
+    /// A function of this program.
+    Served(Arc<dyn Served>),
+    /// One of a program that a Manager has brought.
+    #[cfg(target_os = "linux")]
+    Shipped(Arc<ShippedCall>),
+}
+
+impl Work {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Served(served) => served.name(),
+            #[cfg(target_os = "linux")]
+            Self::Shipped(call) => call.label,
+        }
+    }
+
+    /// Most items that a chunk may have.
+    pub(crate) fn max_items(&self) -> u64 {
+        match self {
+            Self::Served(served) => served.max_items(),
+            // What its kind allows, it checks itself.
+            #[cfg(target_os = "linux")]
+            Self::Shipped(_) => u32::MAX.into(),
+        }
+    }
+}
+
 pub(crate) struct Visitor {
     core: Arc<JobCore>,
-    served: Arc<dyn Served>,
+    work: Work,
     /// How many items there are; to the function they may be one.
     count: usize,
     budget: Duration,
@@ -59,13 +93,13 @@ impl Visitor {
     pub(crate) fn enter(
         pool: &Pool,
         core: JobCore,
-        served: Arc<dyn Served>,
+        work: Work,
         items: Received,
         count: usize,
         budget: Duration,
         answer: impl FnOnce(Over) + Send + 'static,
     ) -> Arc<Self> {
-        let visitor = Self::new(core, served, items, count, budget, answer);
+        let visitor = Self::new(core, work, items, count, budget, answer);
         let theirs = Arc::downgrade(&visitor);
         // It ends without having run if it is cancelled, or nothing here can run it.
         let ended = move || {
@@ -80,7 +114,7 @@ impl Visitor {
 
     fn new(
         core: JobCore,
-        served: Arc<dyn Served>,
+        work: Work,
         items: Received,
         count: usize,
         budget: Duration,
@@ -88,7 +122,7 @@ impl Visitor {
     ) -> Arc<Self> {
         Arc::new(Self {
             core: Arc::new(core),
-            served,
+            work,
             count,
             budget,
             baggage: Mutex::new(Some(items)),
@@ -109,7 +143,7 @@ impl Visitor {
         let over = Arc::new(Mutex::new(None));
         let theirs = over.clone();
         let answer = move |over| *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(over);
-        let visitor = Self::new(core, served, items, count, budget, answer);
+        let visitor = Self::new(core, Work::Served(served), items, count, budget, answer);
         let range = 0..visitor.core.items();
         let chunk = Chunk { handle: SharedJob::new(visitor.clone()), range, attempt, is_quick: false };
         visitor.run(&chunk, Some(worker), &mut Progress::new(0));
@@ -194,6 +228,7 @@ impl Watched<'_> {
             }
         };
         let elapsed = self.start.elapsed();
+        let died = died.then_some(Died { first: reached as u64, count: 1, exit: None, is_overdue: false });
         self.visitor.answer(Over { reached, failures, elapsed, worker, died, results });
     }
 }
@@ -218,10 +253,18 @@ impl Job for Visitor {
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
         progress.reached = chunk.range.end;
         let Some(items) = self.baggage().take() else { return };
+        let served = match &self.work {
+            Work::Served(served) => served,
+            #[cfg(target_os = "linux")]
+            Work::Shipped(call) => {
+                let over = call.run(&self.core, items, self.count, self.budget, (worker, chunk.attempt));
+                return self.answer(if self.core.is_stopped() { Over::returned() } else { over });
+            }
+        };
         let start = Instant::now();
         let mut watched =
             Watched { visitor: self, visit: None, unread: None, progress: Progress::new(0), start, worker };
-        match self.served.open(&self.core, items) {
+        match served.open(&self.core, items) {
             Ok(Opened { visit, unread }) => {
                 watched.unread = unread;
                 let visit = watched.visit.insert(visit);

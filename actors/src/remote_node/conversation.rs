@@ -81,6 +81,10 @@ pub(crate) struct Conversation {
     pool: Weak<Pool>,
     codec: Codec,
     table: Mutex<Table>,
+    /// The node has no functions of its own, and was told of this program.
+    ships: bool,
+    /// Why the node can't run this program.
+    pub(crate) refusal: Mutex<Option<String>>,
     /// The node takes no more chunks.
     pub(crate) is_draining: AtomicBool,
     /// What the node answered to `Shutdown`.
@@ -90,7 +94,14 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    pub(crate) fn new(node: NodeId, name: Arc<str>, link: Arc<Link>, pool: &Arc<Pool>, codec: Codec) -> Arc<Self> {
+    pub(crate) fn new(
+        node: NodeId,
+        name: Arc<str>,
+        link: Arc<Link>,
+        pool: &Arc<Pool>,
+        codec: Codec,
+        ships: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             node,
             name,
@@ -98,6 +109,8 @@ impl Conversation {
             pool: Arc::downgrade(pool),
             codec,
             table: Mutex::default(),
+            ships,
+            refusal: Mutex::default(),
             is_draining: AtomicBool::new(false),
             shutdown_answer: Mutex::default(),
             answered: Notify::new(),
@@ -239,6 +252,28 @@ impl Conversation {
         self.work_done();
     }
 
+    fn item_timeout_us(&self) -> Option<u64> {
+        let limit = self.pool.upgrade()?.settings.item_timeout?;
+        Some(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Tells a node that has no functions of its own what this program is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn introduce_program(&self) -> Result<(), String> {
+        if !self.ships {
+            return Ok(());
+        }
+        let program = crate::host::executable().ok_or("this program's own file can't be read")?;
+        let message = program.message().ok_or("distfun::init() is not called")?;
+        let _ = self.link.send_idly(&Message::Program(message)); // the end of the link tells
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn introduce_program(&self) -> Result<(), String> {
+        if self.ships { Err("programs can be sent from Linux only".into()) } else { Ok(()) }
+    }
+
     fn announce(self: &Arc<Self>, job: &SharedJob) {
         let core = job.core();
         let travel = job.travel().expect("it was asked before");
@@ -252,6 +287,8 @@ impl Conversation {
             seed: core.seed,
             shared,
             is_lists: travel.is_lists,
+            site: travel.site.to_owned(),
+            item_timeout_us: self.item_timeout_us(),
         };
         let mut table = self.table();
         if table.is_over {

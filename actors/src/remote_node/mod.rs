@@ -118,7 +118,15 @@ impl RemoteNode {
 
     fn connect(&mut self, context: &mut Context<Self>) {
         let machine = self.machine.clone();
-        let meeting = async move { meet(&machine.address, SessionLimits::default()).await };
+        let meeting = async move {
+            // Its hash is there when a node that runs programs asks for it; no heartbeat waits for that.
+            #[cfg(target_os = "linux")]
+            let hashed = tokio::task::spawn_blocking(crate::host::executable);
+            let met = meet(&machine.address, SessionLimits::default()).await;
+            #[cfg(target_os = "linux")]
+            let _ = hashed.await;
+            met
+        };
         context.spawn(meeting.into_actor(self).map(|met, this, context| this.met(met, context)));
     }
 
@@ -213,6 +221,13 @@ impl RemoteNode {
             let trouble = trouble.unwrap_or_else(|| Trouble::passing(format!("it did not introduce itself: {text}")));
             return self.failed(&pool, &trouble, context);
         };
+        if let Some(refusal) = conversation.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It would refuse again.
+            pool.nodes.disconnected(self.id, &refusal);
+            self.is_hopeless = true;
+            pool.step(Event::Node(self.id, NodeEvent::Hopeless));
+            return context.stop();
+        }
         if conversation.is_draining.load(Ordering::Relaxed) {
             text = format!("it was about to stop: {text}");
         }
@@ -240,7 +255,7 @@ impl RemoteNode {
         pool.nodes.note(self.id, &trouble.text);
         let gives_up = trouble.is_for_good;
         if !std::mem::replace(&mut self.is_told, true) || gives_up {
-            events::node_rejected(pool, &self.machine.name, &trouble.text, trouble.kind, gives_up);
+            events::node_rejected(pool, self.machine.name.as_str(), &trouble.text, trouble.kind, gives_up);
         }
         if (gives_up || trouble.is_hopeless) && !self.is_hopeless {
             self.is_hopeless = true;
@@ -283,7 +298,9 @@ impl Greeter {
         }
         let name: Arc<str> = self.machine.name.as_str().into();
         let codec = pool.nodes.codec().map_err(|error| Trouble::passing(format!("no thread for it: {error}")))?;
-        let conversation = Conversation::new(self.id, name, self.link.clone(), &pool, codec);
+        let ships = welcome.runs_programs;
+        let conversation = Conversation::new(self.id, name, self.link.clone(), &pool, codec, ships);
+        conversation.introduce_program().map_err(Trouble::for_good)?;
         pool.nodes.connected(&conversation, welcome.instance).map_err(|other| Trouble::is_twice(&other))?;
         let slots = self.machine.slots.map_or(welcome.slots, |most| most.min(welcome.slots)).clamp(1, 4096);
         let outage = self.outage.map(|since| since.elapsed());

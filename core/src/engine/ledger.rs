@@ -2,7 +2,7 @@
 //!
 //! Kept as ranges, so that ten million items cost no more than the chunks in flight.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use crate::{
     failure::{FailureCause, ItemFailure, WorkerExit},
@@ -46,6 +46,8 @@ pub struct Blame {
     pub items: Range<usize>,
     /// What becomes of it.
     pub sentence: Sentence,
+    /// Who ran it, where that was on another machine, whose lane is no worker.
+    pub away: Option<(Option<WorkerId>, Arc<str>)>,
 }
 
 /// What becomes of an item at which a worker died.
@@ -63,7 +65,7 @@ impl Blame {
     /// A thread died at one item, which `is_kept` for another try or went with it.
     pub fn of_thread(item: usize, is_kept: bool) -> Self {
         let sentence = if is_kept { Sentence::Again(None) } else { Sentence::Lost(None) };
-        Self { items: item..item + 1, sentence }
+        Self { items: item..item + 1, sentence, away: None }
     }
 }
 
@@ -174,7 +176,7 @@ impl Ledger {
     pub(super) fn bury(&mut self, worker: WorkerId, death: Death) {
         let Some(running) = self.settle(worker, death.reached, death.failures) else { return };
         planted!(FailuresLostAtBury, self.failures.clear());
-        let Some(Blame { items, sentence }) = death.blame else { return };
+        let Some(Blame { items, sentence, away }) = death.blame else { return };
         let items = items.start.max(death.reached)..items.end.min(running.range.end);
         let cause = match sentence {
             _ if items.is_empty() => return,
@@ -193,7 +195,11 @@ impl Ledger {
             self.take_returned(item);
             self.deaths.remove(&item);
             self.failed += 1;
-            self.failures.push(ItemFailure::new(item, worker, running.attempt, cause.clone()));
+            let of = |worker: Option<WorkerId>| ItemFailure::new(item, worker, running.attempt, cause.clone());
+            self.failures.push(match &away {
+                Some((worker, machine)) => of(*worker).on(machine.clone()),
+                None => of(Some(worker)),
+            });
         }
     }
 
@@ -390,7 +396,7 @@ mod tests {
     fn an_item_inside_a_chunk_is_blamed_without_those_around_it() {
         let mut ledger = Ledger::new(10);
         for attempt in 1..=3 {
-            let blame = Some(Blame { items: 4..5, sentence: Sentence::Again(None) });
+            let blame = Some(Blame { items: 4..5, sentence: Sentence::Again(None), away: None });
             let chunk = if attempt == 1 { 0..10 } else { 4..5 };
             assert_eq!(ledger.give(W, chunk.clone()), attempt);
             ledger.bury(W, Death { reached: chunk.start, failures: vec![], first_failure: None, blame });
@@ -403,7 +409,7 @@ mod tests {
         assert_eq!((ledger.front(), ledger.failed()), (5..10, 1));
         ledger.give(W, 5..10);
         let cause = FailureCause::TimedOut { limit: std::time::Duration::from_secs(1) };
-        let blame = Some(Blame { items: 7..8, sentence: Sentence::Fails(cause) });
+        let blame = Some(Blame { items: 7..8, sentence: Sentence::Fails(cause), away: None });
         ledger.bury(W, Death { reached: 5, failures: vec![], first_failure: None, blame });
         for rest in [5..7, 8..10] {
             assert_eq!(ledger.front(), rest);
@@ -424,7 +430,7 @@ mod tests {
         while let Some(block) = blocks.pop() {
             if block.contains(&37) {
                 deaths += 1;
-                let blame = Some(Blame { items: block.clone(), sentence: Sentence::Again(None) });
+                let blame = Some(Blame { items: block.clone(), sentence: Sentence::Again(None), away: None });
                 ledger.bury(W, Death { reached: block.start, failures: vec![], first_failure: None, blame });
             } else {
                 ledger.settle(W, block.end, vec![]);

@@ -141,8 +141,8 @@ events! {
     /// A function that runs in a process of its own has written a line to its stdout or stderr: the item, or one of several
     /// short ones.
     WorkerOutput = "distfun.worker.output", INFO,
-        { manager_id, worker_id, worker_generation, output_stream, output_text },
-        optional { job_id, function, item_index, items_count };
+        { manager_id, worker_id, output_stream, output_text },
+        optional { worker_generation, machine, job_id, function, item_index, items_count };
 
     /// Supervision replaces a worker's thread.
     WorkerRestarted = "distfun.worker.restarted", WARN,

@@ -87,6 +87,9 @@ says! {
     };
     WorkerOutput |e, f| {
         write!(f, "worker {}", e.worker_id)?;
+        if let Some(machine) = e.machine {
+            write!(f, " of {machine}")?;
+        }
         match (e.item_index, e.items_count) {
             (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first + count)?,
             (Some(item), _) => write!(f, ", item {item}")?,

@@ -76,6 +76,27 @@ impl BlobFile {
         Ok(())
     }
 
+    /// Seals the file, if it is what `digest` (BLAKE3) names, whatever is in it.
+    ///
+    /// # Errors
+    ///
+    /// It is not complete or other bytes than those named.
+    pub fn finish_bytes(self, digest: [u8; 32]) -> Result<File, SharedDataError> {
+        let Self { filling, dir, written, .. } = self;
+        if written < filling.len() {
+            return Err(damaged(format!("{written} of {} bytes are there", filling.len())));
+        }
+        let file = filling.into_file().seal()?;
+        let map = Map::sealed(&file).map_err(|cause| SharedDataError::io("map a file in", &dir, cause))?;
+        let found = blake3::hash(map.bytes());
+        if found != digest {
+            let named = blake3::Hash::from_bytes(digest);
+            return Err(damaged(format!("its hash is {found} and it was named {named}")));
+        }
+        drop(map);
+        Ok(file.into_file())
+    }
+
     /// Seals the file and reads what is in it, if it is what `digest` (BLAKE3) names. This takes about 0.25 s per GiB.
     ///
     /// # Errors

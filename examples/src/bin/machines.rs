@@ -116,6 +116,7 @@ fn arguments() -> Result<Arguments, String> {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    distfun::init(); // what names machines may run there too
     let told = match arguments() {
         Ok(told) => told,
         Err(text) => {

@@ -2,25 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use distfun::{DistributedFunction, FailureCause, Isolation, distribute};
+use distfun::{DistributedFunction, FailureCause, distribute};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
+    Place,
     harm::{Harm, harm},
     hosts,
 };
 use crate::support::{alone, within};
 
-fn isolated(slots: usize) -> DistributedFunction<Harm, u32> {
-    distribute!(harm).slots(slots).isolation(Isolation::Process).endaftercall(false).build().unwrap()
+fn isolated(place: Place, slots: usize) -> DistributedFunction<Harm, u32> {
+    place.of(distribute!(harm), slots).endaftercall(false).build().unwrap()
 }
 
+/// Both have processes.
+const PLACES: [Place; 2] = [Place::Processes, Place::Node];
+
 /// One item does this among 20; says how it failed, after all others had their results.
-fn one_of_twenty(slots: usize, at: usize, what: Harm) -> FailureCause {
+fn one_of_twenty(place: Place, slots: usize, at: usize, what: Harm) -> FailureCause {
     within(move || {
-        let dfun = isolated(slots);
+        let dfun = isolated(place, slots);
         let mut items = vec![Harm::None; 20];
         items[at] = what;
         let start = Instant::now();
@@ -45,8 +49,9 @@ fn whatever_ends_its_process_poisons_one_item_and_no_other() {
         (Harm::StackOverflow, Some(6), "has overflowed its stack"),
         (Harm::Kill, Some(9), "SIGKILL"),
     ] {
-        for (slots, at) in [(1, 0), (2, 7), (3, 19)] {
-            let cause = one_of_twenty(slots, at, what);
+        let cases = [(1, 0), (2, 7), (3, 19)].map(|(slots, at)| (Place::Processes, slots, at));
+        for (place, slots, at) in cases.into_iter().chain([(Place::Node, 2, 4)]) {
+            let cause = one_of_twenty(place, slots, at, what);
             let FailureCause::Poisoned { deaths: 3, exit: Some(exit) } = &cause else { panic!("{what:?}: {cause}") };
             assert_eq!(exit.signal, signal, "{cause}");
             assert!(cause.to_string().contains(words), "{cause}");
@@ -57,7 +62,7 @@ fn whatever_ends_its_process_poisons_one_item_and_no_other() {
 /// The standard library notices some of them and aborts; others are noticed by us.
 #[test]
 fn a_function_that_closes_all_descriptors_is_blamed() {
-    let cause = one_of_twenty(2, 4, Harm::CloseAll);
+    let cause = one_of_twenty(Place::Processes, 2, 4, Harm::CloseAll);
     assert!(matches!(cause, FailureCause::Poisoned { deaths: 3, .. }), "{cause}");
 }
 
@@ -74,21 +79,25 @@ fn a_result_that_kills_when_it_is_written_down_is_blamed() {
             self.0.serialize(serializer)
         }
     }
-    within(|| {
-        let dfun = distribute!(|x: u32| Grenade(x)).slots(2).isolation(Isolation::Process).build().unwrap();
-        let error = dfun.map(0..100u32).wait().unwrap_err();
-        assert_eq!((error.failed.len(), error.failed[0].index, error.finished().len()), (1, 77, 99));
-    });
+    for place in PLACES {
+        within(move || {
+            let dfun = place.of(distribute!(|x: u32| Grenade(x)), 2).build().unwrap();
+            let error = dfun.map(0..100u32).wait().unwrap_err();
+            assert_eq!((error.failed.len(), error.failed[0].index, error.finished().len()), (1, 77, 99));
+        });
+    }
 }
 
 #[test]
 fn what_a_process_survives_is_no_death() {
-    assert!(matches!(one_of_twenty(2, 5, Harm::Panic), FailureCause::Panicked { .. }));
-    within(|| {
-        let dfun = isolated(1);
-        let items = [Harm::CloseDescriptors, Harm::None, Harm::LeaveChild, Harm::None];
-        assert_eq!(dfun.map(items).wait().unwrap(), [7; 4]);
-    });
+    for place in PLACES {
+        assert!(matches!(one_of_twenty(place, 2, 5, Harm::Panic), FailureCause::Panicked { .. }));
+        within(move || {
+            let dfun = isolated(place, 1);
+            let items = [Harm::CloseDescriptors, Harm::None, Harm::LeaveChild, Harm::None];
+            assert_eq!(dfun.map(items).wait().unwrap(), [7; 4]);
+        });
+    }
 }
 
 #[test]
@@ -96,11 +105,13 @@ fn a_poisoned_item_in_ten_thousand_costs_no_other_its_result() {
     fn fragile(x: u32) -> u32 {
         if x == 7777 { std::process::abort() } else { x + 1 }
     }
-    within(|| {
-        let dfun = distribute!(fragile).slots(2).isolation(Isolation::Process).build().unwrap();
-        let error = dfun.map(0..10_000u32).wait().unwrap_err();
-        assert_eq!((error.failed.len(), error.failed[0].index, error.finished().len()), (1, 7777, 9999));
-    });
+    for place in PLACES {
+        within(move || {
+            let dfun = place.of(distribute!(fragile), 2).build().unwrap();
+            let error = dfun.map(0..10_000u32).wait().unwrap_err();
+            assert_eq!((error.failed.len(), error.failed[0].index, error.finished().len()), (1, 7777, 9999));
+        });
+    }
 }
 
 /// Nobody can know which column of a block it was; the block is halved.
@@ -112,20 +123,22 @@ fn a_column_that_kills_is_found_in_its_block() {
         }
         x.sum_axis(Axis(0))
     }
-    within(|| {
-        let mut x = Array2::from_elem((3, 40), 2.0);
-        x[(1, 23)] = -1.0;
-        let dfun = distribute!(fragile).slots(2).isolation(Isolation::Process).build().unwrap();
-        let error = dfun.columns(&x).wait().unwrap_err();
-        assert_eq!((error.failed.len(), error.failed[0].index, error.finished_count), (1, 23, 39));
-        assert!(matches!(error.failed[0].cause, FailureCause::Poisoned { deaths: 3, .. }), "{error}");
-    });
+    for place in PLACES {
+        within(move || {
+            let mut x = Array2::from_elem((3, 40), 2.0);
+            x[(1, 23)] = -1.0;
+            let dfun = place.of(distribute!(fragile), 2).build().unwrap();
+            let error = dfun.columns(&x).wait().unwrap_err();
+            assert_eq!((error.failed.len(), error.failed[0].index, error.finished_count), (1, 23, 39));
+            assert!(matches!(error.failed[0].cause, FailureCause::Poisoned { deaths: 3, .. }), "{error}");
+        });
+    }
 }
 
 #[test]
 fn a_process_that_is_killed_from_outside_costs_nothing() {
     alone(|| {
-        let dfun = isolated(2);
+        let dfun = isolated(Place::Processes, 2);
         dfun.map([Harm::None; 2]).wait().unwrap();
         for _ in 0..20 {
             let call = dfun.map(vec![Harm::None; 2000]);

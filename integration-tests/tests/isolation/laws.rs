@@ -1,9 +1,11 @@
 //! The same results as on threads, of every kind of function.
 
-use distfun::{Context, Ending, FailureCause, Isolation, SharedData, SharedDataError, distribute};
+use distfun::{Context, Ending, FailureCause, SharedData, SharedDataError, distribute};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, ShapeBuilder, array};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+
+use super::Place;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Record {
@@ -60,16 +62,17 @@ fn picky(x: u32) -> u32 {
     x
 }
 
-/// The same builder with slots on threads and in processes.
+/// The same builder with slots on threads, in processes, and at a node that is sent this program.
 macro_rules! both {
     ($function:expr, |$builder:ident| $body:expr) => {{
-        let of = |isolation| {
-            let $builder = distribute!($function).slots(2).isolation(isolation);
+        let of = |place: Place| {
+            let $builder = place.of(distribute!($function), 2);
             $body
         };
-        let (threads, processes) = (of(Isolation::Thread), of(Isolation::Process));
-        assert_eq!(threads, processes);
-        processes
+        let threads = of(Place::Threads);
+        assert_eq!(threads, of(Place::Processes), "in processes");
+        assert_eq!(threads, of(Place::Node), "at a node");
+        threads
     }};
 }
 
@@ -167,17 +170,23 @@ fn calls_inside_a_function_run_in_its_process() {
 /// Two functions of one name in one function's blocks: a process must run the one that was meant.
 #[test]
 fn functions_of_one_name_are_told_apart() {
+    for place in [Place::Threads, Place::Processes, Place::Node] {
+        twins(place);
+    }
+}
+
+fn twins(place: Place) {
     let one = {
         fn twin(x: u32) -> u32 {
             x + 1
         }
-        distribute!(twin).slots(1).isolation(Isolation::Process).build().unwrap().map([1u32])
+        place.of(distribute!(twin), 1).build().unwrap().map([1u32])
     };
     let two = {
         fn twin(x: u32) -> u32 {
             x + 100
         }
-        distribute!(twin).slots(1).isolation(Isolation::Process).build().unwrap().map([1u32])
+        place.of(distribute!(twin), 1).build().unwrap().map([1u32])
     };
     assert_eq!((one.wait().unwrap(), two.wait().unwrap()), (vec![2], vec![101]));
 }

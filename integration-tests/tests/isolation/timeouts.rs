@@ -4,16 +4,20 @@ use std::time::{Duration, Instant};
 
 use distfun::{BuildError, Ending, FailureCause, Isolation, SettingsError, distribute};
 
-use super::harm::{Harm, harm};
+use super::{
+    Place,
+    harm::{Harm, harm},
+};
 use crate::support::{END_WITHIN, eventually, within};
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 #[test]
 fn an_item_that_hangs_is_stopped_in_time_and_the_others_go_on() {
-    for what in [Harm::Hang, Harm::Freeze] {
+    let places = [(Place::Processes, Harm::Hang), (Place::Processes, Harm::Freeze), (Place::Node, Harm::Hang)];
+    for (place, what) in places {
         within(move || {
-            let dfun = distribute!(harm).slots(2).isolation(Isolation::Process).item_timeout(TIMEOUT);
+            let dfun = place.of(distribute!(harm), 2).item_timeout(TIMEOUT);
             let dfun = dfun.endaftercall(false).build().unwrap();
             dfun.map([Harm::None; 2]).wait().unwrap();
             let mut items = vec![Harm::None; 20];
@@ -43,12 +47,14 @@ fn a_process_that_is_stopped_is_replaced_without_a_limit() {
 /// Each costs a process, but none is held against its slot.
 #[test]
 fn many_items_that_hang_do_not_use_up_the_slots() {
-    within(|| {
-        let dfun = distribute!(harm).slots(2).isolation(Isolation::Process).item_timeout(Duration::from_millis(50));
-        let error = dfun.build().unwrap().map([Harm::Hang; 24]).wait().unwrap_err();
-        assert_eq!((error.ending, error.failed.len()), (Ending::ItemsFailed, 24));
-        assert!(error.failed.iter().all(|failure| failure.cause.error_type() == "item_timeout"), "{error}");
-    });
+    for place in [Place::Processes, Place::Node] {
+        within(move || {
+            let dfun = place.of(distribute!(harm), 2).item_timeout(Duration::from_millis(50));
+            let error = dfun.build().unwrap().map([Harm::Hang; 24]).wait().unwrap_err();
+            assert_eq!((error.ending, error.failed.len()), (Ending::ItemsFailed, 24));
+            assert!(error.failed.iter().all(|failure| failure.cause.error_type() == "item_timeout"), "{error}");
+        });
+    }
 }
 
 #[test]

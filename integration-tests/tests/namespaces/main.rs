@@ -7,3 +7,5 @@ mod lan;
 mod log;
 mod process;
 mod stories;
+
+distfun::host_tests!();

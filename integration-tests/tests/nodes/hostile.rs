@@ -15,7 +15,7 @@ use distfun_core::{
     payload::{Section, pack_list},
     shared_data::ElementType,
 };
-use distfun_net::message::{Cause, Chunk, Done, Failure, Message, Refusal};
+use distfun_net::message::{Cause, Chunk, Died, Done, Failure, Message, Refusal};
 
 use super::{
     blank,
@@ -25,6 +25,10 @@ use super::{
     square, start,
 };
 use crate::support::{NodeProcess, eventually, within};
+
+fn died(first: u64) -> Option<Died> {
+    Some(Died { first, count: 1, exit: None, is_overdue: false })
+}
 
 #[test]
 fn junk_lengths_and_slow_hellos_do_not_disturb_a_node() {
@@ -210,7 +214,7 @@ fn answering(lie: Lie) -> String {
 
 #[test]
 fn nonsense_from_a_node_is_no_result() {
-    let lies: [Lie; 10] = [
+    let lies: [Lie; 12] = [
         // Of other lanes and turns.
         |chunk| {
             let other = Done { lane: chunk.lane + 1000, ..nothing_done(chunk) };
@@ -239,8 +243,17 @@ fn nonsense_from_a_node_is_no_result() {
         // Twice.
         |chunk| vec![(nothing_done(chunk), Vec::new()), (nothing_done(chunk), Vec::new())],
         // Of a thread that died behind the end, and of one that took for ever.
-        |chunk| vec![(Done { died: true, reached: u64::MAX, ..nothing_done(chunk) }, Vec::new())],
-        |chunk| vec![(Done { died: true, ..nothing_done(chunk) }, Vec::new())],
+        |chunk| vec![(Done { died: died(u64::MAX), reached: u64::MAX, ..nothing_done(chunk) }, Vec::new())],
+        |chunk| vec![(Done { died: died(chunk.start), ..nothing_done(chunk) }, Vec::new())],
+        // Of a process that died at all items there could be, and of one stopped at items that it does not have.
+        |chunk| {
+            let died = Some(Died { first: 0, count: u64::MAX, exit: None, is_overdue: false });
+            vec![(Done { died, ..nothing_done(chunk) }, Vec::new())]
+        },
+        |chunk| {
+            let died = Some(Died { first: u64::MAX, count: u64::MAX, exit: None, is_overdue: true });
+            vec![(Done { died, ..nothing_done(chunk) }, Vec::new())]
+        },
         |chunk| vec![(Done { elapsed_us: u64::MAX, ..nothing_done(chunk) }, Vec::new())],
     ];
     for (number, lie) in lies.into_iter().enumerate() {

@@ -107,6 +107,8 @@ pub(super) fn call(number: u64, function: &str, fingerprint: [u8; 16]) -> Messag
         seed: 1,
         shared: None,
         is_lists: false,
+        site: String::new(),
+        item_timeout_us: None,
     })
 }
 
@@ -145,6 +147,7 @@ pub(super) fn welcome(slots: u32) -> Welcome {
         slots,
         functions: 1,
         is_draining: false,
+        runs_programs: false,
     }
 }
 
@@ -157,7 +160,7 @@ pub(super) fn nothing_done(chunk: &Chunk) -> Done {
         failures: Vec::new(),
         elapsed_us: 0,
         worker: None,
-        died: false,
+        died: None,
         head: Vec::new(),
     }
 }

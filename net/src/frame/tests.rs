@@ -6,7 +6,7 @@ use proptest::{
 };
 
 use super::*;
-use crate::message::{Call, Cause, Chunk, Done, Failure, Refusal, Welcome};
+use crate::message::{Call, Cause, Chunk, Died, Done, Exit, Failure, Output, Program, Refusal, Welcome};
 
 /// One of every message.
 fn every_message() -> Vec<Message> {
@@ -24,6 +24,7 @@ fn every_message() -> Vec<Message> {
             slots: 8,
             functions: 3,
             is_draining: false,
+            runs_programs: true,
         }),
         Message::Call(Call {
             call: 1,
@@ -33,6 +34,8 @@ fn every_message() -> Vec<Message> {
             seed: 5,
             shared: Some([1; 32]),
             is_lists: true,
+            site: "src/main.rs:1:2".into(),
+            item_timeout_us: Some(5000),
         }),
         Message::CallEnded { call: 1, overdue: false },
         Message::Chunk(Chunk {
@@ -57,7 +60,12 @@ fn every_message() -> Vec<Message> {
             ],
             elapsed_us: 1999,
             worker: Some(4),
-            died: false,
+            died: Some(Died {
+                first: 1004,
+                count: 1,
+                exit: Some(Exit { signal: Some(9), story: text(), stderr: text() }),
+                is_overdue: false,
+            }),
             head: vec![4, 5],
         }),
         Message::Refused { call: 1, refusal: Refusal::NoSuchFunction { closest: Some("f".into()) } },
@@ -69,6 +77,18 @@ fn every_message() -> Vec<Message> {
         Message::Draining { reason: text() },
         Message::Shutdown,
         Message::ShutdownAnswer { stays: None },
+        Message::Refused { call: 1, refusal: Refusal::NoTimeouts },
+        Message::Program(Program {
+            digest: [2; 32],
+            bytes: 1000,
+            args: vec![text()],
+            version: "0.1.0".into(),
+            target: "x86_64-linux".into(),
+            cpu_features: vec!["avx2".into()],
+        }),
+        Message::ProgramReady { digest: [2; 32] },
+        Message::ProgramRefused { reason: text() },
+        Message::Output(Output { call: 1, first: 7, count: 1, worker: 0, is_stderr: true, text: text() }),
     ]
 }
 
@@ -93,7 +113,8 @@ fn any_message() -> impl Strategy<Value = Message> {
     let failure = (any::<u64>(), any::<String>(), option::of(any::<String>()))
         .prop_map(|(index, message, place)| Failure { index, cause: Cause::Panicked { message, place } });
     let done = (any::<(u32, u32, u64, u64, Option<u32>, bool)>(), vec(failure, 0..4), vec(any::<u8>(), 0..300))
-        .prop_map(|((lane, turn, reached, elapsed_us, worker, died), failures, head)| {
+        .prop_map(|((lane, turn, reached, elapsed_us, worker, is_overdue), failures, head)| {
+            let died = is_overdue.then_some(Died { first: reached, count: 1, exit: None, is_overdue });
             Message::Done(Done { lane, turn, reached, failures, elapsed_us, worker, died, head })
         });
     prop_oneof![

@@ -156,12 +156,15 @@ fn a_cookie_and_a_checked_user_do_not_go_together() {
 
 #[test]
 fn each_side_says_both_versions() {
-    let newer = || Me { version: 2, build: "0.3.0".into(), ..me(&cookie(1)) };
+    let (ours, next) = (crate::VERSION, crate::VERSION + 1);
+    let newer = || Me { version: next, build: "0.3.0".into(), ..me(&cookie(1)) };
     let build = env!("CARGO_PKG_VERSION");
-    let older_says =
-        format!("bob speaks protocol 2 (distfun 0.3.0), this program speaks 1 ({build}): use one release on both");
-    let newer_says =
-        format!("bob speaks protocol 1 (distfun {build}), this program speaks 2 (0.3.0): use one release on both");
+    let older_says = format!(
+        "bob speaks protocol {next} (distfun 0.3.0), this program speaks {ours} ({build}): use one release on both"
+    );
+    let newer_says = format!(
+        "bob speaks protocol {ours} (distfun {build}), this program speaks {next} (0.3.0): use one release on both"
+    );
     for chunk in [1, usize::MAX] {
         let meeting = run(manager(&cookie(1)), Machine::node(newer()), chunk);
         assert_eq!((message(meeting.manager), message(meeting.node)), (older_says.clone(), newer_says.clone()));
@@ -177,9 +180,10 @@ fn another_version_is_told_before_its_hello_is_read_and_whatever_it_is() {
         let mut node = node(&cookie(1));
         node.feed(&preamble);
         let told = node.take_output();
-        assert_eq!(told[..10], *b"distfun\0\x01\x00", "told at once");
+        assert_eq!(told[..10], [&b"distfun\0"[..], &crate::VERSION.to_le_bytes()].concat(), "told at once");
         let (outcome, _) = play(self::node(&cookie(1)), &[&preamble[..], &vec![0xff; size.into()]].concat());
-        assert!(message(outcome).starts_with("bob speaks protocol 7, this program speaks 1"));
+        let ours = crate::VERSION;
+        assert!(message(outcome).starts_with(&format!("bob speaks protocol 7, this program speaks {ours}")));
         let (outcome, _) = play(manager(&cookie(1)), &[&preamble[..], b"\x050.9.0"].concat());
         let said = message(outcome);
         assert!(said.starts_with("bob speaks protocol 7"), "{said}");
@@ -211,16 +215,19 @@ fn something_else_on_the_port_is_called_by_its_name() {
 fn a_hello_that_is_too_long_is_not_read() {
     for size in [4085, u16::MAX] {
         let mut node = node(&cookie(1));
-        node.feed(&Preamble { version: 1, size }.bytes());
+        node.feed(&Preamble { version: crate::VERSION, size }.bytes());
         assert_eq!(node.wanted(), 0);
         assert!(node.take_output().len() < 100);
         let said = message(node.take_outcome().unwrap());
         assert!(said.contains(&format!("{size} bytes")) && said.contains("4096"), "{said}");
     }
     // As long as may be, but then no proof may follow it, and it is none of this version.
-    let bytes = [&Preamble { version: 1, size: 4084 }.bytes()[..], &[0; 5000]].concat();
+    let bytes = [&Preamble { version: crate::VERSION, size: 4084 }.bytes()[..], &[0; 5000]].concat();
     assert!(matches!(play(node(&cookie(1)), &bytes).0, Err(HandshakeError::Malformed { .. })));
-    assert!(matches!(play(node(&cookie(1)), b"distfun\0\x01\0\0\0").0, Err(HandshakeError::Malformed { .. })));
+    assert!(matches!(
+        play(node(&cookie(1)), &Preamble { version: crate::VERSION, size: 0 }.bytes()).0,
+        Err(HandshakeError::Malformed { .. })
+    ));
 }
 
 #[test]

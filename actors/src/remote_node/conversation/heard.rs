@@ -7,18 +7,20 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Blame, ChunkDone, Death, Event, NodeEvent},
-    failure::{FailureCause, ItemFailure},
+    engine::{Blame, ChunkDone, Death, Event, NodeEvent, Sentence},
+    failure::{FailureCause, ItemFailure, WorkerExit},
     ids::{CallId, Generation, WorkerId},
     payload::{RawVec, Received, Section},
     shared_data::ElementType,
 };
 use distfun_net::{
-    message::{Digest, Done, Message, Refusal},
+    message::{self, Died, Digest, Done, Message, Refusal},
     session::{Incoming, StreamId},
 };
 
 use super::{Conversation, Out, State};
+#[cfg(target_os = "linux")]
+use crate::host;
 use crate::{
     events::{self, Answered},
     failures::unpacked,
@@ -40,6 +42,9 @@ impl Conversation {
                 events::node_draining(self, &self.pool);
                 self.step(Event::Node(self.node, NodeEvent::Pause(true)));
             }
+            Message::Output(output) => self.output(&output),
+            Message::ProgramReady { .. } => {}
+            Message::ProgramRefused { reason } => self.program_refused(&reason),
             Message::ShutdownAnswer { stays } => {
                 *self.shutdown_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(stays);
                 self.answered.notify_waiters();
@@ -107,7 +112,7 @@ impl Conversation {
         let mut failures: Vec<ItemFailure> = failures
             .into_iter()
             .filter(|failure| (range.start..reached).contains(&(failure.index as usize)))
-            .map(|failure| one(failure.index as usize, unpacked(failure.cause)))
+            .map(|failure| one(failure.index as usize, unpacked(failure.cause, 0)))
             .collect();
         failures.sort_by_key(|failure| failure.index);
         failures.dedup_by_key(|failure| failure.index);
@@ -124,7 +129,7 @@ impl Conversation {
         let mut first_failure = None;
         match job.unpack(arrived) {
             Ok(unpacked) if unpacked.are_back => {
-                (reached, died) = (range.start, false);
+                (reached, died) = (range.start, None);
                 failures.clear();
             }
             Ok(unpacked) => {
@@ -139,17 +144,69 @@ impl Conversation {
             first_failure = first_failure.into_iter().chain(failed).min();
         }
         let elapsed = Duration::from_micros(elapsed_us);
-        let (start, told) = (range.start, &failures);
+        let (start, end, told) = (range.start, range.end, &failures);
         let answered = Answered { job, range, reached, attempt, failures: told, first_failure, elapsed };
         events::chunk_answered(self, &self.pool, answered);
         job.core().note_counts(reached - start, failures.len());
-        if died {
-            let death = Death { reached, failures, first_failure, blame: Some(Blame::of_thread(reached, true)) };
+        if let Some(died) = died {
+            let takes_blocks = job.is_columns() || job.travel().is_some_and(|travel| travel.is_lists);
+            let away = Some((worker, self.name.clone()));
+            let blame = blame(died, start..end, takes_blocks, self.item_timeout());
+            let blame = blame.map(|blame| Blame { away, ..blame });
+            let death = Death { reached, failures, first_failure, blame };
             self.step(Event::ChunkLost(lane, generation, death));
         } else {
             self.step(Event::ChunkDone(lane, generation, ChunkDone { reached, failures, first_failure, elapsed }));
         }
         self.work_done();
+    }
+
+    /// Sends some pieces of this very program.
+    #[cfg(target_os = "linux")]
+    fn send_program(&self, program: &host::Executable, offset: u64) {
+        let (digest, total) = (program.digest, program.bytes);
+        let mut at = offset;
+        for _ in 0..PIECES_AHEAD {
+            if at >= total {
+                return;
+            }
+            let end = total.min(at + PIECE_BYTES);
+            let piece = match program.piece(at..end) {
+                Ok(piece) => piece,
+                Err(error) => return self.link.close(&format!("the program can't be read: {error}")),
+            };
+            let section = Section { element: ElementType::U8, bytes: piece.into() };
+            if self.link.send(&Message::BlobPiece { digest, offset: at, total }, vec![section]).is_err() {
+                return; // the end of the link tells
+            }
+            self.events.sent(end - at);
+            at = end;
+        }
+    }
+
+    /// A function has written a line there.
+    fn output(&self, output: &message::Output) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let call = CallId(output.call);
+        let function = self.table().out.values().find_map(|out| {
+            let core = out.job.as_ref()?.core();
+            (core.id == call).then_some(core.function)
+        });
+        events::node_output(self, &pool, function, output);
+    }
+
+    fn program_refused(&self, reason: &str) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.nodes.note(self.node, reason);
+            events::node_rejected(&pool, &self.name, reason, "program", true);
+        }
+        self.step(Event::Node(self.node, NodeEvent::Hopeless));
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.link.close("the node can't run this program");
+    }
+
+    fn item_timeout(&self) -> Duration {
+        self.pool.upgrade().and_then(|pool| pool.settings.item_timeout).unwrap_or_default()
     }
 
     fn refused(&self, call: CallId, refusal: &Refusal) {
@@ -176,7 +233,12 @@ impl Conversation {
         }
     }
 
-    fn blob_wanted(&self, digest: Digest, offset: u64) {
+    fn blob_wanted(self: &Arc<Self>, digest: Digest, offset: u64) {
+        #[cfg(target_os = "linux")]
+        if let Some(program) = host::executable().filter(|program| program.digest == digest) {
+            let this = self.clone();
+            return self.codec.run(move || this.send_program(program, offset));
+        }
         let Some(job) = self.reader_of(&digest) else { return }; // its calls have ended
         let image = job.core().shared().image();
         let (total, mut at) = (image.len(), offset);
@@ -193,6 +255,25 @@ impl Conversation {
             at = end;
         }
     }
+}
+
+/// Whose fault it is that a worker died there, or was stopped. Nothing that the node says goes beyond the chunk.
+fn blame(died: Died, chunk: Range<usize>, takes_blocks: bool, limit: Duration) -> Option<Blame> {
+    let first = usize::try_from(died.first).unwrap_or(usize::MAX);
+    let last = first.saturating_add(usize::try_from(died.count).unwrap_or(usize::MAX));
+    let mut items = first.max(chunk.start)..last.min(chunk.end);
+    if died.count == 0 {
+        return None;
+    }
+    if items.is_empty() {
+        items = chunk; // of items that it does not have: it may be any that it has
+    }
+    let exit = died.exit.map(|exit| WorkerExit::new(exit.signal, exit.story, exit.stderr));
+    let sentence = match died.is_overdue && (takes_blocks || items.len() == 1) {
+        true => Sentence::Fails(FailureCause::TimedOut { limit }),
+        false => Sentence::Again(exit),
+    };
+    Some(Blame { items, sentence, away: None })
 }
 
 /// What to tell people of a call that a node refused; none of its chunks may be out any more.
@@ -220,6 +301,11 @@ fn why_refused(refusal: &Refusal, job: Option<&SharedJob>) -> String {
                 "its {function} has other types ({difference}): {ours} here, {schema} there (distfun {here} and {version}); \
                  build both from the same source"
             )
+        }
+        Refusal::NoTimeouts => {
+            "it can't stop an item that runs too long, as item_timeout wants: its functions run on threads \
+             of a program that offers them; leave item_timeout out, or let `distfun node` serve there"
+                .into()
         }
         Refusal::SharedData { reason } => format!("it can't keep the shared data: {reason}"),
     }

@@ -136,7 +136,7 @@ impl CallModel {
         let reached = death.map_or(range.start, |death| death.reached);
         let blame = death.map_or(Some(Blame::of_thread(range.start, true)), |death| death.blame.clone());
         self.settle(worker, reached, death.map_or(&[], |death| &death.failures));
-        if let Some(Blame { items, sentence }) = blame {
+        if let Some(Blame { items, sentence, .. }) = blame {
             // Of several nobody knows which it was; they are only tried again.
             let is_one = items.len() == 1 && range.contains(&items.start) && items.start >= reached;
             let item = items.start;

@@ -239,11 +239,11 @@ impl Run {
             Fate::Crash(crash) => {
                 let item = reached..reached + 1;
                 let blame = match crash {
-                    Crash::Item => Blame { items: item, sentence: Sentence::Again(None) },
-                    Crash::Block => Blame { items: self.range.clone(), sentence: Sentence::Again(None) },
+                    Crash::Item => Blame { items: item, sentence: Sentence::Again(None), away: None },
+                    Crash::Block => Blame { items: self.range.clone(), sentence: Sentence::Again(None), away: None },
                     Crash::Overdue => {
                         let cause = FailureCause::TimedOut { limit: Duration::from_secs(1) };
-                        Blame { items: item, sentence: Sentence::Fails(cause) }
+                        Blame { items: item, sentence: Sentence::Fails(cause), away: None }
                     }
                 };
                 let (reached, failures) = (self.range.start, Vec::new());

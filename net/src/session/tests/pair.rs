@@ -81,6 +81,8 @@ pub(super) fn long_message(bytes: usize) -> Message {
         seed: 0,
         shared: None,
         is_lists: false,
+        site: String::new(),
+        item_timeout_us: None,
     })
 }
 

@@ -1,0 +1,254 @@
+//! Calls of a program that a Manager has brought: a slot's thread hands each chunk to a process of the program.
+//!
+//! The processes belong to one Manager, and end when it leaves. One that is not at work waits for the next chunk, whichever
+//! slot gets it.
+
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use distfun_core::{
+    engine::BUDGET,
+    failure::{FailureCause, ItemFailure},
+    ids::WorkerId,
+    payload::{Parcel, RawVec, Received, Section},
+};
+use distfun_net::{
+    link::Link,
+    message::{self, CallNumber, Died, Exit, Message, Output},
+};
+
+use super::{program::Program, visit::Over};
+use crate::{
+    failures::unpacked,
+    host::{Fall, Host, Overseer, StartFault, Stream, Task},
+    job::JobCore,
+};
+
+/// The processes of one Manager's program.
+pub(super) struct Hosts {
+    program: Program,
+    idle: Mutex<Vec<Host>>,
+    has_left: Mutex<bool>,
+    /// Starts that failed one after the other.
+    failed_starts: AtomicU32,
+}
+
+/// A program that can't be started so often in a row is given up.
+const MAX_FAILED_STARTS: u32 = 5;
+
+/// After a start that failed, so that the next one finds something changed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Hosts {
+    /// With one process started, which shows that the program can be.
+    ///
+    /// # Errors
+    /// It can't; the text says why.
+    pub(super) fn start(program: Program) -> Result<Arc<Self>, String> {
+        struct Nobody;
+        impl Overseer for Nobody {
+            fn is_stopped(&self) -> bool {
+                false
+            }
+            fn line(&self, _: Stream, _: Range<usize>, _: &str) {}
+        }
+        let first = Host::start(&program.start, 0, &Nobody);
+        let first =
+            first.map_err(|StartFault(story)| format!("the program was sent and does not start here: {story}"))?;
+        Ok(Arc::new(Self {
+            program,
+            idle: Mutex::new(vec![first]),
+            has_left: Mutex::new(false),
+            failed_starts: AtomicU32::new(0),
+        }))
+    }
+
+    fn take(&self, worker: WorkerId, overseer: &dyn Overseer) -> Result<Host, StartFault> {
+        if let Some(idle) = lock(&self.idle).pop() {
+            return Ok(idle);
+        }
+        let started = Host::start(&self.program.start, worker.0, overseer);
+        match &started {
+            Ok(_) => self.failed_starts.store(0, Ordering::Relaxed),
+            Err(_) => {
+                self.failed_starts.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(PAUSE);
+            }
+        }
+        started
+    }
+
+    fn put(&self, host: Host) {
+        let has_left = lock(&self.has_left);
+        if !*has_left {
+            lock(&self.idle).push(host);
+        }
+    }
+
+    /// Their Manager is gone.
+    pub(super) fn leave(&self) {
+        *lock(&self.has_left) = true;
+        let idle = std::mem::take(&mut *lock(&self.idle));
+        if !idle.is_empty() {
+            // They may take a moment, and whoever says this has no time.
+            let _ = std::thread::Builder::new().name("distfun-leave".into()).spawn(move || drop(idle));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A call, as the Manager has announced it.
+pub(crate) struct ShippedCall {
+    pub(super) number: CallNumber,
+    /// For what is shown here.
+    pub(super) label: &'static str,
+    pub(super) function: String,
+    pub(super) site: String,
+    pub(super) seed: u64,
+    pub(super) is_lists: bool,
+    pub(super) item_timeout: Option<Duration>,
+    pub(super) hosts: Arc<Hosts>,
+    pub(super) link: Arc<Link>,
+}
+
+/// The end of the wait for a process, and the way of its lines to the Manager.
+struct Watcher<'a> {
+    core: &'a JobCore,
+    call: &'a ShippedCall,
+    worker: WorkerId,
+}
+
+impl Overseer for Watcher<'_> {
+    fn is_stopped(&self) -> bool {
+        self.core.is_stopped()
+    }
+
+    fn line(&self, stream: Stream, items: Range<usize>, text: &str) {
+        let output = Output {
+            call: self.call.number,
+            first: items.start as u64,
+            count: items.len() as u64,
+            worker: self.worker.0,
+            is_stderr: stream == Stream::Stderr,
+            text: text.to_owned(),
+        };
+        let _ = self.call.link.send_idly(&Message::Output(output)); // the end of the link tells
+    }
+}
+
+impl ShippedCall {
+    /// Runs a chunk of `count` items in a process.
+    pub(super) fn run(
+        &self,
+        core: &JobCore,
+        items: Received,
+        count: usize,
+        budget: Duration,
+        (worker, attempt): (Option<WorkerId>, u32),
+    ) -> Over {
+        let worker = worker.unwrap_or(WorkerId(0));
+        let start = core.first();
+        let of_chunk = |items: Range<usize>| items.start.saturating_sub(start)..items.end.saturating_sub(start);
+        let watcher = Watcher { core, call: self, worker };
+        let mut over = Over { worker: Some(worker), ..Over::returned() };
+        let mut host = match self.hosts.take(worker, &watcher) {
+            Ok(host) => host,
+            Err(StartFault(story)) => {
+                if self.hosts.failed_starts.load(Ordering::Relaxed) >= MAX_FAILED_STARTS {
+                    let reason = format!("processes of the program do not start any more: {story}");
+                    let _ = self.link.send(&Message::ProgramRefused { reason }, Vec::new());
+                }
+                over.died = Some(died(0..0, Some(exit(&story)), false));
+                return over;
+            }
+        };
+        let task = Task {
+            function: self.function.clone(),
+            site: self.site.clone(),
+            seed: self.seed,
+            start,
+            count,
+            is_lists: self.is_lists,
+            attempt,
+            budget_us: budget.max(BUDGET).as_micros() as u64,
+            shared: None,
+        };
+        match host.run(task, parcel(items), core.shared(), self.item_timeout, &watcher) {
+            Ok((done, results)) => {
+                self.hosts.put(host);
+                if let Some(reason) = done.refused {
+                    let cause = FailureCause::Payload { message: reason.into() };
+                    let one = |index| ItemFailure::new(index, worker, attempt, cause.clone());
+                    over.failures = (0..count.min(super::visit::MOST_FAILURES)).map(one).collect();
+                    over.reached = over.failures.len();
+                    return over;
+                }
+                over.reached = done.reached.min(count);
+                over.elapsed = Duration::from_micros(done.elapsed_us);
+                let one = |failure: message::Failure| {
+                    ItemFailure::new(failure.index as usize, worker, attempt, unpacked(failure.cause, 0))
+                };
+                over.failures = done.failures.into_iter().map(one).collect();
+                over.results = parcel(results);
+            }
+            Err(Fall::Unwanted) => {}
+            Err(Fall::Died(items, exit)) => {
+                let exit = Exit { signal: exit.signal, story: exit.story.to_string(), stderr: exit.stderr.to_string() };
+                over.died = Some(died(of_chunk(items), Some(exit), false));
+            }
+            Err(Fall::Overdue(items)) => {
+                over.died = Some(died(of_chunk(items), Some(exit("was killed in an item that ran too long")), true));
+            }
+        }
+        over
+    }
+}
+
+fn died(items: Range<usize>, exit: Option<Exit>, is_overdue: bool) -> Died {
+    Died { first: items.start as u64, count: items.len() as u64, exit, is_overdue }
+}
+
+fn exit(story: &str) -> Exit {
+    Exit { signal: None, story: story.to_owned(), stderr: String::new() }
+}
+
+/// The same, to be handed on as it is.
+fn parcel(received: Received) -> Parcel {
+    struct Bytes(RawVec);
+    impl AsRef<[u8]> for Bytes {
+        fn as_ref(&self) -> &[u8] {
+            self.0.bytes()
+        }
+    }
+    let section = |raw: RawVec| Section { element: raw.element(), bytes: bytes::Bytes::from_owner(Bytes(raw)) };
+    Parcel { head: received.head, sections: received.sections.into_iter().map(section).collect() }
+}
+
+/// Most names of functions that are kept.
+const MAX_NAMES: usize = 10_000;
+
+/// A name for as long as the process lives, which calls of the same function share.
+pub(super) fn name_of(function: &str) -> &'static str {
+    static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut names = lock(&NAMES);
+    let names = names.get_or_insert_default();
+    if let Some(known) = names.get(function) {
+        return known;
+    }
+    if names.len() >= MAX_NAMES {
+        return "one function of too many";
+    }
+    let name: &'static str = Box::leak(function.to_owned().into_boxed_str());
+    names.insert(name);
+    name
+}

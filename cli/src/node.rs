@@ -1,0 +1,82 @@
+//! `distfun node`: serves Managers of other programs, and runs what they bring.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use distfun::{Overrides, node};
+
+/// Serves this machine: programs that name it in `machines` run their functions here, though nothing of them is installed.
+///
+/// A program that connects is asked for its executable, once; it is checked before anything of it runs, kept in the cache by
+/// its hash, and started for each slot in a process of its own. Whoever has the cookie can run programs as this user.
+#[derive(Args)]
+#[command(after_help = "\
+The node ends at SIGTERM or SIGINT, after the chunks that it has (a minute at most; a second signal ends it at once), and \
+when a program calls shutdown() and no other is connected, unless it was started with --keep.
+
+Exit status: 0 if it was told to end, 1 if it could not start, 2 for a wrong command line.")]
+pub(crate) struct Flags {
+    /// Where to listen: an address of this machine, with or without a port. Default: 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The port, if the address has none. Default: 2718.
+    #[arg(long)]
+    port: Option<u16>,
+    /// Listen at a local socket too: `true`, or its name.
+    #[arg(long, value_name = "NAME")]
+    named_pipe: Option<String>,
+    /// Use at most so many CPUs. Default: all.
+    #[arg(long, value_name = "N", conflicts_with = "slots")]
+    max_cpu: Option<usize>,
+    /// Have exactly so many slots.
+    #[arg(long, value_name = "N")]
+    slots: Option<usize>,
+    /// The node's name, as others see it. Default: the host's.
+    #[arg(long)]
+    name: Option<String>,
+    /// The file with the secret that Managers must have too. Default: $DISTFUN_COOKIE, or a file of this user's.
+    #[arg(long, value_name = "FILE")]
+    cookie: Option<PathBuf>,
+    /// The directory where programs and shared data are kept. Default: $DISTFUN_CACHE, or one of this user's for caches.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// What that directory may take, in bytes. Default: 4 GiB.
+    #[arg(long, value_name = "BYTES")]
+    cache_bytes: Option<u64>,
+    /// Let programs be brought also where others than this machine reach the node.
+    #[arg(long)]
+    allow_ship: bool,
+    /// Go on when a program's shutdown() wishes the node to stop.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(crate) fn run(flags: Flags) -> ExitCode {
+    let Flags { listen, port, named_pipe, max_cpu, slots, name, cookie, cache, cache_bytes, allow_ship, keep } = flags;
+    let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
+    let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
+        println!("distfun node {} serves at {address}; Ctrl-C ends it", env!("CARGO_PKG_VERSION"));
+    });
+    if let Some(listen) = listen {
+        config = config.listen(listen);
+    }
+    if let Some(name) = name {
+        config = config.name(name);
+    }
+    if let Some(cookie) = cookie {
+        config = config.cookie(cookie);
+    }
+    if let Some(cache) = cache {
+        config = config.cache(cache);
+    }
+    if let Some(bytes) = cache_bytes {
+        config = config.cache_bytes(bytes);
+    }
+    match node::serve_programs(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("distfun node: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
