@@ -19,6 +19,7 @@ pub(crate) fn with_peers(bench: fn()) -> ExitCode {
     distfun::init();
     match env::var(ROLE).as_deref() {
         Ok("node") => serve_node(),
+        Ok("daemon") => serve_programs(),
         Ok("echo") => serve_echo(),
         Ok(_) => bench(),
         Err(_) => return in_child(),
@@ -53,6 +54,12 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn node() -> Self {
         Self::start("node")
+    }
+
+    /// A node that knows nothing.
+    #[allow(dead_code, reason = "not all benches need one")]
+    pub(crate) fn daemon() -> Self {
+        Self::start("daemon")
     }
 
     pub(crate) fn echo() -> Self {
@@ -96,6 +103,13 @@ fn serve_node() {
         .offer(function!(super::nodes::with_shared))
         .offer(function!(super::sums));
     let node = node::start(config).expect("a node starts");
+    tell(node.address());
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn serve_programs() {
+    let config = node::config().listen("127.0.0.1:0").slots(1);
+    let node = node::start_programs(config).expect("a node starts");
     tell(node.address());
     let _ = std::io::stdin().read(&mut [0]);
 }
