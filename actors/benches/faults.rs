@@ -130,8 +130,10 @@ fn restored_slot() -> Duration {
 }
 
 fn hangs(x: u32) -> u32 {
-    while x == 1 {
-        std::hint::spin_loop();
+    if x == 1 {
+        loop {
+            std::hint::spin_loop();
+        }
     }
     x
 }

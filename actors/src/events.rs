@@ -20,15 +20,15 @@ use distfun_core::{
     engine::{Blame, Death, Event, MAX_RESTARTS, Sentence, Shape, WINDOW},
     event::{
         JobFinished, JobSubmitted, ManagerStarted, ManagerStopped, SessionFinished, SessionLeaked, SessionOpened,
-        SessionShutdown, SupervisionEvent, WorkerGaveUp, WorkerOutput, WorkerRestarted, WorkerStarted, WorkerState,
-        WorkerStopped, capped, listened, seconds, watch::Totals,
+        SessionShutdown, SupervisionEvent, WorkerGaveUp, WorkerLogged, WorkerOutput, WorkerRestarted, WorkerStarted,
+        WorkerState, WorkerStopped, capped, listened, seconds, watch::Totals,
     },
     failure::{Ending, ItemFailure},
     ids::{Generation, WorkerId},
 };
 
-#[cfg(target_os = "linux")]
-use crate::host::Stream;
+use distfun_net::message::Source;
+
 use crate::{
     compute::{port::Port, thread::current_worker},
     job::{JobCore, SharedJob},
@@ -270,21 +270,21 @@ pub(crate) fn worker_unstarted(pool: &Pool, port: &Port, story: &str) {
     emit(&WorkerStopped { error_message: Some(capped(story)), ..stopped });
 }
 
-/// A function has written a line, in a process of its own.
+/// A function has said something, in a process of its own.
 #[cfg(target_os = "linux")]
 pub(crate) fn worker_output(
     pool: &Pool,
     port: &Port,
     core: Option<&JobCore>,
-    stream: Stream,
+    source: &Source,
     items: Range<usize>,
     text: &str,
 ) {
     let is_known = !items.is_empty();
-    output(&WorkerOutput {
+    let about = WorkerOutput {
         manager_id: pool.events.id,
         worker_id: port.worker.0.into(),
-        output_stream: stream.name(),
+        output_stream: "",
         output_text: text,
         worker_generation: Some(port.generation.0.into()),
         machine: None,
@@ -292,24 +292,49 @@ pub(crate) fn worker_output(
         function: core.map(|core| core.function),
         item_index: is_known.then_some(items.start as u64),
         items_count: is_known.then_some(items.len() as u64),
-    });
+    };
+    output(&about, source);
 }
 
-/// A line that a function has written elsewhere. Where nobody listens it goes where the function would have written it as a
-/// thread of this process, with a word on who it was.
-fn output(event: &WorkerOutput<'_>) {
+/// Something that a function has said elsewhere. A line that nobody listens to goes where the function would have written it
+/// as a thread of this process, with a word on who it was.
+fn output(about: &WorkerOutput<'_>, source: &Source) {
+    let output_text = capped(about.output_text);
+    let output_stream = match source {
+        Source::Stdout => "stdout",
+        Source::Stderr => "stderr",
+        Source::Log { level, target } => {
+            let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+            let logged_level = levels[usize::from(level.saturating_sub(1)).min(4)];
+            let WorkerOutput { manager_id, worker_id, .. } = *about;
+            let WorkerOutput { worker_generation, machine, job_id, function, item_index, items_count, .. } = *about;
+            return emit(&WorkerLogged {
+                manager_id,
+                worker_id,
+                logged_level,
+                logged_target: capped(target),
+                output_text,
+                worker_generation,
+                machine,
+                job_id,
+                function,
+                item_index,
+                items_count,
+            });
+        }
+    };
     if listened!(INFO) {
-        return emit(&WorkerOutput { output_text: capped(event.output_text), ..*event });
+        return emit(&WorkerOutput { output_text, output_stream, ..*about });
     }
-    let of_machine = event.machine.map(|machine| format!(" of {machine}")).unwrap_or_default();
-    let of_item = match (event.item_index, event.items_count) {
-        (Some(first), Some(count)) if count > 1 => format!(", one of items {first}..{}", first + count),
+    let of_machine = about.machine.map(|machine| format!(" of {machine}")).unwrap_or_default();
+    let of_item = match (about.item_index, about.items_count) {
+        (Some(first), Some(count)) if count > 1 => format!(", one of items {first}..{}", first.saturating_add(count)),
         (Some(item), _) => format!(", item {item}"),
         (None, _) => String::new(),
     };
-    let line = format!("[worker {}{of_machine}{of_item}] {}\n", event.worker_id, event.output_text);
+    let line = format!("[worker {}{of_machine}{of_item}] {}\n", about.worker_id, about.output_text);
     // Nobody can be told that there is nobody to tell.
-    let _ = match event.output_stream {
+    let _ = match output_stream {
         "stdout" => io::stdout().write_all(line.as_bytes()),
         _ => io::stderr().write_all(line.as_bytes()),
     };

@@ -72,6 +72,8 @@ macro_rules! options {
         /// ([`node::serve`](crate::node::serve)). Each entry is
         /// - `bob`, `bob:2719`, `192.168.0.7`, `[fe80::1]:2718`, optionally with `*4` for at most four of its slots;
         /// - `n[01-08]`, which stands for `n01` to `n08`;
+        /// - `ssh:bob` or `ssh:ann@bob`: `distfun node` is started there by ssh for the time of the connection, which needs no
+        ///   cookie and no open port; `ssh bob true` must work without being asked anything;
         /// - `file:PATH` or `env:NAME`, with more entries; `dns:NAME`, every address of a name; `srv:_distfun._tcp.NAME`.
         ///
         /// Machines are connected when the first call starts, all at once, and again whenever a connection breaks; what

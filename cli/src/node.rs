@@ -43,6 +43,9 @@ pub(crate) struct Flags {
     /// What that directory may take, in bytes. Default: 4 GiB.
     #[arg(long, value_name = "BYTES")]
     cache_bytes: Option<u64>,
+    /// Serve one program by standard input and output, until it leaves: what machines `ssh:HOST` are for.
+    #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "keep", "allow_ship"])]
+    stdio: bool,
     /// Let programs be brought also where others than this machine reach the node.
     #[arg(long)]
     allow_ship: bool,
@@ -52,7 +55,8 @@ pub(crate) struct Flags {
 }
 
 pub(crate) fn run(flags: Flags) -> ExitCode {
-    let Flags { listen, port, named_pipe, max_cpu, slots, name, cookie, cache, cache_bytes, allow_ship, keep } = flags;
+    let Flags { listen, port, named_pipe, max_cpu, slots, name, cookie, cache, cache_bytes, stdio, allow_ship, keep } =
+        flags;
     let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
     let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
         println!("distfun node {} serves at {address}; Ctrl-C ends it", env!("CARGO_PKG_VERSION"));
@@ -72,7 +76,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     if let Some(bytes) = cache_bytes {
         config = config.cache_bytes(bytes);
     }
-    match node::serve_programs(config) {
+    match if stdio { node::serve_stdio(config) } else { node::serve_programs(config) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("distfun node: {error:?}");

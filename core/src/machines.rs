@@ -119,6 +119,11 @@ pub enum Address {
         /// A plain name; on Unix also a path from the root, on Windows also `\\server\pipe\name`.
         name: String,
     },
+    /// Nowhere: one is started by ssh for the time of the connection.
+    Ssh {
+        /// `bob` or `ann@bob`, as ssh is told it.
+        destination: String,
+    },
 }
 
 impl fmt::Display for Address {
@@ -127,6 +132,7 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } => write!(f, "{}:{port}", bracketed(host)),
             Self::Local { name } if name.starts_with('/') => write!(f, "unix:{name}"),
             Self::Local { name } => write!(f, "pipe:{name}"),
+            Self::Ssh { destination } => write!(f, "ssh:{destination}"),
         }
     }
 }

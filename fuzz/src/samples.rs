@@ -1,7 +1,9 @@
 //! Messages to begin with.
 
 use distfun_core::shared_data::ElementType;
-use distfun_net::message::{Call, Cause, Chunk, Died, Done, Exit, Failure, Message, Output, Program, Refusal, Welcome};
+use distfun_net::message::{
+    Call, Cause, Chunk, Died, Done, Exit, Failure, Message, Output, Program, Refusal, Source, Welcome,
+};
 
 pub(crate) const ELEMENTS: [ElementType; 15] = {
     use ElementType::*;
@@ -83,9 +85,17 @@ pub(crate) fn messages() -> Vec<Message> {
             version: "0.1.0".into(),
             target: "x86_64-linux".into(),
             cpu_features: vec!["avx2".into()],
+            log_level: 3,
         }),
         Message::ProgramReady { digest },
         Message::ProgramRefused { reason: text() },
-        Message::Output(Output { call: 1, first: 7, count: 1, worker: 0, is_stderr: true, text: text() }),
+        Message::Output(Output {
+            call: 1,
+            first: 7,
+            count: 1,
+            worker: 0,
+            source: Source::Log { level: 3, target: text() },
+            text: text(),
+        }),
     ]
 }

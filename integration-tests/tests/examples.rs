@@ -164,6 +164,11 @@ fn names() -> impl Iterator<Item = &'static str> {
     PROGRAMS.keys().map(String::as_str).filter(|name| *name != "distfun")
 }
 
+/// The path of a program that was built.
+pub(crate) fn program(name: &str) -> &'static Path {
+    &PROGRAMS[name]
+}
+
 /// An example, built, and ready to start.
 pub(crate) fn example(name: &str) -> Command {
     let mut command = Command::new(&PROGRAMS[name]);

@@ -1,5 +1,7 @@
 //! Nodes that know nothing: programs are sent there, checked, kept, and run in processes of their own.
 
+mod ssh;
+
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},

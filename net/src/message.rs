@@ -121,7 +121,7 @@ pub enum Message {
         /// Both sides' facts, and what to do.
         reason: String,
     },
-    /// From a node: a function has written a line.
+    /// From a node: a function has said something.
     Output(Output),
 }
 
@@ -140,9 +140,11 @@ pub struct Program {
     pub target: String,
     /// What of a CPU its code may use beyond the least one of its architecture, as the compiler names it.
     pub cpu_features: Vec<String>,
+    /// Events of `tracing` up to this level are wanted: from 0 for none to 5 for traces.
+    pub log_level: u8,
 }
 
-/// A line that a function wrote.
+/// What a function has said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
     /// While it ran for this call.
@@ -153,10 +155,26 @@ pub struct Output {
     pub count: u64,
     /// The node's worker.
     pub worker: u32,
-    /// To stderr; else to stdout.
-    pub is_stderr: bool,
+    /// How.
+    pub source: Source,
     /// The line, without its end.
     pub text: String,
+}
+
+/// How a function has said something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// To its standard output.
+    Stdout,
+    /// To its standard error.
+    Stderr,
+    /// As an event of `tracing`.
+    Log {
+        /// From 1 for errors to 5 for traces.
+        level: u8,
+        /// Where in its program.
+        target: String,
+    },
 }
 
 /// What a node says about itself.

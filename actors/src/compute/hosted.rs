@@ -9,11 +9,13 @@ use distfun_core::{
     payload::Received,
 };
 
+use distfun_net::message::Source;
+
 use super::port::Port;
 use crate::{
     events,
     failures::unpacked,
-    host::{Done, Fall, Host, Overseer, Program, StartFault, Stream, Task},
+    host::{Done, Fall, Host, Overseer, Program, StartFault, Task},
     job::{Arrived, JobCore, Progress, SharedJob},
     pool::Pool,
 };
@@ -43,8 +45,8 @@ impl Overseer for Watcher<'_> {
         self.core.is_some_and(JobCore::is_stopped) || !self.pool.is_current(self.port)
     }
 
-    fn line(&self, stream: Stream, items: Range<usize>, text: &str) {
-        events::worker_output(self.pool, self.port, self.core, stream, items, text);
+    fn line(&self, source: &Source, items: Range<usize>, text: &str) {
+        events::worker_output(self.pool, self.port, self.core, source, items, text);
     }
 }
 

@@ -75,10 +75,10 @@ pub(crate) fn node_rejected(pool: &Pool, machine: &str, text: &str, error_type: 
 /// A function has written a line there.
 pub(crate) fn node_output(conversation: &Conversation, pool: &Pool, function: Option<&str>, output: &Output) {
     let is_known = output.count > 0;
-    super::output(&WorkerOutput {
+    let about = WorkerOutput {
         manager_id: pool.events.id,
         worker_id: output.worker.into(),
-        output_stream: if output.is_stderr { "stderr" } else { "stdout" },
+        output_stream: "",
         output_text: &output.text,
         worker_generation: None,
         machine: Some(&conversation.name),
@@ -86,7 +86,8 @@ pub(crate) fn node_output(conversation: &Conversation, pool: &Pool, function: Op
         function,
         item_index: is_known.then_some(output.first),
         items_count: is_known.then_some(output.count),
-    });
+    };
+    super::output(&about, &output.source);
 }
 
 pub(crate) fn node_refuses(conversation: &Conversation, pool: &Pool, job: &SharedJob, text: &str) {

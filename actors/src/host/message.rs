@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
+    ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -12,7 +13,7 @@ use distfun_core::{
     payload::{Parcel, RawVec, Received},
     shared_data::{ElementType, HandedFile},
 };
-use distfun_net::message::Failure;
+use distfun_net::message::{Failure, Source};
 use rustix::{
     io::Errno,
     net::{
@@ -41,6 +42,8 @@ pub(crate) enum ToHost {
         protocol: u32,
         /// The slot it computes for.
         worker: u32,
+        /// Events of `tracing` up to this level are wanted: from 0 for none to 5 for traces.
+        log_level: u8,
     },
     /// A file of shared data, which goes along.
     File(HandedFile),
@@ -65,6 +68,8 @@ pub(crate) enum FromHost {
     },
     /// A chunk is over; its results are in the area from the host.
     Done(Placed),
+    /// Its function has emitted an event of `tracing` while it ran these items.
+    Log { source: Source, items: Range<usize>, text: String },
     /// Something that is no fault of an item's; the host ends.
     Failed { reason: String },
 }

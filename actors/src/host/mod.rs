@@ -13,6 +13,7 @@
 mod area;
 pub(crate) mod cpu;
 mod exit;
+mod forward;
 mod message;
 mod output;
 mod process;
@@ -41,7 +42,7 @@ use rustix::net::{SocketType, sockopt::socket_type};
 
 use crate::{error::NoProcesses, instance};
 pub(crate) use message::{Done, Task};
-pub(crate) use process::{Fall, Host, Overseer, StartFault, Stream};
+pub(crate) use process::{Fall, Host, Overseer, StartFault};
 
 /// Set for a host, whose standard input is the socket to its parent. What a host starts itself has another one.
 const VARIABLE: &str = "DISTFUN_HOST";
@@ -143,6 +144,8 @@ pub(crate) struct Program {
     pub(crate) environment: Option<Vec<(String, OsString)>>,
     /// Where it starts; none for where this process is.
     pub(crate) dir: Option<PathBuf>,
+    /// Events of `tracing` up to this level are wanted: from 0 for none to 5 for traces.
+    pub(crate) log_level: u8,
 }
 
 /// The file that this program is.
@@ -176,7 +179,7 @@ impl Executable {
 
     /// What a node must know of it; none if it can't be a host.
     pub(crate) fn message(&self) -> Option<wire::Program> {
-        let Program { args, .. } = Program::this()?;
+        let Program { args, log_level, .. } = Program::this()?;
         Some(wire::Program {
             digest: self.digest,
             bytes: self.bytes,
@@ -184,6 +187,7 @@ impl Executable {
             version: env!("CARGO_PKG_VERSION").into(),
             target: target(),
             cpu_features: cpu::needed().map(str::to_owned).collect(),
+            log_level,
         })
     }
 }
@@ -206,7 +210,7 @@ impl Program {
     }
 
     fn of_this(args: Vec<String>) -> Self {
-        Self { path: THIS.into(), args, environment: None, dir: None }
+        Self { path: THIS.into(), args, environment: None, dir: None, log_level: forward::level_now() }
     }
 }
 

@@ -18,6 +18,7 @@ use distfun_core::{
     payload::{Parcel, Received},
     shared_data::{SharedData, WeakSharedData},
 };
+use distfun_net::message::Source;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
@@ -83,25 +84,8 @@ pub(crate) struct Host {
 pub(crate) trait Overseer {
     /// Nobody wants what the host does.
     fn is_stopped(&self) -> bool;
-    /// It has written a line while it ran `items`.
-    fn line(&self, stream: Stream, items: Range<usize>, text: &str);
-}
-
-/// Where a host has written a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    /// As events have it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
+    /// It has said something while it ran `items`.
+    fn line(&self, source: &Source, items: Range<usize>, text: &str);
 }
 
 /// How a chunk ends that has no results. The host is gone.
@@ -178,7 +162,7 @@ impl Host {
             is_ready,
             is_reaped,
         };
-        let begin = ToHost::Begin { protocol: PROTOCOL, worker };
+        let begin = ToHost::Begin { protocol: PROTOCOL, worker, log_level: program.log_level };
         let sent = send(&host.socket, &begin, &[host.to.file(), host.from.file()]);
         match sent.and_then(|()| host.wait_ready(overseer)) {
             Ok(()) => Ok(host),
@@ -209,6 +193,7 @@ impl Host {
                     return Ok(());
                 }
                 Some((FromHost::Failed { reason }, _)) => return Err(io::Error::other(reason)),
+                Some((FromHost::Log { source, items, text }, _)) => overseer.line(&source, items, &text),
                 Some((FromHost::Done(_), _)) => return Err(io::Error::other("results of nothing")),
                 None if Instant::now() > limit => {
                     let why = format!("nothing came for {START_WITHIN:?}; is distfun::init() the first line of main?");
@@ -284,6 +269,12 @@ impl Host {
                 Ok(Some((FromHost::Failed { reason }, _))) => {
                     return Err(self.fall(overseer, &io::Error::other(reason)));
                 }
+                Ok(Some((FromHost::Log { source, items, text }, _))) => {
+                    // Behind what it printed before.
+                    self.read_output(overseer);
+                    overseer.line(&source, items, &text);
+                    continue;
+                }
                 Ok(Some((FromHost::Ready { .. }, _))) | Ok(None) => {}
                 Err(error) => return Err(self.fall(overseer, &error)),
             }
@@ -324,10 +315,15 @@ impl Host {
             }
             if self.has_ended() {
                 // What it said before it ended is still there.
-                if let Ok(Some((FromHost::Done(placed), _))) = receive(&self.socket, false)
-                    && let Ok(results) = take_over(&mut self.from, placed)
-                {
-                    return Ok(results);
+                while let Ok(Some((message, _))) = receive(&self.socket, false) {
+                    match message {
+                        FromHost::Log { source, items, text } => overseer.line(&source, items, &text),
+                        FromHost::Done(placed) => match take_over(&mut self.from, placed) {
+                            Ok(results) => return Ok(results),
+                            Err(_) => break,
+                        },
+                        FromHost::Ready { .. } | FromHost::Failed { .. } => {}
+                    }
                 }
                 return Err(self.fall(overseer, &io::ErrorKind::UnexpectedEof.into()));
             }
@@ -371,10 +367,10 @@ impl Host {
     fn read_output(&mut self, overseer: &dyn Overseer) {
         self.stdout.read(|text| {
             if self.is_ready {
-                overseer.line(Stream::Stdout, ran(&self.told, &self.unread), text);
+                overseer.line(&Source::Stdout, ran(&self.told, &self.unread), text);
             }
         });
-        self.stderr.read(|text| overseer.line(Stream::Stderr, ran(&self.told, &self.unread), text));
+        self.stderr.read(|text| overseer.line(&Source::Stderr, ran(&self.told, &self.unread), text));
         let now = self.told.watch().items();
         if !now.is_empty() {
             self.unread.start = now.start;

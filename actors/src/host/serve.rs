@@ -22,6 +22,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 use super::{
     area::{Area, Words},
+    forward::forward,
     message::{Done, FromHost, PROTOCOL, Placed, Task, ToHost, hand_over, receive, send, take_over},
 };
 use crate::{
@@ -77,7 +78,9 @@ impl<'a> Host<'a> {
         let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         let first = receive(socket, true)?.expect("it waited");
-        let (ToHost::Begin { protocol, worker }, files) = first else { return Err(unexpected("first of all")) };
+        let (ToHost::Begin { protocol, worker, log_level }, files) = first else {
+            return Err(unexpected("first of all"));
+        };
         if protocol != PROTOCOL {
             let ours = env!("CARGO_PKG_VERSION");
             return Err(io::Error::other(format!(
@@ -90,6 +93,7 @@ impl<'a> Host<'a> {
         let (heard, told): (&Words, &Words) = (leak(&to)?, leak(&from)?);
         let worker = WorkerId(worker);
         become_worker(worker);
+        forward(socket.try_clone_to_owned()?, told.watch(), log_level);
         let settings = Settings::resolve(&Told::default(), [], None, cpus()).map_err(io::Error::other)?;
         send(socket, &FromHost::Ready { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").into() }, &[])?;
         Ok(Self {

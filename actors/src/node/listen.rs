@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use distfun_core::options::NamedPipe;
+use distfun_core::options::{NamedPipe, Settings};
 use distfun_net::{
     blob::{BlobCache, CacheLimits, default_dir},
     gate::{Gate, GateLimits, may_listen},
@@ -51,30 +51,8 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     let named_pipe = settings.named_pipe.clone();
 
     let (sender, receiver) = std::sync::mpsc::channel();
-    let porter = luggage::Porter::start().map_err(NodeError::Thread)?;
-    let dir = config.cache.clone().unwrap_or_else(default_dir);
-    let limits = config.cache_bytes.map_or_else(CacheLimits::default, |bytes| CacheLimits { bytes });
-    let cache = BlobCache::open(dir, limits)
-        .inspect_err(|error| tracing::warn!(%error, "no directory for shared data; it is kept in memory"))
-        .ok();
-    let pool = Pool::start(settings, true)?;
-    let slots = Slots(Session(pool.clone()));
-    pool.wait_for_manager().ok_or(crate::StartError::Failed)?;
-    let serving = Arc::new(Serving {
-        name: config.name.clone().unwrap_or_else(host),
-        instance: config.instance.unwrap_or_else(instance::id),
-        pool,
-        table: config.table,
-        cache: luggage::Store { cache, porter, in_memory: Arc::default() },
-        guests: std::sync::Mutex::default(),
-        runs_programs: config.runs_programs,
-        may_run_programs: config.allow_ship || socket.ip().is_loopback(),
-        keeps_on: config.keep,
-        is_embedded,
-        draining: false.into(),
-        stopping: false.into(),
-        changed: Notify::new(),
-    });
+    let is_local = socket.ip().is_loopback();
+    let (serving, slots) = prepare(config, settings, is_embedded, is_local)?;
     let theirs = serving.clone();
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -97,6 +75,40 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     let (address, local) = receiver.recv().unwrap_or(Err(NodeError::Start(crate::StartError::Failed)))?;
     let address = address.to_string();
     Ok(NodeHandle { serving, slots: Some(slots), thread: Some(thread), address, socket: local })
+}
+
+/// Everything but the doors. `is_local`: only this machine, or this user, can come in.
+pub(super) fn prepare(
+    config: NodeConfig,
+    settings: Settings,
+    is_embedded: bool,
+    is_local: bool,
+) -> Result<(Arc<Serving>, Slots), NodeError> {
+    let porter = luggage::Porter::start().map_err(NodeError::Thread)?;
+    let dir = config.cache.clone().unwrap_or_else(default_dir);
+    let limits = config.cache_bytes.map_or_else(CacheLimits::default, |bytes| CacheLimits { bytes });
+    let cache = BlobCache::open(dir, limits)
+        .inspect_err(|error| tracing::warn!(%error, "no directory for shared data; it is kept in memory"))
+        .ok();
+    let pool = Pool::start(settings, true)?;
+    let slots = Slots(Session(pool.clone()));
+    pool.wait_for_manager().ok_or(crate::StartError::Failed)?;
+    let serving = Arc::new(Serving {
+        name: config.name.clone().unwrap_or_else(host),
+        instance: config.instance.unwrap_or_else(instance::id),
+        pool,
+        table: config.table,
+        cache: luggage::Store { cache, porter, in_memory: Arc::default() },
+        guests: std::sync::Mutex::default(),
+        runs_programs: config.runs_programs,
+        may_run_programs: config.allow_ship || is_local,
+        keeps_on: config.keep,
+        is_embedded,
+        draining: false.into(),
+        stopping: false.into(),
+        changed: Notify::new(),
+    });
+    Ok((serving, slots))
 }
 
 fn host() -> String {
@@ -207,7 +219,7 @@ fn warn(gate: &Gate, error: &dyn std::error::Error) {
     }
 }
 
-async fn host_guest(serving: Arc<Serving>, wire: Arc<dyn Wire>, program: String) {
+pub(super) async fn host_guest(serving: Arc<Serving>, wire: Arc<dyn Wire>, program: String) {
     let link = Link::new(wire, SessionLimits::default());
     let guest = Guest::new(program, link.clone(), serving.clone());
     serving.welcome(&guest);

@@ -20,6 +20,8 @@ mod offer;
 mod program;
 #[cfg(target_os = "linux")]
 mod ship;
+#[cfg(unix)]
+mod stdio;
 mod visit;
 
 use std::{
@@ -40,6 +42,10 @@ pub use error::NodeError;
 pub(crate) use luggage::{PIECE_BYTES, PIECES_AHEAD};
 pub(crate) use offer::Served;
 pub use offer::{Offer, Offered};
+#[cfg(unix)]
+pub(crate) use stdio::STDIO_GREETING;
+#[cfg(unix)]
+pub use stdio::serve_stdio;
 #[cfg(target_os = "linux")]
 pub(crate) use visit::{MOST_FAILURES, Over, Visitor};
 

@@ -75,6 +75,7 @@ pub(super) fn prepare(mut file: File, facts: &message::Program) -> Result<Progra
         args: facts.args.clone(),
         environment: Some(environment),
         dir: Some("/".into()),
+        log_level: facts.log_level,
     };
     Ok(Program { start, _file: file })
 }
@@ -124,6 +125,7 @@ mod tests {
             version: "0.1.0".into(),
             target: host::target(),
             cpu_features: Vec::new(),
+            log_level: 0,
         })
     }
 

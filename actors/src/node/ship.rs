@@ -21,13 +21,13 @@ use distfun_core::{
 };
 use distfun_net::{
     link::Link,
-    message::{self, CallNumber, Died, Exit, Message, Output},
+    message::{self, CallNumber, Died, Exit, Message, Output, Source},
 };
 
 use super::{program::Program, visit::Over};
 use crate::{
     failures::unpacked,
-    host::{Fall, Host, Overseer, StartFault, Stream, Task},
+    host::{Fall, Host, Overseer, StartFault, Task},
     job::JobCore,
 };
 
@@ -57,7 +57,7 @@ impl Hosts {
             fn is_stopped(&self) -> bool {
                 false
             }
-            fn line(&self, _: Stream, _: Range<usize>, _: &str) {}
+            fn line(&self, _: &Source, _: Range<usize>, _: &str) {}
         }
         let first = Host::start(&program.start, 0, &Nobody);
         let first =
@@ -133,13 +133,13 @@ impl Overseer for Watcher<'_> {
         self.core.is_stopped()
     }
 
-    fn line(&self, stream: Stream, items: Range<usize>, text: &str) {
+    fn line(&self, source: &Source, items: Range<usize>, text: &str) {
         let output = Output {
             call: self.call.number,
             first: items.start as u64,
             count: items.len() as u64,
             worker: self.worker.0,
-            is_stderr: stream == Stream::Stderr,
+            source: source.clone(),
             text: text.to_owned(),
         };
         let _ = self.call.link.send_idly(&Message::Output(output)); // the end of the link tells

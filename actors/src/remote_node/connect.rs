@@ -16,12 +16,18 @@ use distfun_net::{
     transport::{Wire, local, tcp},
 };
 
+#[cfg(unix)]
+use super::ssh::Tunnel;
+
 /// How long the way to a node may take, name and all addresses included.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
 
 /// A node that is what it says.
 pub(crate) struct Met {
     pub(crate) link: Arc<Link>,
+    /// What carries it, as long as it lasts.
+    #[cfg(unix)]
+    pub(crate) _tunnel: Option<Tunnel>,
     pub(crate) round_trip: Duration,
 }
 
@@ -79,6 +85,8 @@ async fn within<T>(limit: Duration, body: impl Future<Output = io::Result<T>>) -
 
 /// Meets the node at an address.
 pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met, Trouble> {
+    #[cfg(unix)]
+    let mut tunnel = None;
     let (wire, trust): (Arc<dyn Wire>, Trust) = match address {
         Address::Tcp { host, port } => {
             let cookie = own_cookie()?;
@@ -90,6 +98,15 @@ pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met
             let wire = within(CONNECT_TIME, local::connect(&path)).await.map_err(|error| no_socket(name, &error))?;
             (wire, Trust::PeerChecked)
         }
+        #[cfg(unix)]
+        Address::Ssh { destination } => {
+            let name = destination.clone();
+            let started = tokio::task::spawn_blocking(move || Tunnel::start(&name)).await;
+            let (running, end) = started.map_err(|error| Trouble::passing(error.to_string()))??;
+            let wire = local::of_pair(end, format!("ssh {destination}"));
+            tunnel = Some(running);
+            (wire.map_err(|error| unreachable(&error))?, Trust::PeerChecked)
+        }
         _ => return Err(Trouble::for_good("this release can't reach such an address")),
     };
     let before = Instant::now();
@@ -98,7 +115,12 @@ pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met
     // Two ways there and two back.
     let round_trip = before.elapsed() / 2;
     let link = Link::new(wire, limits);
-    Ok(Met { link, round_trip })
+    Ok(Met {
+        link,
+        #[cfg(unix)]
+        _tunnel: tunnel,
+        round_trip,
+    })
 }
 
 fn program() -> String {

@@ -15,6 +15,8 @@ mod connect;
 mod conversation;
 mod known_at;
 mod nodes;
+#[cfg(unix)]
+mod ssh;
 
 use std::{
     sync::{Arc, PoisonError, Weak, atomic::Ordering},
@@ -141,7 +143,9 @@ impl RemoteNode {
     }
 
     /// The node is who it says; once it has introduced itself it computes.
-    fn talk(&mut self, pool: &Arc<Pool>, Met { link, round_trip }: Met, context: &mut Context<Self>) {
+    fn talk(&mut self, pool: &Arc<Pool>, met: Met, context: &mut Context<Self>) {
+        let Met { link, round_trip, .. } = &met;
+        let (link, round_trip) = (link.clone(), *round_trip);
         let greeter = Greeter {
             pool: Arc::downgrade(pool),
             id: self.id,
@@ -169,6 +173,7 @@ impl RemoteNode {
             if let Some(conversation) = &conversation {
                 let _ = conversation.end().await;
             }
+            drop(met); // with what carried it
             (conversation, trouble, end)
         };
         let late = link.clone();

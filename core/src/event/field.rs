@@ -148,6 +148,10 @@ fields! {
     items_count: Whole = "distfun.items.count";
     /// Where a function has written a line.
     output_stream: Text ["stdout" "stderr"] = "distfun.output.stream";
+    /// The level of an event of a function's.
+    logged_level: Text ["TRACE" "DEBUG" "INFO" "WARN" "ERROR"] = "distfun.logged.level";
+    /// Where in its program a function has emitted an event.
+    logged_target: Text = "distfun.logged.target";
     /// What a function has written, 512 bytes at most: whatever it chose to print.
     output_text: Text = "distfun.output.text";
     /// Deaths of the worker's threads within the window and without an item finished in between.

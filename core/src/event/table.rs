@@ -144,6 +144,15 @@ events! {
         { manager_id, worker_id, output_stream, output_text },
         optional { worker_generation, machine, job_id, function, item_index, items_count };
 
+    /// A function that runs in a process of its own has emitted an event of `tracing`; at its level, TRACE as DEBUG. Spans are
+    /// not told.
+    WorkerLogged = "distfun.worker.logged",
+        INFO or ERROR if |event| event.logged_level == "ERROR"
+            or WARN if |event| event.logged_level == "WARN"
+            or DEBUG if |event| matches!(event.logged_level, "DEBUG" | "TRACE"),
+        { manager_id, worker_id, logged_level, logged_target, output_text },
+        optional { worker_generation, machine, job_id, function, item_index, items_count };
+
     /// Supervision replaces a worker's thread.
     WorkerRestarted = "distfun.worker.restarted", WARN,
         { manager_id, worker_id, worker_generation, restart_cause, restarts_in_window, window_s, limit, backoff_s },

@@ -91,11 +91,23 @@ says! {
             write!(f, " of {machine}")?;
         }
         match (e.item_index, e.items_count) {
-            (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first + count)?,
+            (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first.saturating_add(count))?,
             (Some(item), _) => write!(f, ", item {item}")?,
             (None, _) => {}
         }
         write!(f, " wrote to {}: {}", e.output_stream, e.output_text)
+    };
+    WorkerLogged |e, f| {
+        write!(f, "worker {}", e.worker_id)?;
+        if let Some(machine) = e.machine {
+            write!(f, " of {machine}")?;
+        }
+        match (e.item_index, e.items_count) {
+            (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first.saturating_add(count))?,
+            (Some(item), _) => write!(f, ", item {item}")?,
+            (None, _) => {}
+        }
+        write!(f, ": {}: {}", e.logged_target, e.output_text)
     };
     WorkerRestarted |e, f| {
         let why = match e.restart_cause {

@@ -78,7 +78,7 @@ const SOURCES: [(&str, Source); 8] = [
     ("unix", unix),
     ("pipe", pipe),
     ("slurm", |_, _| Err(Fault::Slurm)),
-    ("ssh", |host, _| Err(Fault::Ssh(host.rsplit('@').next().filter(|host| !host.is_empty()).map(str::to_owned)))),
+    ("ssh", ssh),
 ];
 
 /// One or more machines by TCP.
@@ -239,6 +239,26 @@ fn srv(text: &str, _: u16) -> Result<Entry, Fault> {
         return Err(Fault::NotService(if domain.is_empty() { "example.org".into() } else { domain.join(".") }));
     }
     Ok(Entry::Srv { name, slots })
+}
+
+/// A host as ssh is told it. What could be taken for an option of ssh is refused.
+fn ssh(text: &str, default_port: u16) -> Result<Entry, Fault> {
+    is_single(text)?;
+    let (place, slots) = split_slots(text)?;
+    let (user, name) = place.rsplit_once('@').map_or((None, place), |(user, name)| (Some(user), name));
+    if name.is_empty() {
+        return Err(Fault::SshNoHost);
+    }
+    if let Some((name, _)) = name.split_once(':') {
+        return Err(Fault::SshPort(user.map_or_else(|| name.to_owned(), |user| format!("{user}@{name}"))));
+    }
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if let Some(user) = user.filter(|user| user.is_empty() || user.starts_with('-') || !user.chars().all(is_allowed)) {
+        return Err(Fault::SshUser(user.into()));
+    }
+    let name = host(name)?;
+    let destination = user.map_or_else(|| name.clone(), |user| format!("{user}@{name}"));
+    Ok(Entry::Machine(Machine::new(Address::Ssh { destination }, slots, default_port)))
 }
 
 fn unix(text: &str, default_port: u16) -> Result<Entry, Fault> {

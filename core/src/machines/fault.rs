@@ -98,8 +98,12 @@ pub(super) enum Fault {
         "slurm: is not yet there; write the hosts to a file by `scontrol show hostnames`, and name it by file:PATH"
     )]
     Slurm,
-    #[error("ssh: is not yet there; start `distfun node` on the machine and name it here{}", did_you_mean(.0))]
-    Ssh(Option<String>),
+    #[error("ssh: needs a host, as in ssh:bob or ssh:ann@bob")]
+    SshNoHost,
+    #[error("{0:?} is no name of a user; letters, digits and -_. may be in it, and no - before them")]
+    SshUser(String),
+    #[error("ssh: takes no port; give the host one in ~/.ssh/config, and write ssh:{0}")]
+    SshPort(String),
     #[error("a file or variable that is named in a list can't name another; write its entries here")]
     Recursion,
     #[error("a socket of Unix is named by a path from the root, as in unix:/run/user/1000/distfun")]

@@ -203,10 +203,7 @@ fn every_mistake_is_answered_with_what_to_write_instead() {
         ("srv:_distfun._tcp", "did you mean srv:_distfun._tcp.example.org?"),
         ("srv:_distfun._tcp.lan:2718", "did you mean srv:_distfun._tcp.lan?"),
         ("slurm:", "slurm: is not yet there"),
-        (
-            "ssh:ann@bob",
-            "ssh: is not yet there; start `distfun node` on the machine and name it here; did you mean bob?",
-        ),
+        ("ssh:ann@bob:22", "ssh: takes no port; give the host one in ~/.ssh/config, and write ssh:ann@bob"),
         ("pipe:", "the name of a local socket is missing"),
     ] {
         let error = refusal(entry);

@@ -39,6 +39,9 @@ pub const CONFIG_VARIABLE: &str = "DISTFUN_CONFIG";
 /// The environment variable that names the file with the secret that managers and nodes share; no setting.
 pub const COOKIE_VARIABLE: &str = "DISTFUN_COOKIE";
 
+/// The environment variable with the command that reaches machines by ssh, `ssh` if it is not set; no setting.
+pub const SSH_VARIABLE: &str = "DISTFUN_SSH";
+
 /// The environment variable that names the folder in which a node keeps what it was sent; no setting.
 pub const CACHE_VARIABLE: &str = "DISTFUN_CACHE";
 

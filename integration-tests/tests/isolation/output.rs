@@ -4,7 +4,11 @@ use std::io::Write;
 
 use distfun::{FailureCause, Isolation, distribute};
 
-use crate::support::{alone_heard, within};
+use super::Place;
+use crate::{
+    events::check::{Memory, lines_of},
+    support::{LIMIT, alone, alone_heard, within},
+};
 
 fn chatty(x: u32) -> u32 {
     println!("out of {x}");
@@ -61,5 +65,34 @@ fn a_failure_has_the_last_words() {
         let error = dfun.map(0..3u32).wait().unwrap_err();
         let FailureCause::Poisoned { exit: Some(exit), .. } = &error.failed[0].cause else { panic!("{error}") };
         assert_eq!((&*exit.stderr, &*exit.story), ("all is lost", "ended its process with code 9"));
+    });
+}
+
+#[test]
+fn events_of_functions_come_back_with_level_and_item() {
+    fn logs(x: u32) -> u32 {
+        tracing::warn!(x, "halfway");
+        tracing::debug!("not asked for");
+        x
+    }
+    alone(|| {
+        let memory = Memory::default();
+        let log = distfun::log::json().writer(memory.clone()).init().unwrap();
+        for place in [Place::Processes, Place::Node] {
+            let dfun = place.of(distribute!(logs), 1).build().unwrap();
+            assert_eq!(dfun.map(0..3u32).wait().unwrap(), [0, 1, 2]);
+        }
+        assert!(log.flush(LIMIT));
+        let lines = memory.lines();
+        let logged = lines_of(&lines, "worker.logged");
+        assert_eq!(logged.len(), 6, "{logged:?}");
+        for (at, line) in logged.iter().enumerate() {
+            let item = at % 3;
+            assert_eq!(line["level"], "WARN");
+            assert_eq!(line["distfun.output.text"], format!("halfway x={item}"));
+            assert_eq!(line["distfun.item.index"], item, "{line:?}");
+            assert!(line["distfun.logged.target"].as_str().unwrap().contains("isolation::output"), "{line:?}");
+            assert_eq!(line.get("distfun.machine").is_some(), at >= 3, "{line:?}");
+        }
     });
 }

@@ -6,7 +6,7 @@ use proptest::{
 };
 
 use super::*;
-use crate::message::{Call, Cause, Chunk, Died, Done, Exit, Failure, Output, Program, Refusal, Welcome};
+use crate::message::{Call, Cause, Chunk, Died, Done, Exit, Failure, Output, Program, Refusal, Source, Welcome};
 
 /// One of every message.
 fn every_message() -> Vec<Message> {
@@ -85,10 +85,18 @@ fn every_message() -> Vec<Message> {
             version: "0.1.0".into(),
             target: "x86_64-linux".into(),
             cpu_features: vec!["avx2".into()],
+            log_level: 3,
         }),
         Message::ProgramReady { digest: [2; 32] },
         Message::ProgramRefused { reason: text() },
-        Message::Output(Output { call: 1, first: 7, count: 1, worker: 0, is_stderr: true, text: text() }),
+        Message::Output(Output {
+            call: 1,
+            first: 7,
+            count: 1,
+            worker: 0,
+            source: Source::Log { level: 3, target: text() },
+            text: text(),
+        }),
     ]
 }
 

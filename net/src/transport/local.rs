@@ -8,7 +8,7 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub use unix::{LocalDoor, LocalWire, connect, path_of};
+pub use unix::{LocalDoor, LocalWire, connect, of_pair, path_of};
 #[cfg(windows)]
 pub use windows::{LocalDoor, LocalWire, connect, path_of};
 
