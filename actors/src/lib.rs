@@ -100,6 +100,7 @@ mod host;
 mod host;
 mod input;
 mod instance;
+mod interrupt;
 mod job;
 mod kernel;
 mod lifecycle;
@@ -140,6 +141,7 @@ pub use distribute::{
 pub use error::{BuildError, CallError, CallFailure, EndError, Error, NoProcesses, StartError};
 pub use host::init;
 pub use input::{ColumnsInput, MapInput, OwnedColumns};
+pub use interrupt::catch_interrupt;
 pub use kernel::{ColumnKernel, Distributable, ListKernel};
 pub use manager::{Manager, ManagerBuilder, ManagerHandle, ManagerMessage};
 pub use messages::{

@@ -22,7 +22,7 @@ use distfun_core::{
 use crate::{
     compute::{latch::Latch, port::Port, thread::current_worker},
     error::{EndError, StartError},
-    events,
+    events, interrupt,
     job::{JobCore, SharedJob},
     manager::{self, Manager},
     messages::{MachineEnd, internal},
@@ -85,6 +85,7 @@ impl Pool {
             machine_ends: Mutex::default(),
             settings,
         });
+        interrupt::note(&pool);
         if !pool.settings.machines.is_empty() || pool.settings.named_pipe.is_on() {
             // Calls may wait for machines from the first moment on.
             let placeholder = pool.nodes.add(None);

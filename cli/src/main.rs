@@ -3,6 +3,7 @@
 mod check;
 mod machines;
 mod node;
+mod notify;
 
 use std::process::ExitCode;
 

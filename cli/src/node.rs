@@ -5,6 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 use distfun::{Overrides, node};
 
+use crate::notify::notify;
+
 /// Serves this machine: programs that name it in `machines` run their functions here, though nothing of them is installed.
 ///
 /// A program that connects is asked for its executable, once; it is checked before anything of it runs, kept in the cache by
@@ -60,6 +62,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
     let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
         println!("distfun node {} serves at {address}; Ctrl-C ends it", env!("CARGO_PKG_VERSION"));
+        notify("READY=1");
     });
     if let Some(listen) = listen {
         config = config.listen(listen);
@@ -77,7 +80,10 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         config = config.cache_bytes(bytes);
     }
     match if stdio { node::serve_stdio(config) } else { node::serve_programs(config) } {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            notify("STOPPING=1");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("distfun node: {error:?}");
             ExitCode::FAILURE

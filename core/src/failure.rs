@@ -229,6 +229,8 @@ pub enum Ending {
     Cancelled,
     /// `wait_timeout` ran out of time.
     TimedOut,
+    /// Ctrl-C, under `catch_interrupt`.
+    Interrupted,
     /// `finished` was called, before or during the call.
     Finished,
     /// `shutdown` was called, before or during the call.
@@ -253,7 +255,7 @@ impl Ending {
     /// wish, or its items' to tell.
     pub fn error_type(self) -> Option<&'static str> {
         match self {
-            Self::Complete | Self::ItemsFailed | Self::FirstFailure(_) | Self::Cancelled => None,
+            Self::Complete | Self::ItemsFailed | Self::FirstFailure(_) | Self::Cancelled | Self::Interrupted => None,
             Self::TimedOut => Some("timeout"),
             Self::Finished => Some("finished"),
             Self::ShutDown => Some("shutdown"),
@@ -270,7 +272,7 @@ impl Ending {
         match self {
             Self::Complete => "success",
             Self::TimedOut => "timeout",
-            Self::Cancelled | Self::Finished | Self::ShutDown => "cancelled",
+            Self::Cancelled | Self::Interrupted | Self::Finished | Self::ShutDown => "cancelled",
             Self::ItemsFailed
             | Self::FirstFailure(_)
             | Self::EndedAfterCall
@@ -289,6 +291,7 @@ impl fmt::Display for Ending {
             Self::ItemsFailed => write!(f, "some items failed"),
             Self::FirstFailure(index) => write!(f, "item {index} failed, the first in input order"),
             Self::Cancelled => write!(f, "the call was cancelled; call again to run it anew"),
+            Self::Interrupted => write!(f, "the call was interrupted (Ctrl-C)"),
             Self::TimedOut => {
                 write!(f, "the call ran out of time; allow more with wait_timeout, or wait without a limit")
             }

@@ -10,6 +10,8 @@ mod faces;
 mod fold;
 mod http;
 #[cfg(target_os = "linux")]
+mod interrupt;
+#[cfg(target_os = "linux")]
 mod isolation;
 mod laws;
 mod nodes;

@@ -10,7 +10,7 @@ use futures::executor::block_on;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, array};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Gate, within};
+use crate::support::{END_WITHIN, Gate, eventually, within};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Config {
@@ -189,7 +189,10 @@ fn it_is_unmapped_when_the_function_has_ended() {
             match end {
                 0 => dfun.finished().unwrap(),
                 1 => drop(dfun.shutdown().unwrap()),
-                _ => drop((dfun, other)),
+                _ => {
+                    drop((dfun, other)); // which waits for nobody: the last thread may be at its end
+                    eventually(END_WITHIN, "unmapped", || mappings().is_empty());
+                }
             }
             assert_eq!(mappings(), [""; 0], "{end}");
         }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::executor::block_on;
+
 use distfun::{Ending, NodeState, Status, distribute, function, node};
 
 use crate::{
@@ -202,7 +204,7 @@ fn a_daemon_that_is_killed_takes_its_processes_along_and_loses_nothing() {
     within(|| {
         let mut daemon = Daemon::start(&[]);
         let manager = distfun::Manager::builder().slots(1).machines([&daemon.address]).start().unwrap();
-        let status = || futures::executor::block_on(manager.send(Status)).unwrap();
+        let status = || block_on(manager.send(Status)).unwrap();
         let call = manager.call(distfun::Distribute::map(function!(nap), 0..400u64));
         eventually(LIMIT, "it has chunks", || status().nodes.iter().any(|node| node.chunks > 0));
         eventually(LIMIT, "and processes", || daemon.hosts().len() == 2);
@@ -216,6 +218,25 @@ fn a_daemon_that_is_killed_takes_its_processes_along_and_loses_nothing() {
         assert!(killed.elapsed() < Duration::from_secs(3));
         assert_eq!(call.wait().unwrap(), (1..=400).collect::<Vec<_>>());
     });
+}
+
+/// It was started by a thread that had nothing else to do, and the system kills what a thread has started when it ends.
+#[test]
+fn the_process_that_shows_that_a_program_starts_is_there_for_the_first_call() {
+    within(|| {
+        let daemon = Daemon::start(&[]);
+        let manager = distfun::Manager::builder().slots(0).machines([&daemon.address]).start().unwrap();
+        eventually(LIMIT, "the program starts", || daemon.hosts().len() == 1);
+        let first = daemon.hosts();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(daemon.hosts(), first, "it waits");
+        let pids = block_on(manager.send(distfun::Distribute::map(function!(process), [0u8]))).unwrap().unwrap();
+        assert_eq!(pids, first);
+    });
+}
+
+fn process(_: u8) -> u32 {
+    std::process::id()
 }
 
 #[test]
@@ -271,7 +292,7 @@ fn a_bare_node_and_this_machine_share_the_work() {
         let daemon = Daemon::start(&[]);
         let manager = distfun::Manager::builder().slots(1).machines([&daemon.address]).start().unwrap();
         let is_up = || {
-            let status = futures::executor::block_on(manager.send(Status)).unwrap();
+            let status = block_on(manager.send(Status)).unwrap();
             status.nodes.iter().any(|node| node.state == NodeState::Up)
         };
         eventually(LIMIT, "the node is up", is_up);

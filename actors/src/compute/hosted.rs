@@ -72,7 +72,7 @@ impl<'a> Hosted<'a> {
     fn start(&mut self) -> Result<&mut Host, StartFault> {
         if self.host.is_none() {
             let watcher = Watcher { pool: self.pool, port: self.port, core: None };
-            self.host = Some(Host::start(&self.program, self.port.worker.0, &watcher)?);
+            self.host = Some(Host::start(&self.program, self.port.worker.0, &watcher, |mut command| command.spawn())?);
         }
         Ok(self.host.as_mut().expect("it is there"))
     }

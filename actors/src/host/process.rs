@@ -113,11 +113,16 @@ impl From<io::Error> for StartFault {
 pub(crate) type Results = (Done, Received);
 
 impl Host {
-    /// Starts one for the slot `worker`.
+    /// Starts one for the slot `worker`. It is killed when the thread ends that does `spawn`.
     ///
     /// # Errors
     /// It could not be started, or ended at once: with its last words.
-    pub(crate) fn start(program: &Program, worker: u32, overseer: &dyn Overseer) -> Result<Self, StartFault> {
+    pub(crate) fn start(
+        program: &Program,
+        worker: u32,
+        overseer: &dyn Overseer,
+        spawn: impl FnOnce(Command) -> io::Result<Child>,
+    ) -> Result<Self, StartFault> {
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(io::Error::from)?;
         let (to, from) = (Area::create()?, Area::create()?);
@@ -129,7 +134,7 @@ impl Host {
         if let Some(dir) = &program.dir {
             command.current_dir(dir);
         }
-        let mut child = command
+        command
             .arg0(format!("distfun-worker-{worker}"))
             .args(&program.args)
             .env(VARIABLE, "1")
@@ -138,8 +143,8 @@ impl Host {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // What it starts can be killed with it, and a Ctrl-C is for its parent to judge.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let mut child = spawn(command)?;
         let pid = Pid::from_child(&child);
         let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).expect("both are piped");
         let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();

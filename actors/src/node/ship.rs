@@ -5,10 +5,13 @@
 
 use std::{
     collections::HashSet,
+    io,
     ops::Range,
+    process::{Child, Command},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -34,6 +37,7 @@ use crate::{
 /// The processes of one Manager's program.
 pub(super) struct Hosts {
     program: Program,
+    spawner: Spawner,
     idle: Mutex<Vec<Host>>,
     has_left: Mutex<bool>,
     /// Starts that failed one after the other.
@@ -59,11 +63,13 @@ impl Hosts {
             }
             fn line(&self, _: &Source, _: Range<usize>, _: &str) {}
         }
-        let first = Host::start(&program.start, 0, &Nobody);
+        let spawner = Spawner::start().map_err(|error| format!("there is no thread for its processes: {error}"))?;
+        let first = Host::start(&program.start, 0, &Nobody, |command| spawner.spawn(command));
         let first =
             first.map_err(|StartFault(story)| format!("the program was sent and does not start here: {story}"))?;
         Ok(Arc::new(Self {
             program,
+            spawner,
             idle: Mutex::new(vec![first]),
             has_left: Mutex::new(false),
             failed_starts: AtomicU32::new(0),
@@ -74,7 +80,7 @@ impl Hosts {
         if let Some(idle) = lock(&self.idle).pop() {
             return Ok(idle);
         }
-        let started = Host::start(&self.program.start, worker.0, overseer);
+        let started = Host::start(&self.program.start, worker.0, overseer, |command| self.spawner.spawn(command));
         match &started {
             Ok(_) => self.failed_starts.store(0, Ordering::Relaxed),
             Err(_) => {
@@ -93,13 +99,40 @@ impl Hosts {
     }
 
     /// Their Manager is gone.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(self: &Arc<Self>) {
         *lock(&self.has_left) = true;
         let idle = std::mem::take(&mut *lock(&self.idle));
         if !idle.is_empty() {
             // They may take a moment, and whoever says this has no time.
-            let _ = std::thread::Builder::new().name("distfun-leave".into()).spawn(move || drop(idle));
+            let hosts = self.clone();
+            let body = move || drop((idle, hosts));
+            let _ = std::thread::Builder::new().name("distfun-leave".into()).spawn(body);
         }
+    }
+}
+
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// A thread that starts processes, and lives as long as they may: they are killed when it ends.
+struct Spawner(Mutex<mpsc::Sender<Order>>);
+
+impl Spawner {
+    fn start() -> io::Result<Self> {
+        let (sender, orders) = mpsc::channel::<Order>();
+        let body = move || {
+            for (mut command, answer) in orders {
+                let _ = answer.send(command.spawn());
+            }
+        };
+        std::thread::Builder::new().name("distfun-spawner".into()).spawn(body)?;
+        Ok(Self(Mutex::new(sender)))
+    }
+
+    fn spawn(&self, command: Command) -> io::Result<Child> {
+        let gone = || io::Error::other("the thread that starts processes is gone");
+        let (sender, answer) = mpsc::channel();
+        lock(&self.0).send((command, sender)).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
     }
 }
 

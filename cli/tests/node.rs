@@ -1,0 +1,97 @@
+//! `distfun node` as operators meet it.
+#![cfg(target_os = "linux")]
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+fn distfun(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distfun"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DISTFUN_")) {
+        command.env_remove(name);
+    }
+    command.env("DISTFUN_COOKIE", home.join("cookie")).env("DISTFUN_CACHE", home.join("cache")).current_dir(home);
+    command
+}
+
+/// A node that ends with the test.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ended(node: &mut Node) -> Option<i32> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        if let Some(status) = node.0.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it goes on");
+}
+
+fn signal(node: &Node, name: &str) {
+    let sent = Command::new("kill").args([name, &node.0.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn a_service_manager_is_told_and_sigterm_ends_it_with_0() {
+    let home = tempfile::tempdir().unwrap();
+    let place = home.path().join("notify");
+    let manager = UnixDatagram::bind(&place).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut node = distfun(home.path());
+    node.args(["node", "--listen", "127.0.0.1:0", "--slots", "1"]).env("NOTIFY_SOCKET", &place).stdout(Stdio::piped());
+    let mut node = Node(node.spawn().unwrap());
+    let mut said = String::new();
+    BufReader::new(node.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.starts_with("distfun node ") && said.contains(" serves at 127.0.0.1:"), "{said}");
+    let told = || {
+        let mut buffer = [0; 64];
+        let count = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    signal(&node, "-TERM");
+    assert_eq!(ended(&mut node), Some(0));
+    assert_eq!(told(), "STOPPING=1");
+}
+
+#[test]
+fn a_node_that_cannot_start_says_why_and_exits_with_1() {
+    let home = tempfile::tempdir().unwrap();
+    let why = |arguments: &[&str]| {
+        let output = distfun(home.path()).arg("node").args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = why(&["--listen", "0.0.0.0:0"]);
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("distfun node: ") && said.contains("0.0.0.0"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, said) = why(&["--listen", &taken.local_addr().unwrap().to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("if one runs there already"), "{said}");
+    assert_eq!(why(&["--slots", "many"]).0, Some(2));
+    assert_eq!(why(&["--stdio", "--listen", "127.0.0.1"]).0, Some(2));
+}
+
+/// What is no Manager must not keep it.
+#[test]
+fn standard_input_that_is_no_manager_ends_it() {
+    let home = tempfile::tempdir().unwrap();
+    let mut node = distfun(home.path());
+    node.args(["node", "--stdio", "--slots", "1"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = node.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.starts_with(b"distfun-stdio 1\n"));
+}
