@@ -245,7 +245,7 @@ fn a_manager_that_leaves_takes_its_processes_along() {
         let daemon = Daemon::start(&["--keep"]);
         let dfun = distribute!(nap).max_cpu(0).machines([&daemon.address]).endaftercall(false).build().unwrap();
         assert_eq!(dfun.map(0..20u64).wait().unwrap(), (1..=20).collect::<Vec<_>>());
-        assert_eq!(daemon.hosts().len(), 2);
+        assert!(!daemon.hosts().is_empty());
         dfun.finished().unwrap();
         eventually(END_WITHIN, "its processes are gone", || daemon.hosts().is_empty());
         // It goes on for others, and shutdown() says why.

@@ -24,7 +24,7 @@ fn every_ending_leaves_no_process_behind() {
         let dfun = build();
         assert_eq!(hosts().len(), 0, "they come with the first call");
         dfun.map([Harm::None; 4]).wait().unwrap();
-        assert_eq!(hosts().len(), 2);
+        eventually(END_WITHIN, "one for each slot", || hosts().len() == 2); // the other may have done it all
         dfun.finished().unwrap();
         assert_eq!(hosts().len(), 0, "finished() waits for their end");
 
