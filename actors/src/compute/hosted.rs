@@ -30,6 +30,13 @@ pub(crate) struct Hosted<'a> {
     story: Option<String>,
 }
 
+/// What of its chunk a process has noted as running. What it does not have may be any that it has: a function that writes to
+/// memory that is not its own may have been at the note.
+fn of_chunk(items: Range<usize>, chunk: &Range<usize>) -> Range<usize> {
+    let items = items.start.max(chunk.start)..items.end.min(chunk.end);
+    if items.is_empty() { chunk.clone() } else { items }
+}
+
 /// The process is gone, and with it what it had of a chunk; the slot needs a new life.
 pub(crate) struct Fallen;
 
@@ -148,12 +155,13 @@ impl<'a> Hosted<'a> {
                 self.story = Some(exit.story.to_string());
                 // Of one that runs a whole block, or list, nobody knows where in it.
                 Some(items).filter(|items| !items.is_empty()).map(|items| Blame {
-                    items: items.start.max(start)..items.end.min(load.end),
+                    items: of_chunk(items, &(start..load.end)),
                     sentence: Sentence::Again(Some(exit)),
                     away: None,
                 })
             }
             Fall::Overdue(items) => {
+                let items = of_chunk(items, &(start..load.end));
                 let limit = limit.unwrap_or(Duration::ZERO);
                 let story = format!("was killed in an item that ran longer than {limit:?}");
                 // While all are read or written nobody knows which it is; each alone, it shows.
@@ -218,5 +226,19 @@ impl<'a> Hosted<'a> {
             let failed = progress.failures.iter().map(|failure| failure.index).min();
             progress.first_failure = progress.first_failure.into_iter().chain(failed).min();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_outside_its_chunk_blames_all_of_it() {
+        assert_eq!(of_chunk(4..5, &(2..8)), 4..5);
+        assert_eq!(of_chunk(6..12, &(2..8)), 6..8);
+        assert_eq!(of_chunk(8..9, &(2..8)), 2..8);
+        assert_eq!(of_chunk(0..1, &(2..8)), 2..8);
+        assert_eq!(of_chunk(usize::MAX - 1..usize::MAX, &(2..8)), 2..8);
     }
 }

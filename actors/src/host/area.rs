@@ -2,8 +2,8 @@
 //!
 //! It is only ever copied from and to, by raw pointers, and never seen as a slice: the other side may write at any time,
 //! though it does so only in its turn. What is copied out is bytes that are checked like those of any other process. The
-//! words at the start are atomics. The file is sealed against being cut, so that no access can fail; it may grow, and each
-//! side maps it anew when it is told that it has.
+//! words at the start are atomics. The file is sealed against being cut, so that no access lies beyond its end; it may grow, and
+//! each side maps it anew when it is told that it has.
 #![allow(unsafe_code)]
 
 use std::{

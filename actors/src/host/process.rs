@@ -265,6 +265,7 @@ impl Host {
     fn wait(&mut self, limit: Option<Duration>, overseer: &dyn Overseer) -> Result<Results, Fall> {
         let mut since = (self.told.watch().items(), Instant::now());
         let (mut stopped, mut frozen) = (None::<Instant>, None::<Instant>);
+        let begun = since.1;
         loop {
             match receive(&self.socket, false) {
                 Ok(Some((FromHost::Done(placed), _))) => {
@@ -292,7 +293,8 @@ impl Host {
                 return Err(self.overdue(since.0, overseer));
             }
             match frozen {
-                None if self.is_frozen() => frozen = Some(now),
+                // Most chunks are over before it is worth asking.
+                None if now - begun >= TICK && self.is_frozen() => frozen = Some(now),
                 Some(_) if !self.is_frozen() => frozen = None,
                 Some(frozen) if now - frozen >= FROZEN_FOR => {
                     self.kill();
@@ -376,10 +378,7 @@ impl Host {
             }
         });
         self.stderr.read(|text| overseer.line(&Source::Stderr, ran(&self.told, &self.unread), text));
-        let now = self.told.watch().items();
-        if !now.is_empty() {
-            self.unread.start = now.start;
-        }
+        self.unread = still_unread(self.told.watch().items(), &self.unread);
     }
 
     /// The host is at its end, or must be.
@@ -445,11 +444,30 @@ fn ran(told: &Words, unread: &Range<usize>) -> Range<usize> {
     unread.start..if now.is_empty() { unread.end } else { now.end.clamp(unread.start, unread.end) }
 }
 
+/// What is left to write once all is read, with `now` noted as running: which may be anything, for a function that writes to
+/// memory that is not its own may have been at the note.
+fn still_unread(now: Range<usize>, unread: &Range<usize>) -> Range<usize> {
+    if now.is_empty() { unread.clone() } else { now.start.clamp(unread.start, unread.end)..unread.end }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         if !self.is_reaped && send(&self.socket, &ToHost::End, &[]).is_ok() {
             self.wait_end(END_WITHIN);
         }
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unread_stays_a_range_of_the_chunk_whatever_is_noted() {
+        assert_eq!(still_unread(3..4, &(2..8)), 3..8);
+        assert_eq!(still_unread(0..0, &(2..8)), 2..8);
+        assert_eq!(still_unread(0..1, &(2..8)), 2..8);
+        assert_eq!(still_unread(usize::MAX - 1..usize::MAX, &(2..8)), 8..8);
     }
 }
