@@ -29,8 +29,8 @@ fn faults() {
     let tries = if quick { 3 } else { 200 };
     println!("{:<74} {:>10} {:>10}  owed", "", "median", "99 %");
     row("an item that kills its process, among 20: until all else is there", "1 s", tries.min(31), killer);
-    row("a process is killed: until its item runs elsewhere", "50 ms", tries, killed_process);
-    row("a process is killed: until its slot computes again", "250 ms", tries, restored_slot);
+    row("a process is killed: until its item runs elsewhere", "50 ms", tries, || killed_process(2));
+    row("a process is killed: until its slot computes again", "250 ms", tries, || killed_process(1));
     row("an item hangs: until it is stopped, beyond its limit", "100 ms", tries.min(31), overdue);
     row("a node is killed: until its item runs elsewhere", "500 ms", tries.min(100), killed_node);
     row("one of two workers is killed half-way: beyond the same without", "0.1 s", tries.min(15), half_time);
@@ -103,21 +103,9 @@ fn killer() -> Duration {
     start.elapsed()
 }
 
-fn killed_process() -> Duration {
-    let dfun = isolated(2);
-    let path = note();
-    let call = dfun.map([path.display().to_string()]);
-    let pid = await_item(&path);
-    let at = now();
-    kill(pid);
-    let began = call.wait().expect("it is redone")[0];
-    let _ = fs::remove_file(&path);
-    dfun.finished().expect("all end");
-    Duration::from_secs_f64((began - at).max(0.0))
-}
-
-fn restored_slot() -> Duration {
-    let dfun = isolated(1);
+/// With one slot it is the slot's next process that runs the item.
+fn killed_process(slots: usize) -> Duration {
+    let dfun = isolated(slots);
     let path = note();
     let call = dfun.map([path.display().to_string()]);
     let pid = await_item(&path);
