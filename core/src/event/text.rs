@@ -24,6 +24,25 @@ fn more(f: &mut Formatter<'_>, text: Option<impl Display>) -> fmt::Result {
     text.map_or(Ok(()), |text| write!(f, ": {text}"))
 }
 
+/// Whose words follow: the worker, its machine if that is another, and the item, or items, that it ran.
+fn speaker(
+    f: &mut Formatter<'_>,
+    worker: u64,
+    machine: Option<&str>,
+    item: Option<u64>,
+    items: Option<u64>,
+) -> fmt::Result {
+    write!(f, "worker {worker}")?;
+    if let Some(machine) = machine {
+        write!(f, " of {machine}")?;
+    }
+    match (item, items) {
+        (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first.saturating_add(count)),
+        (Some(item), _) => write!(f, ", item {item}"),
+        (None, _) => Ok(()),
+    }
+}
+
 macro_rules! says {
     ($($event:ident |$this:ident, $f:ident| $body:expr;)*) => {$(
         impl Display for $event<'_> {
@@ -86,27 +105,11 @@ says! {
         _ => write!(f, "worker {} is {}", e.worker_id, e.worker_state),
     };
     WorkerOutput |e, f| {
-        write!(f, "worker {}", e.worker_id)?;
-        if let Some(machine) = e.machine {
-            write!(f, " of {machine}")?;
-        }
-        match (e.item_index, e.items_count) {
-            (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first.saturating_add(count))?,
-            (Some(item), _) => write!(f, ", item {item}")?,
-            (None, _) => {}
-        }
+        speaker(f, e.worker_id, e.machine, e.item_index, e.items_count)?;
         write!(f, " wrote to {}: {}", e.output_stream, e.output_text)
     };
     WorkerLogged |e, f| {
-        write!(f, "worker {}", e.worker_id)?;
-        if let Some(machine) = e.machine {
-            write!(f, " of {machine}")?;
-        }
-        match (e.item_index, e.items_count) {
-            (Some(first), Some(count)) if count > 1 => write!(f, ", one of items {first}..{}", first.saturating_add(count))?,
-            (Some(item), _) => write!(f, ", item {item}")?,
-            (None, _) => {}
-        }
+        speaker(f, e.worker_id, e.machine, e.item_index, e.items_count)?;
         write!(f, ": {}: {}", e.logged_target, e.output_text)
     };
     WorkerRestarted |e, f| {
