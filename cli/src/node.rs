@@ -48,7 +48,7 @@ pub(crate) struct Flags {
     /// Serve one program by standard input and output, until it leaves: what machines `ssh:HOST` are for.
     #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "keep", "allow_ship"])]
     stdio: bool,
-    /// Let programs be brought also where others than this machine reach the node.
+    /// Let programs be brought also where others than this machine reach the node; so far it listens nowhere else.
     #[arg(long)]
     allow_ship: bool,
     /// Go on when a program's shutdown() wishes the node to stop.
