@@ -3,9 +3,9 @@
 //! `distribute!(f)` submits one [`Entry`] per call site. Several sites of one function are one function; a closure is
 //! known by its place in the source, which holds within one build only.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use crate::node::{Offered, Served};
+use crate::node::Offered;
 
 /// One call site of `distribute!` or `function!`.
 pub struct Entry {
@@ -27,7 +27,8 @@ impl Entry {
 }
 
 /// The functions of a name, each with its site.
-pub(crate) fn find(name: &str) -> Vec<(&'static str, Arc<dyn Served>)> {
+#[cfg(target_os = "linux")]
+pub(crate) fn find(name: &str) -> Vec<(&'static str, std::sync::Arc<dyn crate::node::Served>)> {
     let entries = inventory::iter::<Entry>.into_iter().filter(|entry| entry.name() == name);
     entries.filter_map(|entry| Some((entry.site, (entry.function)().1?.0))).collect()
 }

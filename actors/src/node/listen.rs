@@ -40,9 +40,6 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     if config.table.is_empty() != config.runs_programs {
         return Err(if config.runs_programs { NodeError::OfferedAndPrograms } else { NodeError::NothingOffered });
     }
-    if config.runs_programs && !cfg!(target_os = "linux") {
-        return Err(NodeError::NoPrograms);
-    }
     let settings = config::resolve_here(&config.told)?;
     let cookie = Cookie::load_or_create(&config.cookie.clone().unwrap_or_else(identity::default_path))?;
     let address = config.address(settings.port);
@@ -84,6 +81,9 @@ pub(super) fn prepare(
     is_embedded: bool,
     is_local: bool,
 ) -> Result<(Arc<Serving>, Slots), NodeError> {
+    if config.runs_programs && !cfg!(target_os = "linux") {
+        return Err(NodeError::NoPrograms);
+    }
     let porter = luggage::Porter::start().map_err(NodeError::Thread)?;
     let dir = config.cache.clone().unwrap_or_else(default_dir);
     let limits = config.cache_bytes.map_or_else(CacheLimits::default, |bytes| CacheLimits { bytes });

@@ -56,6 +56,15 @@ use crate::{
 use guest::Guest;
 use luggage::Store;
 
+/// Serves nobody: standard input and output are carried on Unix only.
+///
+/// # Errors
+/// Always.
+#[cfg(not(unix))]
+pub fn serve_stdio(_config: NodeConfig) -> Result<(), NodeError> {
+    Err(NodeError::NoPrograms)
+}
+
 /// What may be said in a goodbye of a node.
 const STOPS: &str = "the node stops";
 
