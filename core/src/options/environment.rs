@@ -3,13 +3,18 @@
 use std::ffi::OsString;
 
 use super::{
-    CACHE_VARIABLE, CONFIG_VARIABLE, COOKIE_VARIABLE, Overrides, SSH_VARIABLE, SettingsError,
+    CACHE_VARIABLE, CONFIG_VARIABLE, COOKIE_VARIABLE, CREDENTIALS_VARIABLE, Overrides, SSH_VARIABLE, SettingsError,
     table::{Raw, SETTINGS, hint},
 };
 
 /// Variables that are read elsewhere, since they are no settings.
-const OTHERS: [(&str, &str); 4] =
-    [("config", CONFIG_VARIABLE), ("cookie", COOKIE_VARIABLE), ("cache", CACHE_VARIABLE), ("ssh", SSH_VARIABLE)];
+const OTHERS: [(&str, &str); 5] = [
+    ("config", CONFIG_VARIABLE),
+    ("cookie", COOKIE_VARIABLE),
+    ("credentials", CREDENTIALS_VARIABLE),
+    ("cache", CACHE_VARIABLE),
+    ("ssh", SSH_VARIABLE),
+];
 
 /// What marks a process of a slot, where functions may build distributed functions too.
 const HOST: &str = "DISTFUN_HOST";

@@ -39,6 +39,9 @@ pub const CONFIG_VARIABLE: &str = "DISTFUN_CONFIG";
 /// The environment variable that names the file with the secret that managers and nodes share; no setting.
 pub const COOKIE_VARIABLE: &str = "DISTFUN_COOKIE";
 
+/// Names the directory of this machine's credentials.
+pub const CREDENTIALS_VARIABLE: &str = "DISTFUN_CREDENTIALS";
+
 /// The environment variable with the command that reaches machines by ssh, `ssh` if it is not set; no setting.
 pub const SSH_VARIABLE: &str = "DISTFUN_SSH";
 

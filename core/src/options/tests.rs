@@ -191,7 +191,8 @@ fn a_pipe_of_another_machine_is_refused_with_the_way_to_go() {
 
 #[test]
 fn variables_that_are_no_settings_are_passed_over() {
-    let environment = [("DISTFUN_CONFIG", "a"), ("DISTFUN_COOKIE", "b"), ("DISTFUN_CACHE", "c")];
+    let environment =
+        [("DISTFUN_CONFIG", "a"), ("DISTFUN_COOKIE", "b"), ("DISTFUN_CREDENTIALS", "d"), ("DISTFUN_CACHE", "c")];
     let settings = resolve(Overrides::default(), &environment).unwrap();
     assert!(settings.held().iter().all(|held| held.origin == Origin::Default));
 }

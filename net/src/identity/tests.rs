@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use super::*;
+use super::{secret::quoted, *};
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -133,6 +133,9 @@ fn the_path_follows_the_environment() {
     let homeless = format!("/tmp/distfun-{}/cookie", rustix::process::geteuid().as_raw());
     assert_eq!(path(&[]), homeless);
     assert_eq!(path(&[("HOME", "")]), homeless);
+    let home = |name: &str| (name == "HOME").then(|| "/home/me".into());
+    assert_eq!(credentials_from(home), Path::new("/home/me/.local/state/distfun/credentials"));
+    assert_eq!(credentials_from(|name: &str| (name == CREDENTIALS_VARIABLE).then(|| "here".into())), Path::new("here"));
 }
 
 #[test]
