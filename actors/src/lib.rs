@@ -87,6 +87,7 @@
 mod call;
 mod compute;
 mod config;
+mod credentials;
 mod distribute;
 mod error;
 mod events;

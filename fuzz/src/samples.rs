@@ -97,5 +97,6 @@ pub(crate) fn messages() -> Vec<Message> {
             source: Source::Log { level: 3, target: text() },
             text: text(),
         }),
+        Message::Revoked { list: vec![0x30, 0] },
     ]
 }

@@ -36,15 +36,23 @@ pub struct GateLimits {
     /// The same of one IPv4 address, or one IPv6 network of 64 bits, which is what one customer has. Default 16, at
     /// least 1. All programs of this machine count as one.
     pub max_pending_per_address: usize,
-    /// Handshakes of one address that may fail within the window. Default 5. Loopback has no such limit.
+    /// Handshakes of one address that may fail within the window. Default 5.
     pub max_failures: u32,
     /// From the first failure on. Default one minute.
     pub failure_window: Duration,
+    /// Whether loopback has no such limit. Default: so it is.
+    pub spares_loopback: bool,
 }
 
 impl Default for GateLimits {
     fn default() -> Self {
-        Self { max_pending: 64, max_pending_per_address: 16, max_failures: 5, failure_window: Duration::from_secs(60) }
+        Self {
+            max_pending: 64,
+            max_pending_per_address: 16,
+            max_failures: 5,
+            failure_window: Duration::from_secs(60),
+            spares_loopback: true,
+        }
     }
 }
 
@@ -219,7 +227,7 @@ impl Pass {
     /// The handshake has failed, in a way that
     /// [`counts_against_peer`](crate::handshake::HandshakeError::counts_against_peer).
     pub fn failed(self, now: Instant) {
-        if self.origin != Origin::Loopback {
+        if self.origin != Origin::Loopback || !self.inner.limits.spares_loopback {
             self.inner.state().failed(self.origin, now, self.inner.limits.failure_window);
         }
     }
@@ -255,7 +263,7 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{address} is refused for {} s, after {failures} handshakes that failed: if it is yours, see that it has the same \
-     cookie", .wait.as_secs_f64().ceil()
+     cookie, or credentials of this cluster", .wait.as_secs_f64().ceil()
 )]
 #[non_exhaustive]
 pub struct TurnedAway {
@@ -275,6 +283,12 @@ impl TurnedAway {
     }
 }
 
+/// Whether a peer is on this machine, by what its wire says of it: a local socket, or a loopback address.
+#[must_use]
+pub fn is_of_this_machine(peer: &str) -> bool {
+    peer.parse::<SocketAddr>().map_or(true, |peer| peer.ip().to_canonical().is_loopback())
+}
+
 /// Whether a node may listen there: without credentials, only where nobody but this machine can reach it.
 ///
 /// # Errors
@@ -285,11 +299,7 @@ pub fn may_listen(address: SocketAddr, has_credentials: bool) -> Result<(), Open
 
 /// A node would listen where other machines reach it, and has nothing to know them by.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{address} would let {} run code here, and credentials that keep strangers out do not exist yet: listen on \
-     127.0.0.1:{port}, and reach it from another machine by `ssh -N -L {port}:127.0.0.1:{port} <this machine>`",
-    who(*.address), port = port(*.address)
-)]
+#[error("{address} would let {} run code here, and {}", who(*.address), remedy(port(*.address)))]
 #[non_exhaustive]
 pub struct OpenToOthers {
     /// Where it was to listen.
@@ -301,6 +311,23 @@ fn who(address: SocketAddr) -> &'static str {
         "every machine on the network"
     } else {
         "every machine that reaches this address"
+    }
+}
+
+fn remedy(port: u16) -> String {
+    let tunnel = format!(
+        "listen on 127.0.0.1:{port}, and reach it from there by `ssh -N -L {port}:127.0.0.1:{port} <this machine>`"
+    );
+    if cfg!(feature = "tls") {
+        format!(
+            "this machine has no credentials to know them by.\n  \
+             once, on the machine that starts programs: distfun init\n  \
+             there, for this machine:                   distfun token\n  \
+             here, what that says:                      distfun join …\n\
+             or {tunnel}"
+        )
+    } else {
+        format!("this program is built without the feature `tls` of distfun: build it with that, or {tunnel}")
     }
 }
 

@@ -24,12 +24,13 @@
 //! [`MAX_HANDSHAKE_BYTES`], all that it waits [`HANDSHAKE_TIME`], and not a byte of what follows the handshake is read.
 //!
 //! The handshake says who the other is at its begin. What follows is as safe as the way it takes: on loopback and on
-//! local sockets, as safe as the system.
+//! local sockets, as safe as the system. On a network all of it is within TLS, which has certificates say who the other
+//! is; a side that expects TLS and meets something else hears what it is, and sends it away.
 
 use std::{
     future::{pending, poll_fn},
     io::{self, IoSlice},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -37,6 +38,8 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
+#[cfg(feature = "tls")]
+use crate::tls::{Credentials, Shaken};
 use crate::{identity::Cookie, transport::Wire};
 
 mod error;
@@ -73,6 +76,9 @@ pub enum Trust {
     Cookie(Cookie),
     /// The transport has asked the system for the user at the other end, and it is ours.
     PeerChecked,
+    /// By certificates, in TLS.
+    #[cfg(feature = "tls")]
+    Certificates(Arc<Credentials>),
 }
 
 /// What a Manager says about itself.
@@ -94,6 +100,8 @@ pub struct ManagerHello {
     pub instance: [u8; 16],
     /// Name of the program, for people.
     pub program: String,
+    /// Its machine, if it has a certificate.
+    pub machine: Option<Certified>,
 }
 
 /// What a Manager has been told, by a node that has proved itself.
@@ -102,23 +110,39 @@ pub struct ManagerHello {
 pub struct NodeHello {
     /// Version of distfun there.
     pub build: String,
+    /// Its machine, if it has a certificate.
+    pub machine: Option<Certified>,
 }
 
-/// Meets a node. On success both know each other, and the node waits for frames.
+/// A machine, as its certificate has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Certified {
+    /// Its name.
+    pub name: String,
+    /// Of the certificate, in hexadecimal digits.
+    pub serial: String,
+}
+
+/// Meets a node. On success both know each other, and the node waits for frames, by the wire that is returned.
 ///
 /// # Errors
 /// If the other side is not a node that is trusted. The wire is shut then.
 ///
 /// # Cancel safety
 /// Dropped before its end, it shuts the wire.
-pub async fn as_manager(wire: &Arc<dyn Wire>, trust: &Trust, hello: &Hello) -> Result<NodeHello, HandshakeError> {
+pub async fn as_manager(
+    wire: Arc<dyn Wire>,
+    trust: &Trust,
+    hello: &Hello,
+) -> Result<(Arc<dyn Wire>, NodeHello), HandshakeError> {
     let machine = Machine::manager(machine::Me::new(trust, wire.peer())?, hello);
-    let met = meet(wire, machine, pending()).await?;
-    Ok(NodeHello { build: met.build })
+    let (wire, met) = Meeting::of(wire, Side::Node, trust).meet(machine, pending()).await?;
+    Ok((wire, NodeHello { build: met.build, machine: met.machine }))
 }
 
-/// Meets a Manager. On success both know each other, and the Manager waits for frames. Gives up, saying so, when
-/// `evicted` is over: that of a [`Pass`](crate::gate::Pass), or [`pending`] where no gate is.
+/// Meets a Manager. On success both know each other, and the Manager waits for frames, by the wire that is returned. Gives
+/// up, saying so, when `evicted` is over: that of a [`Pass`](crate::gate::Pass), or [`pending`] where no gate is.
 ///
 /// # Errors
 /// If the other side is not a Manager that is trusted. It has been told why, as far as it listens, and the wire is shut.
@@ -126,12 +150,14 @@ pub async fn as_manager(wire: &Arc<dyn Wire>, trust: &Trust, hello: &Hello) -> R
 /// # Cancel safety
 /// Dropped before its end, it shuts the wire.
 pub async fn as_node(
-    wire: &Arc<dyn Wire>,
+    wire: Arc<dyn Wire>,
     trust: &Trust,
     evicted: impl Future<Output = ()>,
-) -> Result<ManagerHello, HandshakeError> {
-    let met = meet(wire, Machine::node(machine::Me::new(trust, wire.peer())?), evicted).await?;
-    Ok(ManagerHello { build: met.build, instance: met.instance, program: met.program })
+) -> Result<(Arc<dyn Wire>, ManagerHello), HandshakeError> {
+    let machine = Machine::node(machine::Me::new(trust, wire.peer())?);
+    let (wire, met) = Meeting::of(wire, Side::Manager, trust).meet(machine, evicted).await?;
+    let machine::Met { build, instance, program, machine } = met;
+    Ok((wire, ManagerHello { build, instance, program, machine }))
 }
 
 /// Sends a peer away that is not even listened to, as a node that is full does. Never waits: the peer is told if there
@@ -142,38 +168,126 @@ pub fn turn_away(wire: &dyn Wire, refusal: Refusal) {
     wire.shut();
 }
 
-async fn meet(
-    wire: &Arc<dyn Wire>,
-    mut machine: Machine,
-    evicted: impl Future<Output = ()>,
-) -> Result<machine::Met, HandshakeError> {
-    let mut evicted = pin!(evicted);
-    let guard = ShutOnDrop(Some(wire));
-    let mut deadline = Instant::now() + HANDSHAKE_TIME;
-    let mut is_foreign = false;
-    let met = loop {
-        if machine.is_foreign() && !is_foreign {
-            is_foreign = true;
-            deadline = deadline.min(Instant::now() + FOREIGN_TIME);
+/// The first words of a Manager whose connection is within TLS, without it.
+#[cfg(all(test, feature = "authority"))]
+pub(crate) fn claims_certificates(hello: &Hello) -> Vec<u8> {
+    let me = machine::Me::new(&Trust::PeerChecked, String::new()).expect("random numbers");
+    Machine::manager(machine::Me { mode: hello::Mode::Certificates, ..me }, hello).take_output()
+}
+
+/// A handshake that goes on. Dropped, it shuts the wire: nobody may use one whose other end is not known.
+struct Meeting<'t> {
+    /// None once it is known.
+    wire: Option<Arc<dyn Wire>>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "for what TLS says"))]
+    wanted: Side,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "for TLS"))]
+    trust: &'t Trust,
+    deadline: Instant,
+}
+
+impl<'t> Meeting<'t> {
+    fn of(wire: Arc<dyn Wire>, wanted: Side, trust: &'t Trust) -> Self {
+        Self { wire: Some(wire), wanted, trust, deadline: Instant::now() + HANDSHAKE_TIME }
+    }
+
+    async fn meet(
+        mut self,
+        mut machine: Machine,
+        evicted: impl Future<Output = ()>,
+    ) -> Result<(Arc<dyn Wire>, machine::Met), HandshakeError> {
+        let mut evicted = pin!(evicted);
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "nothing else can take its place"))]
+        let (mut wire, mut certified) = (self.wire.clone().expect("it is there until it is known"), None);
+        #[cfg(feature = "tls")]
+        if let Trust::Certificates(credentials) = self.trust {
+            match self.shake(&wire, credentials, evicted.as_mut()).await? {
+                Shaken::Encrypted { wire: encrypted, facts } => {
+                    certified = Some(Certified { name: facts.name, serial: facts.serial });
+                    wire = encrypted;
+                    self.wire = Some(wire.clone());
+                }
+                Shaken::Foreign(bytes) => machine.without_tls(&bytes),
+            }
         }
-        let cut = {
-            let mut step = pin!(timeout_at(deadline, step(wire, &mut machine)));
-            poll_fn(|context| match step.as_mut().poll(context) {
-                Poll::Ready(stepped) => Poll::Ready(stepped.err().map(|_| Cut::TimedOut)),
-                Poll::Pending => evicted.as_mut().poll(context).map(|()| Some(Cut::Evicted)),
-            })
-            .await
+        let mut deadline = self.deadline;
+        let mut is_foreign = false;
+        let met = loop {
+            if machine.is_foreign() && !is_foreign {
+                is_foreign = true;
+                deadline = deadline.min(Instant::now() + FOREIGN_TIME);
+            }
+            let cut = bounded(deadline, evicted.as_mut(), step(&wire, &mut machine)).await.err();
+            if let Some(cut) = cut {
+                machine.cut(cut);
+                let _ = wire.try_write_vectored(&[IoSlice::new(&machine.take_output())]);
+            }
+            if let Some(outcome) = machine.take_outcome() {
+                break outcome.map_err(|error| self.explained(error))?;
+            }
         };
-        if let Some(cut) = cut {
-            machine.cut(cut);
-            let _ = wire.try_write_vectored(&[IoSlice::new(&machine.take_output())]);
+        self.wire = None;
+        Ok((wire, machine::Met { machine: certified, ..met }))
+    }
+
+    #[cfg(feature = "tls")]
+    async fn shake(
+        &self,
+        wire: &Arc<dyn Wire>,
+        credentials: &Credentials,
+        evicted: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Shaken, HandshakeError> {
+        let (peer, wanted) = (wire.peer(), self.wanted);
+        match bounded(self.deadline, evicted, crate::tls::shake(wire, credentials)).await {
+            Ok(Ok(Shaken::Encrypted { facts, .. })) if facts.role != wanted => Err(HandshakeError::Credentials {
+                peer,
+                problem: format!("has a certificate, but not that of a {wanted}"),
+            }),
+            Ok(Ok(shaken)) => Ok(shaken),
+            Ok(Err(cause)) if machine::is_closed(&cause) => Err(HandshakeError::Closed { peer }),
+            Ok(Err(cause)) => Err(self.explained(HandshakeError::Io { peer, cause })),
+            Err(Cut::TimedOut) => Err(HandshakeError::TimedOut { peer, wanted }),
+            Err(Cut::Evicted) => Err(HandshakeError::Evicted { peer }),
         }
-        if let Some(outcome) = machine.take_outcome() {
-            break outcome?;
+    }
+
+    /// What TLS says comes by way of the wire.
+    fn explained(&self, error: HandshakeError) -> HandshakeError {
+        match error {
+            #[cfg(feature = "tls")]
+            HandshakeError::Io { peer, cause } => match crate::tls::within(&cause) {
+                Some(error) => HandshakeError::Credentials { peer, problem: crate::tls::problem(error, self.wanted) },
+                None if cause.kind() == io::ErrorKind::InvalidData => HandshakeError::Credentials {
+                    peer,
+                    problem: format!("does not speak TLS as distfun does: {cause}"),
+                },
+                None => HandshakeError::Io { peer, cause },
+            },
+            other => other,
         }
-    };
-    guard.keep();
-    Ok(met)
+    }
+}
+
+impl Drop for Meeting<'_> {
+    fn drop(&mut self) {
+        if let Some(wire) = &self.wire {
+            wire.shut();
+        }
+    }
+}
+
+/// The same, unless there is no more time for it.
+async fn bounded<T>(
+    deadline: Instant,
+    mut evicted: Pin<&mut impl Future<Output = ()>>,
+    body: impl Future<Output = T>,
+) -> Result<T, Cut> {
+    let mut body = pin!(timeout_at(deadline, body));
+    poll_fn(|context| match body.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(done.map_err(|_| Cut::TimedOut)),
+        Poll::Pending => evicted.as_mut().poll(context).map(|()| Err(Cut::Evicted)),
+    })
+    .await
 }
 
 /// Writes all that there is to say, and reads once unless it is over.
@@ -194,11 +308,17 @@ async fn step(wire: &Arc<dyn Wire>, machine: &mut Machine) {
     }
 }
 
-async fn write(wire: &Arc<dyn Wire>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match wire.try_write_vectored(&[IoSlice::new(bytes)]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(wrote) => bytes = bytes.get(wrote..).unwrap_or_default(),
+/// Writes all of it, and sends it.
+pub(crate) async fn write(wire: &Arc<dyn Wire>, mut bytes: &[u8]) -> io::Result<()> {
+    loop {
+        let wrote = match bytes {
+            [] => wire.try_flush().map(|()| None),
+            _ => wire.try_write_vectored(&[IoSlice::new(bytes)]).map(Some),
+        };
+        match wrote {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(Some(wrote)) => bytes = bytes.get(wrote..).unwrap_or_default(),
             Err(again) if again.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|context| wire.poll_write_ready(context)).await?;
             }
@@ -206,10 +326,10 @@ async fn write(wire: &Arc<dyn Wire>, mut bytes: &[u8]) -> io::Result<()> {
             Err(cause) => return Err(cause),
         }
     }
-    Ok(())
 }
 
-async fn read(wire: &Arc<dyn Wire>, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads what is there, as soon as something is; 0 is the end.
+pub(crate) async fn read(wire: &Arc<dyn Wire>, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match wire.try_read(buffer) {
             Err(again) if again.kind() == io::ErrorKind::WouldBlock => {
@@ -217,23 +337,6 @@ async fn read(wire: &Arc<dyn Wire>, buffer: &mut [u8]) -> io::Result<usize> {
             }
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
-        }
-    }
-}
-
-/// Nobody may use a wire whose other end is not known.
-struct ShutOnDrop<'w>(Option<&'w Arc<dyn Wire>>);
-
-impl ShutOnDrop<'_> {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for ShutOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(wire) = self.0 {
-            wire.shut();
         }
     }
 }

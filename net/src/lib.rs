@@ -11,9 +11,11 @@ pub mod link;
 pub mod message;
 pub mod resolve;
 pub mod session;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod transport;
 
 pub use distfun_core::options::DEFAULT_PORT;
 
 /// Version of the protocol. Peers of different versions refuse each other and say so.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

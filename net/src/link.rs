@@ -58,6 +58,8 @@ struct Writing {
     writer: Writer,
     /// The wire had no room; the task waits for it.
     is_full: bool,
+    /// Nothing that was written waits in the wire.
+    is_flushed: bool,
     /// What the task knows that it has to do, or was just told.
     told: Todo,
     /// The thread in which messages are being delivered: what it sends is written when it is through.
@@ -78,6 +80,7 @@ impl Link {
         let writing = Writing {
             writer,
             is_full: false,
+            is_flushed: true,
             told: Todo::default(),
             delivers_in: None,
             rests: None,
@@ -167,7 +170,7 @@ impl Link {
             writing.rests = None;
             self.write_through(&mut writing);
         }
-        let is_said = !writing.writer.wants_to_write();
+        let is_said = writing.is_flushed && !writing.writer.wants_to_write();
         drop(writing);
         self.changed.notify_one();
         if is_said && self.reader.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
@@ -179,8 +182,8 @@ impl Link {
     /// Whether all that was sent is with the system, which carries on by itself.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        let writer = &self.writing().writer;
-        !writer.wants_to_write() && !writer.waits_for_credit()
+        let Writing { writer, is_flushed, .. } = &*self.writing();
+        *is_flushed && !writer.wants_to_write() && !writer.waits_for_credit()
     }
 
     /// What is known of the peer.
@@ -229,8 +232,12 @@ impl Writing {
         self.delivers_in.is_some_and(|thread| thread == thread::current().id())
     }
 
-    /// Whether something is to be written now.
+    /// Whether something is to be written, or at least sent, now.
     fn wants_to_write(&self) -> bool {
+        !self.is_flushed || self.has_words()
+    }
+
+    fn has_words(&self) -> bool {
         self.rests.is_none() && self.writer.wants_to_write()
     }
 
@@ -245,7 +252,7 @@ impl Writing {
     /// Writes until the wire is full, or for long enough.
     fn write(&mut self, wire: &dyn Wire) {
         let mut written = 0;
-        while written < WRITE_BYTES && !self.is_full && self.end.is_none() && self.wants_to_write() {
+        while written < WRITE_BYTES && !self.is_full && self.end.is_none() && self.has_words() {
             let result = wire.try_write_vectored(&self.writer.outgoing());
             match result {
                 Ok(0) => self.end = Some(LinkEnd::Io(io::ErrorKind::WriteZero.into())),
@@ -258,6 +265,16 @@ impl Writing {
                 Err(error) => self.end = Some(LinkEnd::Io(error)),
             }
         }
+        self.is_flushed = !self.is_full && self.end.is_none() && self.flush(wire);
+    }
+
+    fn flush(&mut self, wire: &dyn Wire) -> bool {
+        match wire.try_flush() {
+            Ok(()) => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full = true,
+            Err(error) => self.end = Some(LinkEnd::Io(error)),
+        }
+        false
     }
 
     fn todo(&self) -> Todo {

@@ -123,6 +123,13 @@ pub enum Message {
     },
     /// From a node: a function has said something.
     Output(Output),
+    /// From either side, within TLS: the list of certificates that are not to be believed, signed by the authority that both
+    /// know. From a Manager once it is connected; from a node whose own is newer then. Nothing comes back.
+    Revoked {
+        /// A list of RFC 5280, section 5, in DER.
+        #[serde(with = "serde_bytes")]
+        list: Vec<u8>,
+    },
 }
 
 /// The executable that a Manager is, for a node to run.

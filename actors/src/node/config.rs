@@ -36,7 +36,7 @@ pub struct NodeConfig {
     pub(super) cache_bytes: Option<u64>,
     pub(super) instance: Option<[u8; 16]>,
     pub(super) ready: Option<Arc<Ready>>,
-    pub(super) is_beyond_loopback: bool,
+    pub(super) credentials: Option<PathBuf>,
     pub(super) runs_programs: bool,
     pub(super) allow_ship: bool,
     pub(super) keep: bool,
@@ -58,9 +58,9 @@ impl NodeConfig {
         self
     }
 
-    /// Listens at this address, `127.0.0.1` at [`port`](Self::port) by default. Port 0 takes any that is free. Only
-    /// addresses of this machine alone are allowed, since a node runs what a Manager asks for; reach a node elsewhere
-    /// through a tunnel (`ssh -L`).
+    /// Listens at this address, `127.0.0.1` at [`port`](Self::port) by default. Port 0 takes any that is free. An address
+    /// that other machines reach needs [`credentials`](Self::credentials), since a node runs what a Manager asks for;
+    /// without, reach it through a tunnel (`ssh -L`).
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());
         self
@@ -72,10 +72,18 @@ impl NodeConfig {
         self
     }
 
-    /// The file with the secret that Managers must have too. Default: `DISTFUN_COOKIE`, or a file of the user's that is
+    /// The file with the secret that Managers of this machine must have too. Default: `DISTFUN_COOKIE`, or a file of the user's that is
     /// made when it is first needed.
     pub fn cookie(mut self, path: impl Into<PathBuf>) -> Self {
         self.cookie = Some(path.into());
+        self
+    }
+
+    /// The directory with this machine's certificate, as `distfun join` makes it. Managers of other machines are let in by
+    /// certificates of the same cluster only; those of this machine by the [`cookie`](Self::cookie). It is read again when
+    /// its files change. Default: `DISTFUN_CREDENTIALS`, or a directory of the user's.
+    pub fn credentials(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.credentials = Some(dir.into());
         self
     }
 
@@ -131,14 +139,6 @@ impl NodeConfig {
     #[cfg(feature = "fault-injection")]
     pub fn as_another_process(mut self) -> Self {
         self.instance = Some(rand::random());
-        self
-    }
-
-    /// Lets [`listen`](Self::listen) name addresses that others than this machine reach. For tests in networks that
-    /// nobody else is on, and never for production: what passes there is not encrypted, and who has the cookie may run code.
-    #[cfg(feature = "fault-injection")]
-    pub fn beyond_loopback(mut self) -> Self {
-        self.is_beyond_loopback = true;
         self
     }
 

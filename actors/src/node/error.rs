@@ -18,6 +18,18 @@ pub enum NodeError {
     /// Others than this machine could reach it.
     #[error(transparent)]
     OpenToOthers(#[from] OpenToOthers),
+    /// Its credentials are there, and can't be used.
+    #[error("{0}")]
+    Credentials(String),
+    /// It runs programs only, and may not where it should listen.
+    #[error(
+        "a node that others reach at {address} and that runs no programs has nothing to serve: with --allow-ship \
+         (NodeConfig::allow_ship) every Manager with credentials of this cluster may run any program as this user"
+    )]
+    NothingToServe {
+        /// Where it should listen.
+        address: String,
+    },
     /// What it should listen at is no address.
     #[error(
         "{address:?} is no address to listen at; write an address of this machine, as in 127.0.0.1:2718 or [::1]:2718"

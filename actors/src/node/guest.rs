@@ -83,6 +83,8 @@ impl Table {
 /// A connected Manager.
 pub(crate) struct Guest {
     pub(crate) name: String,
+    /// Of its certificate.
+    serial: Option<String>,
     pub(super) link: Arc<Link>,
     pub(super) serving: Arc<Serving>,
     pub(super) luggage: Luggage,
@@ -92,9 +94,9 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(name: String, link: Arc<Link>, serving: Arc<Serving>) -> Arc<Self> {
+    pub(crate) fn new(name: String, serial: Option<String>, link: Arc<Link>, serving: Arc<Serving>) -> Arc<Self> {
         let luggage = Luggage::new(serving.cache.clone());
-        Arc::new(Self { name, link, serving, luggage, latest: Mutex::default(), table: Mutex::default() })
+        Arc::new(Self { name, serial, link, serving, luggage, latest: Mutex::default(), table: Mutex::default() })
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -114,6 +116,10 @@ impl Guest {
     pub(crate) fn chunks(&self) -> usize {
         let table = self.table();
         table.waiting.len() + table.visitors.len()
+    }
+
+    pub(super) fn serial(&self) -> Option<&str> {
+        self.serial.as_deref()
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -139,6 +145,12 @@ impl Guest {
                 if stays.is_none() {
                     self.serving.stop();
                 }
+            }
+            Message::Revoked { list } if self.serial.is_some() => {
+                if let Some(list) = self.serving.credentials.learn(&list) {
+                    self.send(&Message::Revoked { list });
+                }
+                self.serving.send_revoked_away();
             }
             // What only nodes say, or the session has dealt with.
             _ => {}

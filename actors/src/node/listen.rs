@@ -1,7 +1,7 @@
 //! Where Managers come in.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
@@ -10,28 +10,30 @@ use std::{
 use distfun_core::options::{NamedPipe, Settings};
 use distfun_net::{
     blob::{BlobCache, CacheLimits, default_dir},
-    gate::{Gate, GateLimits, may_listen},
-    handshake::{Trust, as_node, turn_away},
+    gate::may_listen,
+    handshake::Side,
     identity::{self, Cookie},
-    link::Link,
-    message::{Message, Welcome},
-    session::SessionLimits,
     transport::{
-        Listener, Wire,
+        Listener,
         local::{LocalDoor, path_of},
         tcp::TcpDoor,
     },
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{NodeConfig, NodeError, NodeHandle, STOPS, Serving, Slots, guest::Guest, luggage};
+use super::{NodeConfig, NodeError, NodeHandle, STOPS, Serving, Slots, entrance::Entrance, luggage};
 use crate::{
-    config, instance,
+    config,
+    credentials::Own,
+    instance,
     pool::{Pool, Session},
 };
 
 /// How long chunks that have come may take when the process is told to end.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
+
+/// How often those that are connected are compared with who was revoked.
+const LOOK: Duration = Duration::from_secs(2);
 
 pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle, NodeError> {
     if let Some(function) = config.twice {
@@ -44,12 +46,19 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     let cookie = Cookie::load_or_create(&config.cookie.clone().unwrap_or_else(identity::default_path))?;
     let address = config.address(settings.port);
     let socket: SocketAddr = address.parse().map_err(|_| NodeError::Address { address: address.clone() })?;
-    may_listen(socket, config.is_beyond_loopback)?;
+    let credentials = Own::of(Side::Node, config.credentials.clone());
+    if !socket.ip().to_canonical().is_loopback() {
+        let has_credentials = credentials.trust().map_err(NodeError::Credentials)?.is_some();
+        may_listen(socket, has_credentials)?;
+        if config.runs_programs && !config.allow_ship {
+            return Err(NodeError::NothingToServe { address });
+        }
+    }
     let named_pipe = settings.named_pipe.clone();
 
     let (sender, receiver) = std::sync::mpsc::channel();
-    let is_local = socket.ip().is_loopback();
-    let (serving, slots) = prepare(config, settings, is_embedded, is_local)?;
+    let is_local = socket.ip().to_canonical().is_loopback();
+    let (serving, slots) = prepare(config, settings, is_embedded, is_local, credentials)?;
     let theirs = serving.clone();
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -80,6 +89,7 @@ pub(super) fn prepare(
     settings: Settings,
     is_embedded: bool,
     is_local: bool,
+    credentials: Own,
 ) -> Result<(Arc<Serving>, Slots), NodeError> {
     if config.runs_programs && !cfg!(target_os = "linux") {
         return Err(NodeError::NoPrograms);
@@ -100,6 +110,7 @@ pub(super) fn prepare(
         table: config.table,
         cache: luggage::Store { cache, porter, in_memory: Arc::default() },
         guests: std::sync::Mutex::default(),
+        credentials,
         runs_programs: config.runs_programs,
         may_run_programs: config.allow_ship || is_local,
         keeps_on: config.keep,
@@ -138,10 +149,10 @@ async fn open(address: SocketAddr, named_pipe: &NamedPipe) -> Result<Doors, Node
 }
 
 async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
-    let gate = Arc::new(Gate::new(GateLimits::default()));
-    let trust = Trust::Cookie(cookie);
+    let entrance = Entrance::new(cookie);
     let mut told = Told::new(serving.is_embedded);
     let mut drain_until: Option<Instant> = None;
+    let mut looks = tokio::time::interval(LOOK);
     loop {
         let local = async {
             match &doors.local {
@@ -150,8 +161,8 @@ async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
             }
         };
         tokio::select! {
-            peer = doors.tcp.accept() => take_in(&serving, &gate, trust.clone(), peer).await,
-            peer = local => take_in(&serving, &gate, Trust::PeerChecked, peer).await,
+            peer = doors.tcp.accept() => entrance.take_in(&serving, peer, false).await,
+            peer = local => entrance.take_in(&serving, peer, true).await,
             () = serving.changed.notified() => {}
             () = told.end() => {
                 if drain_until.is_some() {
@@ -161,6 +172,7 @@ async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
                 drain_until = Some(Instant::now() + DRAIN_TIME);
             }
             () = tokio::time::sleep(Duration::from_millis(20)), if drain_until.is_some() => {}
+            _ = looks.tick() => serving.send_revoked_away(),
         }
         let is_drained = drain_until.is_some_and(|until| serving.is_drained() || Instant::now() >= until);
         if is_drained || serving.stopping.load(Ordering::Relaxed) {
@@ -175,69 +187,6 @@ async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
     while !serving.all_guests().is_empty() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-async fn take_in(serving: &Arc<Serving>, gate: &Arc<Gate>, trust: Trust, peer: std::io::Result<Arc<dyn Wire>>) {
-    let wire = match peer {
-        Ok(wire) => wire,
-        Err(error) => {
-            tracing::warn!(%error, "a peer could not be let in");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            return;
-        }
-    };
-    let address = wire.peer().parse::<SocketAddr>().map_or(IpAddr::V6(Ipv6Addr::LOCALHOST), |address| address.ip());
-    let pass = match gate.enter(address, std::time::Instant::now()) {
-        Ok(pass) => pass,
-        Err(turned) => {
-            warn(gate, &turned);
-            return turn_away(&*wire, turned.refusal());
-        }
-    };
-    let (serving, gate) = (serving.clone(), gate.clone());
-    tokio::spawn(async move {
-        let met = as_node(&wire, &trust, pass.evicted()).await;
-        let manager = match met {
-            Ok(manager) => {
-                pass.succeeded();
-                manager
-            }
-            Err(error) => {
-                if error.counts_against_peer() {
-                    pass.failed(std::time::Instant::now());
-                }
-                return warn(&gate, &error);
-            }
-        };
-        host_guest(serving, wire, manager.program).await;
-    });
-}
-
-fn warn(gate: &Gate, error: &dyn std::error::Error) {
-    if let Some(more) = gate.may_warn(std::time::Instant::now()) {
-        tracing::warn!(%error, more, "a peer was refused");
-    }
-}
-
-pub(super) async fn host_guest(serving: Arc<Serving>, wire: Arc<dyn Wire>, program: String) {
-    let link = Link::new(wire, SessionLimits::default());
-    let guest = Guest::new(program, link.clone(), serving.clone());
-    serving.welcome(&guest);
-    let welcome = Welcome {
-        name: serving.name.clone(),
-        instance: serving.instance,
-        version: env!("CARGO_PKG_VERSION").into(),
-        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-        slots: serving.pool.settings.slots as u32,
-        functions: serving.table.len() as u32,
-        is_draining: serving.is_draining(),
-        runs_programs: serving.runs_programs,
-    };
-    let _ = link.send(&Message::Welcome(welcome), Vec::new());
-    let hearing = guest.clone();
-    let end = link.run(move |incoming| hearing.hear(incoming)).await;
-    tracing::debug!(manager = guest.name, %end, "a Manager has gone");
-    guest.leave();
 }
 
 /// Signals that tell a process to end, where the node is all that it does.

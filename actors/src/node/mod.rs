@@ -3,12 +3,14 @@
 //! [`start`] begins to serve and returns a [`NodeHandle`]; [`serve`] does so until it is told to end. Chunks that
 //! Managers send run on slots of this process, beside whatever else it does, and fairly among all that ask.
 //!
-//! A node believes a Manager that has the same cookie, a file that only its owner can read; so far it listens where
-//! nobody but this machine can reach it.
+//! A node believes a Manager of its own machine that has the same cookie, a file that only its owner can read; and one of
+//! another machine that shows a certificate of the same cluster, within TLS. Without a certificate of its own it listens
+//! where nobody but this machine can reach it.
 
 #[cfg(target_os = "linux")]
 mod brought;
 mod config;
+mod entrance;
 mod error;
 mod guest;
 mod listen;
@@ -50,6 +52,7 @@ pub use stdio::serve_stdio;
 pub(crate) use visit::{MOST_FAILURES, Over, Visitor};
 
 use crate::{
+    credentials::Own,
     messages::internal::Quit,
     pool::{Pool, Session},
 };
@@ -126,6 +129,7 @@ pub(crate) struct Serving {
     table: HashMap<&'static str, Arc<dyn Served>>,
     cache: Store,
     guests: Mutex<Vec<Weak<Guest>>>,
+    credentials: Own,
     /// It has no functions of its own, but runs programs that Managers bring,
     runs_programs: bool,
     /// if it may.
@@ -154,6 +158,15 @@ impl Serving {
 
     fn welcome(&self, guest: &Arc<Guest>) {
         self.guests().push(Arc::downgrade(guest));
+    }
+
+    /// Ends the sessions of those whose certificates have been revoked since they came.
+    fn send_revoked_away(&self) {
+        let is_revoked = |guest: &Arc<Guest>| guest.serial().is_some_and(|serial| self.credentials.is_revoked(serial));
+        for guest in self.all_guests().into_iter().filter(is_revoked) {
+            tracing::warn!(manager = guest.name, "its certificate was revoked");
+            guest.link().close("the certificate of this Manager was revoked");
+        }
     }
 
     /// Whether other Managers than this one have chunks here.

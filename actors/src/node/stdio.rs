@@ -8,15 +8,12 @@ use std::{
 };
 
 use distfun_net::{
-    handshake::{Trust, as_node},
+    handshake::{Side, Trust, as_node},
     transport::local,
 };
 
-use super::{
-    NodeConfig, NodeError,
-    listen::{host_guest, prepare},
-};
-use crate::config;
+use super::{NodeConfig, NodeError, entrance::host_guest, listen::prepare};
+use crate::{config, credentials::Own};
 
 /// Said first, behind whatever a login says.
 pub(crate) const STDIO_GREETING: &[u8] = b"distfun-stdio 1\n";
@@ -28,7 +25,8 @@ pub(crate) const STDIO_GREETING: &[u8] = b"distfun-stdio 1\n";
 /// The node could not start, or what comes is no Manager.
 pub fn serve_stdio(config: NodeConfig) -> Result<(), NodeError> {
     let settings = config::resolve_here(&config.told)?;
-    let (serving, slots) = prepare(config.for_programs(), settings, false, true)?;
+    let credentials = Own::of(Side::Node, config.credentials.clone());
+    let (serving, slots) = prepare(config.for_programs(), settings, false, true, credentials)?;
     let (ours, theirs) = UnixStream::pair().map_err(NodeError::Thread)?;
     let (from, to) = (theirs.try_clone().map_err(NodeError::Thread)?, theirs);
     // Threads of their own, which end with the process: reading standard input can't be given up.
@@ -47,8 +45,9 @@ pub fn serve_stdio(config: NodeConfig) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Thread)?;
     let end = runtime.block_on(async {
         let wire = local::of_pair(ours, "standard input".into())?;
-        let manager = as_node(&wire, &Trust::PeerChecked, std::future::pending()).await.map_err(io::Error::other)?;
-        host_guest(serving, wire, manager.program).await;
+        let (wire, manager) =
+            as_node(wire, &Trust::PeerChecked, std::future::pending()).await.map_err(io::Error::other)?;
+        host_guest(serving, wire, manager.program, None).await;
         Ok(())
     });
     drop(slots);

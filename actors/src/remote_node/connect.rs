@@ -3,21 +3,24 @@
 use std::{
     future::Future,
     io,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use distfun_core::machines::Address;
 use distfun_net::{
-    handshake::{HandshakeError, Hello, Trust, as_manager},
+    gate::is_of_this_machine,
+    handshake::{HandshakeError, Hello, Side, Trust, as_manager},
     identity::{self, Cookie},
     link::Link,
+    message::Message,
     session::SessionLimits,
     transport::{Wire, local, tcp},
 };
 
 #[cfg(unix)]
 use super::ssh::Tunnel;
+use crate::credentials::Own;
 
 /// How long the way to a node may take, name and all addresses included.
 const CONNECT_TIME: Duration = Duration::from_secs(3);
@@ -89,9 +92,9 @@ pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met
     let mut tunnel = None;
     let (wire, trust): (Arc<dyn Wire>, Trust) = match address {
         Address::Tcp { host, port } => {
-            let cookie = own_cookie()?;
             let wire = tcp::connect(host, *port, CONNECT_TIME).await.map_err(|error| unreachable(&error))?;
-            (wire, Trust::Cookie(cookie))
+            let trust = trust_of(&*wire, host, *port)?;
+            (wire, trust)
         }
         Address::Local { name } => {
             let path = local::path_of(name).map_err(|error| Trouble::for_good(error.to_string()))?;
@@ -111,15 +114,49 @@ pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met
     };
     let before = Instant::now();
     let hello = Hello { instance: crate::instance::id(), program: program() };
-    as_manager(&wire, &trust, &hello).await.map_err(|error| refused(&error))?;
+    let (wire, node) = as_manager(wire, &trust, &hello).await.map_err(|error| refused(&error))?;
     // Two ways there and two back.
     let round_trip = before.elapsed() / 2;
     let link = Link::new(wire, limits);
+    if node.machine.is_some()
+        && let Some(list) = own_credentials().revocations()
+    {
+        let _ = link.send(&Message::Revoked { list }, Vec::new());
+    }
     Ok(Met {
         link,
         #[cfg(unix)]
         _tunnel: tunnel,
         round_trip,
+    })
+}
+
+/// What this user's Managers show to other machines.
+pub(crate) fn own_credentials() -> &'static Own {
+    static OWN: LazyLock<Own> = LazyLock::new(|| Own::of(Side::Manager, None));
+    &OWN
+}
+
+/// By the cookie on this machine, by certificates beyond.
+fn trust_of(wire: &dyn Wire, host: &str, port: u16) -> Result<Trust, Trouble> {
+    if is_of_this_machine(&wire.peer()) {
+        return own_cookie().map(Trust::Cookie);
+    }
+    let unknown = |text: String| Trouble { kind: "auth", ..Trouble::for_good(text) };
+    own_credentials().trust().map_err(unknown)?.ok_or_else(|| {
+        let tunnel =
+            format!("`ssh -N -L {port}:127.0.0.1:{port} {host}` and the machine localhost, or the machine ssh:{host}");
+        unknown(if cfg!(feature = "tls") {
+            format!(
+                "it is another machine, and this one has no credentials to show: run `distfun init` here, once, then \
+                 `distfun token`, and there the `distfun join …` that it says; or take a tunnel: {tunnel}"
+            )
+        } else {
+            format!(
+                "it is another machine, and this program is built without the feature `tls` of distfun: build it with \
+                 that, or take a tunnel: {tunnel}"
+            )
+        })
     })
 }
 
@@ -160,9 +197,10 @@ fn refused(error: &HandshakeError) -> Trouble {
     let passing = Trouble::passing(text.clone());
     match error {
         HandshakeError::Version { .. } => Trouble { kind: "protocol_version", ..Trouble::for_good(text) },
-        HandshakeError::WrongCookie { .. } | HandshakeError::TrustDiffers { .. } => {
-            Trouble { kind: "auth", ..Trouble::for_good(text) }
-        }
+        HandshakeError::WrongCookie { .. }
+        | HandshakeError::TrustDiffers { .. }
+        | HandshakeError::WithoutTls { .. }
+        | HandshakeError::Credentials { .. } => Trouble { kind: "auth", ..Trouble::for_good(text) },
         HandshakeError::NotDistfun { .. } => Trouble { kind: "not_distfun", ..Trouble::for_good(text) },
         _ => passing,
     }

@@ -36,7 +36,7 @@ use distfun_net::{
 };
 use rand::RngExt;
 
-pub(crate) use connect::{Met, Trouble, meet, with_source};
+pub(crate) use connect::{Met, Trouble, meet, own_credentials, with_source};
 pub(crate) use conversation::Conversation;
 pub(crate) use known_at::KnownAt;
 pub(crate) use nodes::Nodes;

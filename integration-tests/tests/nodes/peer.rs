@@ -48,7 +48,7 @@ impl ForgedManager {
             runtime().block_on(async {
                 let wire = connect(&host, port, Duration::from_secs(3)).await.expect("it listens");
                 let hello = Hello { instance: [9; 16], program: "forged".into() };
-                as_manager(&wire, &trust(), &hello).await.expect("it has the secret");
+                let (wire, _) = as_manager(wire, &trust(), &hello).await.expect("it has the secret");
                 let link = Link::new(wire, SessionLimits::default());
                 met.send(link.clone()).expect("somebody waits");
                 let theirs = link.clone();
@@ -125,9 +125,7 @@ pub(super) fn forge_node(slots: u32, mut answer: impl FnMut(&Arc<Link>, Incoming
             sender.send(door.address().to_string()).expect("somebody waits");
             loop {
                 let wire = door.accept().await.expect("somebody comes");
-                if as_node(&wire, &trust(), pending()).await.is_err() {
-                    continue;
-                }
+                let Ok((wire, _)) = as_node(wire, &trust(), pending()).await else { continue };
                 let link = Link::new(wire, SessionLimits::default());
                 let _ = link.send(&Message::Welcome(welcome(slots)), Vec::new());
                 let theirs = link.clone();

@@ -97,6 +97,7 @@ fn every_message() -> Vec<Message> {
             source: Source::Log { level: 3, target: text() },
             text: text(),
         }),
+        Message::Revoked { list: vec![0x30, 0] },
     ]
 }
 

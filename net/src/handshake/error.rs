@@ -50,6 +50,10 @@ pub enum Refusal {
     Busy,
     /// From its address came too many that failed.
     TooManyFailures,
+    /// It speaks without TLS where others than this machine could listen.
+    NeedsTls,
+    /// Our own credentials can't be used.
+    NoCredentials,
 }
 
 impl Refusal {
@@ -62,6 +66,8 @@ impl Refusal {
             Self::TooSlow => 5,
             Self::Busy => 6,
             Self::TooManyFailures => 7,
+            Self::NeedsTls => 8,
+            Self::NoCredentials => 9,
         }
     }
 
@@ -70,11 +76,15 @@ impl Refusal {
         match self {
             Self::Version => "it speaks another version of the protocol",
             Self::WrongCookie => "the cookies differ",
-            Self::TrustDiffers => "one side has a cookie and the other relies on the user of a local socket",
+            Self::TrustDiffers => {
+                "one side has a cookie, the other relies on certificates or on the user of a local socket"
+            }
             Self::Unreadable => "it could not read the hello",
             Self::TooSlow => "the handshake took too long",
             Self::Busy => "too many connections have not finished their handshake; try again",
             Self::TooManyFailures => "too many handshakes from this address failed; wait a minute",
+            Self::NeedsTls => "it wants TLS from other machines; name it by an address that is not loopback",
+            Self::NoCredentials => "its own credentials can't be used; its log says why",
         }
     }
 }
@@ -124,6 +134,22 @@ pub enum HandshakeError {
     TrustDiffers {
         /// The other side.
         peer: String,
+    },
+    /// Certificates do not make the two known to each other.
+    #[error("{peer} {problem}")]
+    Credentials {
+        /// The other side.
+        peer: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// It speaks without TLS, over a network that others may listen to.
+    #[error("{peer} speaks distfun without TLS: {}", without_tls(*.wanted))]
+    WithoutTls {
+        /// The other side.
+        peer: String,
+        /// What it should have been.
+        wanted: Side,
     },
     /// It begins as distfun does, and what follows is something else.
     #[error("{peer} speaks distfun, but {what}")]
@@ -185,11 +211,13 @@ impl HandshakeError {
     /// a local socket, may ask as often as it likes: it should go on to hear why.
     #[must_use]
     pub fn counts_against_peer(&self) -> bool {
-        use HandshakeError::{Closed, Malformed, NotDistfun, TimedOut, TooLong, WrongCookie};
+        use HandshakeError::{Closed, Credentials, Malformed, NotDistfun, TimedOut, TooLong, WithoutTls, WrongCookie};
         matches!(
             self,
             NotDistfun { .. }
                 | WrongCookie { .. }
+                | Credentials { .. }
+                | WithoutTls { .. }
                 | Malformed { .. }
                 | TooLong { .. }
                 | TimedOut { .. }
@@ -202,6 +230,13 @@ fn hint(wanted: Side) -> String {
     match wanted {
         Side::Manager => String::new(),
         Side::Node => format!(" (a node listens on port {DEFAULT_PORT} unless told otherwise)"),
+    }
+}
+
+fn without_tls(wanted: Side) -> &'static str {
+    match wanted {
+        Side::Manager => "its machine needs credentials of this cluster, by `distfun join`",
+        Side::Node => "it listens for its own machine only; start it with --listen and an address that others reach",
     }
 }
 

@@ -48,7 +48,12 @@ impl Party {
     /// How it ended, once all is sent.
     pub fn take_outcome(&mut self) -> Option<Result<ManagerHello, HandshakeError>> {
         let met = self.0.take_outcome()?;
-        Some(met.map(|met| ManagerHello { build: met.build, instance: met.instance, program: met.program }))
+        Some(met.map(|met| ManagerHello {
+            build: met.build,
+            instance: met.instance,
+            program: met.program,
+            machine: None,
+        }))
     }
 
     /// The most that may be read now.

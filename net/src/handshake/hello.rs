@@ -52,6 +52,7 @@ pub(super) enum Opening<'b> {
 pub(super) enum Mode {
     Cookie,
     PeerChecked,
+    Certificates,
 }
 
 impl Mode {
@@ -59,6 +60,8 @@ impl Mode {
         match trust {
             Trust::Cookie(_) => Self::Cookie,
             Trust::PeerChecked => Self::PeerChecked,
+            #[cfg(feature = "tls")]
+            Trust::Certificates(_) => Self::Certificates,
         }
     }
 }

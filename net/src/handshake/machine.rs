@@ -3,7 +3,7 @@
 use std::{io, mem};
 
 use super::{
-    HandshakeError, Hello, MAX_HANDSHAKE_BYTES, MAX_PROGRAM_BYTES, Refusal, Side, Trust,
+    Certified, HandshakeError, Hello, MAX_HANDSHAKE_BYTES, MAX_PROGRAM_BYTES, Refusal, Side, Trust,
     hello::{BUILD, Greeting, MAX_REASON_BYTES, Mode, Nonce, Opening, build_of, framed, prefix, printable, refused},
     preamble::{MAGIC, MAX_HELLO_BYTES, PREAMBLE_BYTES, Preamble},
     proof::{Key, Proof},
@@ -54,6 +54,8 @@ pub(super) struct Met {
     pub(super) build: String,
     pub(super) instance: [u8; 16],
     pub(super) program: String,
+    /// What TLS says.
+    pub(super) machine: Option<Certified>,
 }
 
 /// What the next bytes are.
@@ -105,6 +107,8 @@ pub(super) struct Machine {
     outcome: Option<Result<Met, HandshakeError>>,
     /// What we said last did not arrive.
     unsent: Option<io::Error>,
+    /// It began without TLS where that is a must: it is heard for what it is, and then sent away.
+    needs_tls: bool,
 }
 
 impl Machine {
@@ -133,6 +137,20 @@ impl Machine {
             met: Met::default(),
             outcome: None,
             unsent: None,
+            needs_tls: false,
+        }
+    }
+
+    /// What was read of a peer that should have begun with TLS. Whatever it says, it is sent away; and a Manager says
+    /// nothing.
+    #[cfg(feature = "tls")]
+    pub(super) fn without_tls(&mut self, mut bytes: &[u8]) {
+        self.needs_tls = true;
+        self.output.clear();
+        while !bytes.is_empty() && self.wanted() > 0 {
+            let (now, later) = bytes.split_at(self.wanted().min(bytes.len()));
+            self.feed(now);
+            bytes = later;
         }
     }
 
@@ -300,6 +318,10 @@ impl Machine {
         self.met.build = printable(greeting.build, greeting.build.len());
         match (greeting.opening, self.side) {
             (Opening::Refused { code, reason }, Side::Manager) => self.was_refused(code, reason),
+            (Opening::Manager { .. } | Opening::Node { .. }, _) if self.needs_tls => {
+                let (peer, wanted) = (self.me.peer.clone(), self.side.other());
+                self.refuse(Refusal::NeedsTls, HandshakeError::WithoutTls { peer, wanted });
+            }
             (Opening::Manager { mode, .. } | Opening::Node { mode, .. }, _) if mode != self.me.mode => {
                 self.refuse(Refusal::TrustDiffers, HandshakeError::TrustDiffers { peer: self.me.peer.clone() });
             }
@@ -360,7 +382,9 @@ impl Machine {
         let peer = self.me.peer.clone();
         let error = match self.me.mode {
             Mode::Cookie => HandshakeError::WrongCookie { peer },
-            Mode::PeerChecked => HandshakeError::Malformed { peer, what: "its proof is about something else" },
+            Mode::PeerChecked | Mode::Certificates => {
+                HandshakeError::Malformed { peer, what: "its proof is about something else" }
+            }
         };
         self.refuse(Refusal::WrongCookie, error);
     }
@@ -428,6 +452,9 @@ impl Machine {
     }
 
     fn foreign(&self, bytes: &[u8]) -> HandshakeError {
+        if self.needs_tls && bytes.starts_with(b"distfun: ") {
+            return HandshakeError::WithoutTls { peer: self.me.peer.clone(), wanted: self.side.other() };
+        }
         // Records of TLS begin with their kind, a handshake or an alert, and a version of SSL 3 or later.
         let said = match bytes {
             [0x15 | 0x16, 0x03, ..] => "a TLS record".to_owned(),
@@ -441,7 +468,7 @@ impl Machine {
 }
 
 /// The kinds by which systems say that the other side is gone.
-fn is_closed(cause: &io::Error) -> bool {
+pub(super) fn is_closed(cause: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
     matches!(cause.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
 }

@@ -16,6 +16,9 @@ impl Key {
         let secret = match trust {
             Trust::Cookie(cookie) => cookie.bytes(),
             Trust::PeerChecked => &none,
+            // Nobody else is in the connection.
+            #[cfg(feature = "tls")]
+            Trust::Certificates(_) => &none,
         };
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }

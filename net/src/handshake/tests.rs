@@ -97,7 +97,10 @@ fn both_sides_agree_however_the_bytes_are_cut() {
             let Meeting { manager, node, from_manager, from_node } = run(manager(&trust), node(&trust), chunk);
             let build = env!("CARGO_PKG_VERSION").to_owned();
             assert_eq!(manager.unwrap(), machine::Met { build: build.clone(), ..Default::default() });
-            assert_eq!(node.unwrap(), machine::Met { build, instance: [9; 16], program: PROGRAM.into() });
+            assert_eq!(
+                node.unwrap(),
+                machine::Met { build, instance: [9; 16], program: PROGRAM.into(), machine: None }
+            );
             assert!(from_manager.len() < 256 && from_node.len() < 256);
         }
     }
@@ -438,9 +441,9 @@ async fn both_drivers_agree_over_wires_of_any_size() {
         let trust = cookie(1);
         let greeting = hello();
         let (at_manager, at_node) =
-            tokio::join!(as_manager(&manager, &trust, &greeting), as_node(&node, &trust, pending()));
-        assert_eq!(at_manager.unwrap().build, env!("CARGO_PKG_VERSION"));
-        assert_eq!(at_node.unwrap().program, PROGRAM);
+            tokio::join!(as_manager(manager.clone(), &trust, &greeting), as_node(node.clone(), &trust, pending()));
+        assert_eq!(at_manager.unwrap().1.build, env!("CARGO_PKG_VERSION"));
+        assert_eq!(at_node.unwrap().1.program, PROGRAM);
         assert!(!is_shut(&manager) && !is_shut(&node));
     }
 }
@@ -452,7 +455,7 @@ async fn bytes_behind_the_handshake_are_left_to_who_reads_next() {
     let mut machine = self::manager(&trust);
     let task = tokio::spawn({
         let (node, trust) = (Arc::clone(&node), trust.clone());
-        async move { as_node(&node, &trust, pending()).await }
+        async move { as_node(node.clone(), &trust, pending()).await }
     });
     write(&manager, &machine.take_output()).await.unwrap();
     while machine.wanted() > 0 {
@@ -488,7 +491,7 @@ async fn who_sends_a_byte_a_second_has_five_seconds_in_all() {
     };
     let trust = cookie(1);
     let serve = async {
-        let error = as_node(&server, &trust, pending()).await.unwrap_err();
+        let error = as_node(server.clone(), &trust, pending()).await.unwrap_err();
         assert!(matches!(error, HandshakeError::TimedOut { .. }), "{error}");
         assert!(error.counts_against_peer());
         assert_eq!(start.elapsed(), HANDSHAKE_TIME);
@@ -505,7 +508,7 @@ async fn who_says_nothing_and_who_reads_nothing_has_five_seconds() {
     for capacity in [1, 5000] {
         let (wire, _silent) = wires(capacity);
         let (start, greeting) = (Instant::now(), hello());
-        let error = as_manager(&wire, &cookie(1), &greeting).await.unwrap_err();
+        let error = as_manager(wire.clone(), &cookie(1), &greeting).await.unwrap_err();
         assert!(matches!(error, HandshakeError::TimedOut { .. }), "{error}");
         assert_eq!(start.elapsed(), HANDSHAKE_TIME);
     }
@@ -516,7 +519,7 @@ async fn something_foreign_that_stays_connected_is_named_at_once() {
     let (wire, http) = wires(5000);
     http.try_write_vectored(&[IoSlice::new(b"HTTP/1.1 400")]).unwrap();
     let (start, greeting) = (Instant::now(), hello());
-    let said = message(as_manager(&wire, &cookie(1), &greeting).await);
+    let said = message(as_manager(wire.clone(), &cookie(1), &greeting).await);
     assert!(said.contains("says: HTTP/1.1 400"), "{said}");
     assert_eq!(start.elapsed(), FOREIGN_TIME);
     assert!(is_shut(&http));
@@ -526,7 +529,7 @@ async fn something_foreign_that_stays_connected_is_named_at_once() {
 async fn who_is_turned_away_hears_why_though_nobody_listens() {
     let (manager, node) = wires(5000);
     turn_away(&*node, Refusal::TooManyFailures);
-    let said = message(as_manager(&manager, &cookie(1), &hello()).await);
+    let said = message(as_manager(manager.clone(), &cookie(1), &hello()).await);
     assert!(said.contains("wait a minute"), "{said}");
 }
 
@@ -543,7 +546,7 @@ async fn who_loses_its_place_is_told_to_try_again() {
             write(&client, &machine.take_output()).await.unwrap();
         }
         let trust = cookie(1);
-        let serve = async { as_node(&server, &trust, pass.evicted()).await.unwrap_err() };
+        let serve = async { as_node(server.clone(), &trust, pass.evicted()).await.unwrap_err() };
         let push = async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             enter()
@@ -562,15 +565,15 @@ async fn who_loses_its_place_is_told_to_try_again() {
 async fn a_connection_that_ends_is_said_to_have_ended() {
     let (manager, node) = wires(5000);
     manager.shut();
-    assert!(matches!(as_node(&node, &cookie(1), pending()).await, Err(HandshakeError::Closed { .. })));
-    assert!(matches!(as_manager(&manager, &cookie(1), &hello()).await, Err(HandshakeError::Closed { .. })));
+    assert!(matches!(as_node(node.clone(), &cookie(1), pending()).await, Err(HandshakeError::Closed { .. })));
+    assert!(matches!(as_manager(manager.clone(), &cookie(1), &hello()).await, Err(HandshakeError::Closed { .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_that_is_dropped_shuts_its_wire() {
     let (manager, node) = wires(5000);
     let trust = cookie(1);
-    assert!(tokio::time::timeout(Duration::from_secs(1), as_node(&node, &trust, pending())).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(1), as_node(node.clone(), &trust, pending())).await.is_err());
     assert!(is_shut(&manager));
 }
 
@@ -613,13 +616,13 @@ async fn both_drivers_agree_over_tcp() {
     let (manager, node) = tcp_wires().await;
     let (trust, greeting) = (cookie(1), hello());
     let (at_manager, at_node) =
-        tokio::join!(as_manager(&manager, &trust, &greeting), as_node(&node, &trust, pending()));
+        tokio::join!(as_manager(manager.clone(), &trust, &greeting), as_node(node.clone(), &trust, pending()));
     at_manager.unwrap();
     at_node.unwrap();
     let (manager, node) = tcp_wires().await;
     let (other, greeting) = (cookie(2), hello());
     let (at_manager, at_node) =
-        tokio::join!(as_manager(&manager, &trust, &greeting), as_node(&node, &other, pending()));
+        tokio::join!(as_manager(manager.clone(), &trust, &greeting), as_node(node.clone(), &other, pending()));
     assert!(matches!(at_manager, Err(HandshakeError::WrongCookie { .. })));
     assert!(matches!(at_node, Err(HandshakeError::WrongCookie { .. })));
 }
@@ -639,11 +642,11 @@ async fn a_reset_does_not_hide_the_reason() {
         let greeting = hello();
         let said = if has_written_before {
             let trust = cookie(1);
-            let (outcome, ()) = tokio::join!(as_manager(&manager, &trust, &greeting), turned_away);
+            let (outcome, ()) = tokio::join!(as_manager(manager.clone(), &trust, &greeting), turned_away);
             message(outcome)
         } else {
             turned_away.await;
-            message(as_manager(&manager, &cookie(1), &greeting).await)
+            message(as_manager(manager.clone(), &cookie(1), &greeting).await)
         };
         assert!(said.ends_with("try again"), "{said}");
     }

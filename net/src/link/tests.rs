@@ -48,6 +48,10 @@ impl Running {
 }
 
 fn over(wires: (Arc<MemoryWire>, Arc<MemoryWire>)) -> (Running, Running) {
+    over_any((wires.0, wires.1))
+}
+
+fn over_any(wires: (Arc<dyn Wire>, Arc<dyn Wire>)) -> (Running, Running) {
     let limits = SessionLimits::default();
     (Running::new(wires.0, limits), Running::new(wires.1, limits))
 }
@@ -62,7 +66,35 @@ fn section(bytes: usize) -> Vec<Section> {
 
 #[tokio::test]
 async fn messages_and_sections_go_both_ways_at_once() {
-    let (mut one, mut other) = over(memory::pair(300_000));
+    both_ways_at_once(over(memory::pair(300_000))).await;
+}
+
+/// Where what was written may wait, encrypted, for room; nothing else is sent after the last message.
+#[cfg(feature = "authority")]
+#[tokio::test]
+async fn the_same_within_tls() {
+    for capacity in [1000, 300_000] {
+        let wires = memory::pair(capacity);
+        both_ways_at_once(over_any(crate::tls::tests::encrypted((wires.0, wires.1)).await)).await;
+    }
+}
+
+/// What waits in the wire does not wait for the next message, or the next heartbeat.
+#[cfg(feature = "authority")]
+#[tokio::test]
+async fn the_last_words_within_tls_do_not_wait() {
+    let wires = memory::pair(1000);
+    let (one, mut other) = over_any(crate::tls::tests::encrypted((wires.0, wires.1)).await);
+    let begun = tokio::time::Instant::now();
+    for number in 0..20 {
+        one.link.send(&message(number), section(100_000)).unwrap();
+        let incoming = other.next().await;
+        other.link.consumed(incoming.bytes);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+async fn both_ways_at_once((mut one, mut other): (Running, Running)) {
     for number in 0..40 {
         one.link.send(&message(number), section(1 << 20)).unwrap();
         other.link.send(&message(number), section(3 << 20)).unwrap();

@@ -32,6 +32,14 @@ pub trait Wire: Send + Sync + 'static {
     /// `WouldBlock` if there is none.
     fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Sends what was written and waits in the wire itself, as where it has been encrypted.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room for all of it; it is to be tried again when there is.
+    fn try_flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Waits until there may be something to read. Called by one task at a time.
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 

@@ -31,6 +31,16 @@ async fn local_pair() -> Pair {
     (one.unwrap(), other.unwrap())
 }
 
+#[cfg(feature = "authority")]
+async fn tls_pair() -> Pair {
+    crate::tls::tests::encrypted(tcp_pair().await).await
+}
+
+#[cfg(feature = "authority")]
+async fn tls_in_memory_pair() -> Pair {
+    crate::tls::tests::encrypted(memory_pair().await).await
+}
+
 async fn read(wire: &dyn Wire, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match wire.try_read(buffer) {
@@ -51,6 +61,12 @@ async fn write_all(wire: &dyn Wire, mut bytes: &[u8]) -> io::Result<()> {
             }
             written => bytes = &bytes[written?..],
         }
+    }
+    while let Err(error) = wire.try_flush() {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        poll_fn(|context| wire.poll_write_ready(context)).await?;
     }
     Ok(())
 }
@@ -194,6 +210,11 @@ suites! {
 #[cfg(unix)]
 suites! {
     over_local_sockets: local_pair;
+}
+#[cfg(feature = "authority")]
+suites! {
+    over_tls: tls_pair;
+    over_tls_in_memory: tls_in_memory_pair;
 }
 
 #[tokio::test]

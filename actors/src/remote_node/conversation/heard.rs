@@ -26,6 +26,7 @@ use crate::{
     failures::unpacked,
     job::{Arrived, SharedJob},
     node::{PIECE_BYTES, PIECES_AHEAD},
+    remote_node::own_credentials,
 };
 
 impl Conversation {
@@ -49,6 +50,7 @@ impl Conversation {
                 *self.shutdown_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(stays);
                 self.answered.notify_waiters();
             }
+            Message::Revoked { list } => drop(own_credentials().learn(&list)),
             // What only Managers say, or the session has dealt with.
             _ => {}
         }

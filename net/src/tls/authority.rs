@@ -1,0 +1,397 @@
+//! Who signs certificates: a key on one machine.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevokedCertParams, SanType, SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+use super::{
+    CredentialsError, Files,
+    certificate::{NAME_SCHEME, cluster, digits, fingerprint},
+    credentials::node_name,
+};
+use crate::{
+    handshake::Side,
+    identity::{IdentityError, Secret, random_bytes, secret},
+};
+
+/// How long the authority itself is valid.
+const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
+
+/// How long a machine's certificate is valid unless told otherwise.
+pub const LIFE: Duration = Duration::from_secs(365 * 86_400);
+
+/// So much the clocks of machines may differ.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// Longest name of a machine.
+const MAX_NAME_BYTES: usize = 64;
+
+/// Of what was signed.
+const MAX_RECORD_BYTES: usize = 32 << 20;
+
+/// The key that signs certificates, and the record of what it has signed.
+pub struct Authority {
+    files: Files,
+    issuer: Issuer<'static, KeyPair>,
+    #[cfg(test)]
+    certificate: CertificateDer<'static>,
+    fingerprint: [u8; 32],
+}
+
+/// A certificate that was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// In hexadecimal digits.
+    pub serial: String,
+    /// What it is for.
+    pub role: Side,
+    /// The machine's name.
+    pub name: String,
+    /// Until when it is valid.
+    pub not_after: String,
+    /// Whether it is not to be believed any more.
+    pub is_revoked: bool,
+}
+
+/// A certificate's key, and the request for it.
+pub(super) struct Request {
+    key: KeyPair,
+    pub(super) der: Vec<u8>,
+}
+
+impl Request {
+    pub(super) fn new() -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let der = CertificateParams::default().serialize_request(&key)?.der().to_vec();
+        Ok(Self { key, der })
+    }
+
+    /// What is kept of a certificate that was signed for it.
+    pub(super) fn with(&self, certificate_pem: &str) -> String {
+        format!("{certificate_pem}{}", self.key.serialize_pem())
+    }
+}
+
+impl Authority {
+    /// A new authority, whose files are made.
+    ///
+    /// # Errors
+    /// There is one already, or this machine is part of another's cluster.
+    pub fn create(files: Files) -> Result<Self, AuthorityError> {
+        if files.cluster()?.is_some() {
+            return Err(AuthorityError::ThereAlready { path: files.authority() });
+        }
+        let key = KeyPair::generate()?;
+        let now = SystemTime::now();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = (now - SKEW).into();
+        params.not_after = (now + AUTHORITY_LIFE).into();
+        // Another one for each authority, so that none is taken for another before its signature is looked at.
+        let cluster = cluster(&Sha256::digest(key.subject_public_key_info()).into());
+        params.distinguished_name = named(&format!("distfun {cluster}"));
+        let certificate = params.self_signed(&key)?;
+        let there_already = || AuthorityError::ThereAlready { path: files.authority_key() };
+        // The key first: a certificate without it would keep a second try from mending it.
+        if !secret::create(Secret::Credential, &files.authority_key(), key.serialize_pem().as_bytes())? {
+            return Err(there_already());
+        }
+        secret::replace(Secret::Credential, &files.authority(), certificate.pem().as_bytes())?;
+        let authority = Self::open(files.clone())?.ok_or_else(there_already)?;
+        authority.publish_revoked()?;
+        Ok(authority)
+    }
+
+    /// The authority of this machine. None if it is elsewhere, or nowhere.
+    ///
+    /// # Errors
+    /// Its files can't be used.
+    pub fn open(files: Files) -> Result<Option<Self>, AuthorityError> {
+        let path = files.authority_key();
+        let Some(pem) = secret::read(Secret::Credential, &path, MAX_RECORD_BYTES)? else { return Ok(None) };
+        let malformed = || CredentialsError::Malformed { path: path.clone(), what: "key" };
+        let pem = String::from_utf8(pem).map_err(|_| malformed())?;
+        let key = KeyPair::from_pem(&pem).map_err(|_| malformed())?;
+        let missing = || CredentialsError::Missing { path: files.authority() };
+        let certificate = files.read_authority()?.ok_or_else(missing)?;
+        let unfit = || CredentialsError::Unfit { path: files.authority() };
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+        let fingerprint = fingerprint(&certificate).ok_or_else(unfit)?;
+        Ok(Some(Self {
+            files,
+            issuer,
+            fingerprint,
+            #[cfg(test)]
+            certificate,
+        }))
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        cluster(&self.fingerprint)
+    }
+
+    pub(super) fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Gives this machine a certificate for a role, for this long.
+    ///
+    /// # Errors
+    /// The name is none, or the files can't be written.
+    pub fn issue_here(&self, role: Side, name: &str, life: Duration) -> Result<(), AuthorityError> {
+        let request = Request::new()?;
+        let certificate = self.sign(&request.der, role, name, life)?;
+        secret::replace(Secret::Credential, &self.files.own(role), request.with(&certificate).as_bytes())?;
+        Ok(())
+    }
+
+    /// Signs a request, of which nothing but its key is taken. As PEM.
+    pub(super) fn sign(
+        &self,
+        request: &[u8],
+        role: Side,
+        name: &str,
+        life: Duration,
+    ) -> Result<String, AuthorityError> {
+        check_name(name)?;
+        let request = CertificateSigningRequestParams::from_der(&request.into())?;
+        let mut params = leaf(name, life)?;
+        params.subject_alt_names.push(SanType::URI(format!("{NAME_SCHEME}{name}").try_into()?));
+        params.extended_key_usages.push(match role {
+            Side::Manager => ExtendedKeyUsagePurpose::ClientAuth,
+            Side::Node => ExtendedKeyUsagePurpose::ServerAuth,
+        });
+        if role == Side::Node {
+            params.subject_alt_names.push(SanType::DnsName(node_name(&self.cluster()).try_into()?));
+        }
+        let serial = params.serial_number.as_ref().map(SerialNumber::to_bytes).unwrap_or_default();
+        let not_after = humantime::format_rfc3339_seconds(SystemTime::now() + life);
+        // What is not written down could not be revoked.
+        self.record(&format!("issued {} {role} {name} {not_after}", digits(&serial)))?;
+        Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
+    }
+
+    /// A certificate for who lets others join, with its key.
+    pub(super) fn for_joining(
+        &self,
+        life: Duration,
+    ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params = leaf("join", life)?;
+        params.subject_alt_names.push(SanType::DnsName(join_name(&self.cluster()).try_into()?));
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
+        Ok((certificate, key))
+    }
+
+    /// What was signed, the oldest first.
+    ///
+    /// # Errors
+    /// The record can't be read.
+    pub fn issued(&self) -> Result<Vec<Issued>, AuthorityError> {
+        let record = secret::read(Secret::Credential, &self.record_path(), MAX_RECORD_BYTES)?.unwrap_or_default();
+        let record = String::from_utf8_lossy(&record);
+        let mut issued: Vec<Issued> = Vec::new();
+        for line in record.lines() {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["issued", serial, role, name, not_after] => issued.push(Issued {
+                    serial: serial.to_owned(),
+                    role: if role == Side::Manager.to_string() { Side::Manager } else { Side::Node },
+                    name: name.to_owned(),
+                    not_after: not_after.to_owned(),
+                    is_revoked: false,
+                }),
+                ["revoked", serial, ..] => {
+                    issued.iter_mut().filter(|known| known.serial == serial).for_each(|known| known.is_revoked = true);
+                }
+                _ => return Err(AuthorityError::Record { path: self.record_path(), line: line.to_owned() }),
+            }
+        }
+        Ok(issued)
+    }
+
+    /// Takes all certificates of a machine back, in one role or in both, and says which.
+    ///
+    /// # Errors
+    /// There are none that are valid, or files can't be written.
+    pub fn revoke(&self, name: &str, role: Option<Side>) -> Result<Vec<Issued>, AuthorityError> {
+        let is_meant =
+            |known: &Issued| known.name == name && !known.is_revoked && role.is_none_or(|role| known.role == role);
+        let meant: Vec<_> = self.issued()?.into_iter().filter(is_meant).collect();
+        if meant.is_empty() {
+            return Err(AuthorityError::Unknown { name: name.to_owned(), dir: self.files.dir().to_owned() });
+        }
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        for Issued { serial, .. } in &meant {
+            self.record(&format!("revoked {serial} {now}"))?;
+        }
+        self.publish_revoked()?;
+        Ok(meant)
+    }
+
+    /// Writes the list of what is not to be believed, as the record has it.
+    fn publish_revoked(&self) -> Result<(), AuthorityError> {
+        let revoked: Vec<_> = self.issued()?.into_iter().filter(|known| known.is_revoked).collect();
+        let now = SystemTime::now();
+        let entry = |known: &Issued| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&bytes(&known.serial)),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: (now - SKEW).into(),
+            next_update: (now + AUTHORITY_LIFE).into(),
+            // It only grows, so its length counts it up.
+            crl_number: SerialNumber::from(1 + revoked.len() as u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let pem = list.signed_by(&self.issuer)?.pem()?;
+        secret::replace(Secret::Credential, &self.files.revoked(), pem.as_bytes())?;
+        Ok(())
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.files.dir().join("issued")
+    }
+
+    /// Adds a line, which is on the disk when this returns. Lines of processes that do so at once do not mix.
+    fn record(&self, line: &str) -> Result<(), AuthorityError> {
+        let path = self.record_path();
+        secret::create(Secret::Credential, &path, b"")?;
+        let append = || {
+            let mut file = OpenOptions::new().append(true).open(&path)?;
+            file.write_all(format!("{line}\n").as_bytes())?;
+            file.sync_all()
+        };
+        append().map_err(|cause| IdentityError::io(Secret::Credential, "write", &path, cause).into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    #[cfg(test)]
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+}
+
+/// How one that joins knows that it speaks to the authority.
+pub(super) fn join_name(cluster: &str) -> String {
+    format!("join.{cluster}.distfun")
+}
+
+fn leaf(name: &str, life: Duration) -> Result<CertificateParams, AuthorityError> {
+    let now = SystemTime::now();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + life).into();
+    // Positive, and no shorter than it seems.
+    let mut serial = random_bytes::<16>()?;
+    serial[0] = serial[0] & 0x3f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}
+
+/// Of digits that [`digits`] has written.
+fn bytes(digits: &str) -> Vec<u8> {
+    let pair = |place: usize| u8::from_str_radix(digits.get(place..place + 2)?, 16).ok();
+    (0..digits.len()).step_by(2).filter_map(pair).collect()
+}
+
+/// Checks the name of a machine.
+///
+/// # Errors
+/// If it could be taken for something else where it is shown or kept.
+pub fn check_name(name: &str) -> Result<(), AuthorityError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.starts_with('-') || !name.chars().all(is_plain) {
+        return Err(AuthorityError::Name { name: name.to_owned() });
+    }
+    Ok(())
+}
+
+/// The authority can't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// Its files can't be used.
+    #[error(transparent)]
+    Files(#[from] CredentialsError),
+    /// This machine has an authority, or knows one.
+    #[error("{} is there already, so this machine is part of a cluster", .path.display())]
+    ThereAlready {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// It is no name for a machine.
+    #[error(
+        "{name:?} is no name for a machine; use up to {MAX_NAME_BYTES} letters, digits, '.', '_' and '-', not beginning with '-'"
+    )]
+    Name {
+        /// As given.
+        name: String,
+    },
+    /// It has given no certificate to such a machine, or none that is still valid.
+    #[error("no machine {name} has a certificate that could be revoked; {} has a line for each that was issued", .dir.join("issued").display())]
+    Unknown {
+        /// As given.
+        name: String,
+        /// Where it keeps its record.
+        dir: PathBuf,
+    },
+    /// Its record has been written by somebody else.
+    #[error("{} has a line that can't be read: {line:?}", .path.display())]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// As it is.
+        line: String,
+    },
+    /// Signing failed, or there was nothing that could be signed.
+    #[error("a certificate could not be made")]
+    Signing(#[from] rcgen::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[from] io::Error),
+}
+
+impl From<IdentityError> for AuthorityError {
+    fn from(error: IdentityError) -> Self {
+        Self::Files(error.into())
+    }
+}
