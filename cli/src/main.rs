@@ -1,6 +1,8 @@
 //! The `distfun` command.
 
 mod check;
+mod credentials;
+mod doctor;
 mod machines;
 mod node;
 mod notify;
@@ -25,6 +27,11 @@ enum Command {
     #[command(subcommand)]
     Machines(machines::Command),
     Node(node::Flags),
+    Init(credentials::Init),
+    Token(credentials::Token),
+    Join(credentials::Join),
+    Revoke(credentials::Revoke),
+    Doctor(doctor::Flags),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +40,10 @@ fn main() -> ExitCode {
         Command::Check(flags) => check::run(flags),
         Command::Machines(command) => machines::run(command),
         Command::Node(flags) => node::run(flags),
+        Command::Init(flags) => credentials::init(flags),
+        Command::Token(flags) => credentials::token(flags),
+        Command::Join(flags) => credentials::join(flags),
+        Command::Revoke(flags) => credentials::revoke(flags),
+        Command::Doctor(flags) => doctor::run(flags),
     }
 }

@@ -10,7 +10,8 @@ use crate::notify::notify;
 /// Serves this machine: programs that name it in `machines` run their functions here, though nothing of them is installed.
 ///
 /// A program that connects is asked for its executable, once; it is checked before anything of it runs, kept in the cache by
-/// its hash, and started for each slot in a process of its own. Whoever has the cookie can run programs as this user.
+/// its hash, and started for each slot in a process of its own. Whoever has the cookie can run programs as this user; so can,
+/// with --allow-ship, whoever has a certificate of the same cluster (`distfun init`, `distfun token`, `distfun join`).
 #[derive(Args)]
 #[command(after_help = "\
 The node ends at SIGTERM or SIGINT, after the chunks that it has (a minute at most; a second signal ends it at once), and \
@@ -18,7 +19,8 @@ when a program calls shutdown() and no other is connected, unless it was started
 
 Exit status: 0 if it was told to end, 1 if it could not start, 2 for a wrong command line.")]
 pub(crate) struct Flags {
-    /// Where to listen: an address of this machine, with or without a port. Default: 127.0.0.1.
+    /// Where to listen: an address of this machine, with or without a port. Default: 127.0.0.1. Any that other machines reach
+    /// needs credentials, and --allow-ship.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// The port, if the address has none. Default: 2718.
@@ -36,9 +38,12 @@ pub(crate) struct Flags {
     /// The node's name, as others see it. Default: the host's.
     #[arg(long)]
     name: Option<String>,
-    /// The file with the secret that Managers must have too. Default: $DISTFUN_COOKIE, or a file of this user's.
+    /// The file with the secret that Managers of this machine must have too. Default: $DISTFUN_COOKIE, or a file of this user's.
     #[arg(long, value_name = "FILE")]
     cookie: Option<PathBuf>,
+    /// The directory of this machine's credentials. Default: $DISTFUN_CREDENTIALS, or one of this user's.
+    #[arg(long, value_name = "DIR")]
+    credentials: Option<PathBuf>,
     /// The directory where programs and shared data are kept. Default: $DISTFUN_CACHE, or one of this user's for caches.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -46,9 +51,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "BYTES")]
     cache_bytes: Option<u64>,
     /// Serve one program by standard input and output, until it leaves: what machines `ssh:HOST` are for.
-    #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "keep", "allow_ship"])]
+    #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "credentials", "keep", "allow_ship"])]
     stdio: bool,
-    /// Let programs be brought also where others than this machine reach the node; so far it listens nowhere else.
+    /// Let programs be brought also where other machines reach the node: every Manager with credentials of this cluster may
+    /// run any program as this user.
     #[arg(long)]
     allow_ship: bool,
     /// Go on when a program's shutdown() wishes the node to stop.
@@ -57,8 +63,21 @@ pub(crate) struct Flags {
 }
 
 pub(crate) fn run(flags: Flags) -> ExitCode {
-    let Flags { listen, port, named_pipe, max_cpu, slots, name, cookie, cache, cache_bytes, stdio, allow_ship, keep } =
-        flags;
+    let Flags {
+        listen,
+        port,
+        named_pipe,
+        max_cpu,
+        slots,
+        name,
+        cookie,
+        credentials,
+        cache,
+        cache_bytes,
+        stdio,
+        allow_ship,
+        keep,
+    } = flags;
     let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
     let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
         println!("distfun node {} serves at {address}; Ctrl-C ends it", env!("CARGO_PKG_VERSION"));
@@ -72,6 +91,9 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     }
     if let Some(cookie) = cookie {
         config = config.cookie(cookie);
+    }
+    if let Some(credentials) = credentials {
+        config = config.credentials(credentials);
     }
     if let Some(cache) = cache {
         config = config.cache(cache);
