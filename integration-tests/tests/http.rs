@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    examples::example,
+    programs::example,
     support::{LIMIT, eventually},
 };
 

@@ -15,6 +15,7 @@ mod interrupt;
 mod isolation;
 mod laws;
 mod nodes;
+mod programs;
 mod services;
 mod settings;
 mod shared_data;

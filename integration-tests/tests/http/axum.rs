@@ -241,7 +241,7 @@ fn a_request_that_runs_is_answered_before_the_service_ends() {
 fn a_port_that_is_taken_is_named() {
     let server = serve(1);
     let port = server.address.rsplit_once(':').expect("address:port").1;
-    let second = crate::examples::example("embed_axum").args(["--serve", "--port", port]).output().expect("it starts");
+    let second = crate::programs::example("embed_axum").args(["--serve", "--port", port]).output().expect("it starts");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && said.contains(&format!("port {port}: ")), "{said}");
 }

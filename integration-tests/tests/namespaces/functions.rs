@@ -54,7 +54,7 @@ fn a_node() {
     as_part(|lan, host| {
         let _log = Log::of(lan, host).begin();
         let config = offering().listen(host.address().to_string()).port(PORT).slots(SLOTS);
-        let config = config.cache(lan.dir().join(format!("cache-{host:?}"))).beyond_loopback();
+        let config = config.cache(lan.dir().join(format!("cache-{host:?}")));
         let _node = node::start(config).expect("a node starts");
         ready();
     });

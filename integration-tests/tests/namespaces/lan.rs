@@ -10,6 +10,14 @@ use std::{
     time::SystemTime,
 };
 
+use distfun_net::{
+    handshake::Side,
+    tls::{
+        Files,
+        authority::{Authority, LIFE},
+    },
+};
+
 /// What all names of ours begin with; the process that made them and a number follow.
 const PREFIX: &str = "distfun-";
 
@@ -99,6 +107,10 @@ impl Lan {
     fn build(&self) {
         let _ = fs::remove_dir_all(self.dir()); // of an old process of the same number
         fs::DirBuilder::new().mode(0o700).create(self.dir()).expect("a directory");
+        let authority = Authority::create(Files::at(self.dir().join("credentials"))).expect("an authority");
+        for role in [Side::Manager, Side::Node] {
+            authority.issue_here(role, "any", LIFE).expect("a certificate");
+        }
         let switch = self.switch();
         run(&["ip", "netns", "add", &switch]);
         run(&["ip", "-n", &switch, "link", "add", "switch", "type", "bridge"]);

@@ -3,9 +3,12 @@
 #![cfg(target_os = "linux")]
 
 mod functions;
+mod joined;
 mod lan;
 mod log;
 mod process;
+#[path = "../programs.rs"]
+mod programs;
 mod stories;
 
 distfun::host_tests!();

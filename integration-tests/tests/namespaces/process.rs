@@ -117,6 +117,7 @@ fn this_binary(lan: &Lan, host: Host, test: &str, role: &str) -> Command {
     let mut command = lan.command(host, env::current_exe().expect("a path"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
     command.env(LAN, &lan.name).env(ROLE, role).env("DISTFUN_COOKIE", lan.dir().join("cookie"));
+    command.env("DISTFUN_CREDENTIALS", lan.dir().join("credentials"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::square;
 use crate::{
-    examples::{example, program},
+    programs::{example, program},
     support::{END_WITHIN, alone_with, eventually},
 };
 
