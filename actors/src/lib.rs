@@ -40,14 +40,14 @@
 //! [`settings`](DistributeBuilder::settings) tells what holds and where it is from.
 //!
 //! # Other machines
-//! A machine computes for whoever names it in [`machines`](DistributeBuilder::machines) and has the same cookie file.
+//! A machine computes for whoever names it in [`machines`](DistributeBuilder::machines) and is known to it: on one machine by the
+//! same cookie file, between machines by certificates of one cluster (`distfun init`, `distfun token`, `distfun join`).
 //! - **`distfun node`** (from the package `distfun-cli`, Linux only) knows nothing: it asks a program for its executable, once,
 //!   checks and keeps it, and runs its functions in processes of their own.
 //! - **A program that calls [`node::serve`]** runs functions that it offers itself, found by path and types, whatever its build.
 //!
-//! A program that names machines calls [`init`] first. So far nodes listen on loopback only; take a tunnel
-//! (`ssh -N -L 2718:localhost:2718 bob`) to one on another host. What a lost machine had is done elsewhere, so an item may
-//! run more than once. `docs/NODES.md` in the repository says what is promised, with all limits.
+//! A program that names machines calls [`init`] first. What a lost machine had is done elsewhere, so an item may run more than
+//! once. `docs/NODES.md` in the repository says what is promised, with all limits.
 //!
 //! ```standalone_crate
 //! use distfun::{node, prelude::*};
@@ -77,8 +77,9 @@
 //!
 //! # Features
 //! - `log` (on by default): [`log`], the log as lines of JSON.
-//! - `fault-injection`: lets a test kill the compute thread it runs on, and a node listen where others reach it. Off by
-//!   default, for tests only.
+//! - `tls` (on by default): nodes on other machines. Without it only those of this machine can be reached, at loopback
+//!   addresses, tunnels among them, and local sockets, and those by `ssh:`.
+//! - `fault-injection`: lets a test kill the compute thread it runs on. Off by default, for tests only.
 //!
 //! # Where to read next
 //! `ARCHITECTURE.md` in the repository has the code map, the life of one call, and the promises; the `examples` folder

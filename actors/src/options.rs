@@ -77,9 +77,9 @@ macro_rules! options {
         /// - `file:PATH` or `env:NAME`, with more entries; `dns:NAME`, every address of a name; `srv:_distfun._tcp.NAME`.
         ///
         /// Machines are connected when the first call starts, all at once, and again whenever a connection breaks; what
-        /// a lost machine had is done elsewhere. Calls go on as long as anything computes. So far machines are those that
-        /// this one reaches at a loopback address, as through `ssh -L`. Environment: `DISTFUN_MACHINES`, entries between
-        /// spaces or commas; file: `machines = ["bob", "ann:2719"]`.
+        /// a lost machine had is done elsewhere. Calls go on as long as anything computes. At addresses that are not
+        /// loopback both sides show certificates, by TLS (`distfun init`, `distfun token`, `distfun join`). Environment:
+        /// `DISTFUN_MACHINES`, entries between spaces or commas; file: `machines = ["bob", "ann:2719"]`.
         pub fn machines<M: Into<String>>(mut self, machines: impl IntoIterator<Item = M>) -> Self
         where
             $($bound)*

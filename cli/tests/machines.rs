@@ -60,7 +60,11 @@ impl Home {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DISTFUN_")) {
             command.env_remove(name);
         }
-        command.current_dir(&self.0).env("DISTFUN_COOKIE", self.path("cookie")).envs(variables.iter().copied());
+        command
+            .current_dir(&self.0)
+            .env("DISTFUN_COOKIE", self.path("cookie"))
+            .env("DISTFUN_CREDENTIALS", self.path("credentials"))
+            .envs(variables.iter().copied());
         let output = command.args(["machines", "check"]).args(arguments).output().expect("it was just built");
         let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         Shown { stdout, stderr, status: output.status.code() }

@@ -14,7 +14,8 @@ fn distfun(home: &Path) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DISTFUN_")) {
         command.env_remove(name);
     }
-    command.env("DISTFUN_COOKIE", home.join("cookie")).env("DISTFUN_CACHE", home.join("cache")).current_dir(home);
+    command.env("DISTFUN_COOKIE", home.join("cookie")).env("DISTFUN_CACHE", home.join("cache"));
+    command.env("DISTFUN_CREDENTIALS", home.join("credentials")).current_dir(home);
     command
 }
 

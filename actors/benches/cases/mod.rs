@@ -6,6 +6,7 @@ mod data;
 mod nodes;
 pub(crate) mod peer;
 mod processes;
+mod tls;
 
 use std::{
     cell::RefCell,
@@ -398,6 +399,14 @@ pub(crate) fn cold_start() -> Case {
 type Named = (&'static str, fn() -> Case);
 
 pub(crate) fn all() -> Vec<Named> {
+    let mut all = everywhere();
+    if tls::address().is_some() {
+        all.extend([("tls_arrays", tls::arrays as fn() -> Case), ("tls_call", tls::call)]);
+    }
+    all
+}
+
+fn everywhere() -> Vec<Named> {
     vec![
         ("tiny_items", tiny_items),
         ("tiny_items_into", tiny_items_into),

@@ -17,7 +17,7 @@ use super::{
     square, sums, timed,
 };
 
-fn at<A: Send + 'static, R: Send + 'static>(
+pub(super) fn at<A: Send + 'static, R: Send + 'static>(
     node: &Peer,
     builder: distfun::DistributeBuilder<distfun::ListKernel<A, R>>,
 ) -> DistributedFunction<A, R> {
@@ -32,7 +32,7 @@ pub(crate) fn same(x: Vec<f64>) -> Vec<f64> {
 pub(super) const ARRAY: usize = (1 << 20) / size_of::<f64>();
 
 /// Arrays that are on their way at once: what a node of two slots is given.
-const WINDOW: usize = 16;
+pub(super) const WINDOW: usize = 16;
 
 /// Sends `messages` to an echo, each of which asks for as many bytes as its target has, with at most [`WINDOW`] on their
 /// way.

@@ -21,6 +21,8 @@ pub(crate) fn with_peers(bench: fn()) -> ExitCode {
         Ok("node") => serve_node(),
         Ok("daemon") => serve_programs(),
         Ok("echo") => serve_echo(),
+        Ok("tls node") => super::tls::serve_node(),
+        Ok("tls echo") => super::tls::serve_echo(),
         Ok(_) => bench(),
         Err(_) => return in_child(),
     }
@@ -37,6 +39,7 @@ fn in_child() -> ExitCode {
         .env(ROLE, "bench")
         .env("DISTFUN_COOKIE", place.join("cookie"))
         .env("DISTFUN_CACHE", place.join("cache"))
+        .env("DISTFUN_CREDENTIALS", place.join("credentials"))
         .status();
     let _ = std::fs::remove_dir_all(&place);
     if status.expect("the program runs").success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -66,7 +69,7 @@ impl Peer {
         Self::start("echo")
     }
 
-    fn start(role: &str) -> Self {
+    pub(super) fn start(role: &str) -> Self {
         let mut child = Command::new(env::current_exe().expect("a program"))
             .env(ROLE, role)
             .stdin(Stdio::piped())
@@ -88,21 +91,24 @@ impl Drop for Peer {
     }
 }
 
-fn tell(address: &str) {
+pub(super) fn tell(address: &str) {
     println!("{address}");
     std::io::stdout().flush().expect("somebody reads it");
 }
 
-fn serve_node() {
-    let config = node::config()
-        .listen("127.0.0.1:0")
+/// A node, wherever it listens.
+pub(super) fn offering() -> node::NodeConfig {
+    node::config()
         .slots(super::SLOTS)
         .offer(function!(super::square))
         .offer(function!(super::nodes::scaled))
         .offer(function!(super::nodes::same))
         .offer(function!(super::nodes::with_shared))
-        .offer(function!(super::sums));
-    let node = node::start(config).expect("a node starts");
+        .offer(function!(super::sums))
+}
+
+fn serve_node() {
+    let node = node::start(offering().listen("127.0.0.1:0")).expect("a node starts");
     tell(node.address());
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -114,16 +120,20 @@ fn serve_programs() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
+pub(super) fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+}
+
 /// What goes before each message of the hand-written loops: how many bytes follow, and how many are to come back.
 pub(crate) type Header = [u64; 2];
 
 /// Sends back as many bytes as each message asks for, from the memory that it was read into. A task reads and a task
 /// writes, so that both ways are busy.
 fn serve_echo() {
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
+    end_with_parent();
     runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         tell(&listener.local_addr().expect("it is bound").to_string());
