@@ -183,7 +183,7 @@ impl<K, S> DistributeBuilder<K, S> {
     }
 
     options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, flags, settings);
-    options!(machines, port, named_pipe, isolation, item_timeout; where [S: Travels]);
+    options!(machines, port, named_pipe, isolation, item_timeout, max_memory; where [S: Travels]);
 
     /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
     /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress

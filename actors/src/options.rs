@@ -158,6 +158,22 @@ macro_rules! options {
             self
         }
     };
+    (@ max_memory) => { $crate::options::options!(@ max_memory []); };
+    (@ max_memory [$($bound:tt)*]) => {
+        /// Memory that each process of a slot may have, in bytes. An item that wants more dies with its process, which is
+        /// replaced; after three times it fails as [`FailureCause::Poisoned`](crate::FailureCause), and nothing else of the
+        /// machine is in want. What a process may ask for is bounded (`RLIMIT_DATA`), and where this user may make groups of
+        /// processes in the kernel's memory controller (cgroup), what it has together with what it starts. Only with
+        /// [`isolation`](Self::isolation) in processes. Zero is no limit, which is the default. Environment:
+        /// `DISTFUN_MAX_MEMORY`; file: `max_memory = "512MiB"`.
+        pub fn max_memory(mut self, bytes: u64) -> Self
+        where
+            $($bound)*
+        {
+            self.told.builder.max_memory = Some(bytes);
+            self
+        }
+    };
     (@ flags) => {
         /// What the program's command line said, for options of your own that set these. It goes before the environment
         /// and the settings file; what the other methods here say goes before it.

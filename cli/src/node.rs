@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use distfun::{Overrides, node};
+use distfun_core::options::bytes;
 
 use crate::notify::notify;
 
@@ -47,9 +48,12 @@ pub(crate) struct Flags {
     /// The directory where programs and shared data are kept. Default: $DISTFUN_CACHE, or one of this user's for caches.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// What that directory may take, in bytes. Default: 4 GiB.
-    #[arg(long, value_name = "BYTES")]
+    /// What that directory may take, as in 512MiB. Default: 4GiB.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     cache_bytes: Option<u64>,
+    /// Memory that each process of a program may have, as in 512MiB. Default: no limit but the system's.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    max_memory: Option<u64>,
     /// Serve one program by standard input and output, until it leaves: what machines `ssh:HOST` are for.
     #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "credentials", "keep", "allow_ship"])]
     stdio: bool,
@@ -60,6 +64,10 @@ pub(crate) struct Flags {
     /// Go on when a program's shutdown() wishes the node to stop.
     #[arg(long)]
     keep: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    bytes(text).ok_or_else(|| "it is no number of bytes, as in 1000000 or 512MiB".into())
 }
 
 pub(crate) fn run(flags: Flags) -> ExitCode {
@@ -74,6 +82,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         credentials,
         cache,
         cache_bytes,
+        max_memory,
         stdio,
         allow_ship,
         keep,
@@ -100,6 +109,9 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     }
     if let Some(bytes) = cache_bytes {
         config = config.cache_bytes(bytes);
+    }
+    if let Some(bytes) = max_memory {
+        config = config.max_memory(bytes);
     }
     match if stdio { node::serve_stdio(config) } else { node::serve_programs(config) } {
         Ok(()) => {

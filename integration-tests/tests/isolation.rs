@@ -4,6 +4,7 @@ mod crashes;
 mod harm;
 mod laws;
 mod lifecycle;
+mod memory;
 mod output;
 mod timeouts;
 

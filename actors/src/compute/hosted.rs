@@ -66,7 +66,8 @@ impl<'a> Hosted<'a> {
         if pool.settings.isolation == Isolation::Thread {
             return Ok(None);
         }
-        let program = Program::this().ok_or("distfun::init() is not called")?;
+        let mut program = Program::this().ok_or("distfun::init() is not called")?;
+        program.max_memory = pool.settings.max_memory;
         let mut hosted = Self { pool, port, program, host: None, story: None };
         hosted.start().map_err(|StartFault(story)| story)?;
         Ok(Some(hosted))

@@ -14,6 +14,7 @@ mod area;
 pub(crate) mod cpu;
 mod exit;
 mod forward;
+mod memory;
 mod message;
 mod output;
 mod process;
@@ -146,6 +147,8 @@ pub(crate) struct Program {
     pub(crate) dir: Option<PathBuf>,
     /// Events of `tracing` up to this level are wanted: from 0 for none to 5 for traces.
     pub(crate) log_level: u8,
+    /// Memory that it may have, in bytes.
+    pub(crate) max_memory: Option<u64>,
 }
 
 /// The file that this program is.
@@ -210,7 +213,14 @@ impl Program {
     }
 
     fn of_this(args: Vec<String>) -> Self {
-        Self { path: THIS.into(), args, environment: None, dir: None, log_level: forward::level_now() }
+        Self {
+            path: THIS.into(),
+            args,
+            environment: None,
+            dir: None,
+            log_level: forward::level_now(),
+            max_memory: None,
+        }
     }
 }
 

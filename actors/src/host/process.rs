@@ -30,6 +30,7 @@ use super::{
     Program, VARIABLE,
     area::{Area, Words},
     exit,
+    memory::Memory,
     message::{Done, FromHost, PROTOCOL, Task, ToHost, hand_over, receive, send, take_over},
     output::Output,
 };
@@ -78,6 +79,8 @@ pub(crate) struct Host {
     is_ready: bool,
     /// It is gone, and so is what it had started.
     is_reaped: bool,
+    /// What it may have of it.
+    memory: Option<Memory>,
 }
 
 /// Who waits for a host.
@@ -166,7 +169,11 @@ impl Host {
             unread,
             is_ready,
             is_reaped,
+            memory: None,
         };
+        if let Some(max_bytes) = program.max_memory {
+            host.memory = Some(Memory::bound(pid, max_bytes)?);
+        }
         let begin = ToHost::Begin { protocol: PROTOCOL, worker, log_level: program.log_level };
         let sent = send(&host.socket, &begin, &[host.to.file(), host.from.file()]);
         match sent.and_then(|()| host.wait_ready(overseer)) {
@@ -401,7 +408,10 @@ impl Host {
         self.read_output(overseer);
         let tail = self.stderr.tail();
         match status {
-            Some(status) if is_gone => exit::of(status, &tail),
+            Some(status) if is_gone => {
+                let memory = self.memory.as_ref().and_then(|memory| memory.story(&tail));
+                exit::of(status, &tail, memory)
+            }
             _ => {
                 let story = "closed its connection to the program and was killed; did it close descriptors that it did not open?";
                 WorkerExit::new(None, story, tail)

@@ -36,6 +36,7 @@ impl ManagerBuilder {
         named_pipe,
         isolation,
         item_timeout,
+        max_memory,
         verbose,
         seed,
         max_calls,

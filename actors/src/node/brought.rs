@@ -67,7 +67,8 @@ impl Guest {
         };
         let guest = self.clone();
         // On a thread of its own: a program that does not start is waited for.
-        let start = move || match prepare(file, &facts).and_then(Hosts::start) {
+        let max_memory = self.serving.max_memory;
+        let start = move || match prepare(file, &facts, max_memory).and_then(Hosts::start) {
             Ok(hosts) => guest.program_starts(digest, hosts),
             Err(reason) => guest.program_refused(&reason),
         };

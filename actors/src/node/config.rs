@@ -40,6 +40,7 @@ pub struct NodeConfig {
     pub(super) runs_programs: bool,
     pub(super) allow_ship: bool,
     pub(super) keep: bool,
+    pub(super) max_memory: Option<u64>,
     pub(super) told: Told,
 }
 
@@ -127,6 +128,14 @@ impl NodeConfig {
     /// Goes on when a Manager's `Shutdown` wishes it to stop, as a service that others start and stop. Default: no.
     pub fn keep(mut self, yes: bool) -> Self {
         self.keep = yes;
+        self
+    }
+
+    /// Memory that each process of a program that is brought may have, in bytes; see
+    /// [`max_memory`](crate::DistributeBuilder::max_memory). Default: no limit but the system's. For
+    /// [`serve_programs`](super::serve_programs).
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = Some(bytes);
         self
     }
 

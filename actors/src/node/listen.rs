@@ -113,6 +113,7 @@ pub(super) fn prepare(
         credentials,
         runs_programs: config.runs_programs,
         may_run_programs: config.allow_ship || is_local,
+        max_memory: config.max_memory,
         keeps_on: config.keep,
         is_embedded,
         draining: false.into(),

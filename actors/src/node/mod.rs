@@ -135,6 +135,9 @@ pub(crate) struct Serving {
     /// if it may.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     may_run_programs: bool,
+    /// Memory that each process of such a program may have, in bytes.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    max_memory: Option<u64>,
     /// It does not stop when a Manager wishes it.
     keeps_on: bool,
     /// Other things of this program go on when the node ends.

@@ -55,7 +55,7 @@ pub(super) fn check_facts(program: &message::Program) -> Result<(), Unfit> {
 ///
 /// # Errors
 /// It can't run here; the text has both sides' facts, and the remedy.
-pub(super) fn prepare(mut file: File, facts: &message::Program) -> Result<Program, Unfit> {
+pub(super) fn prepare(mut file: File, facts: &message::Program, max_memory: Option<u64>) -> Result<Program, Unfit> {
     let unreadable = |error: io::Error| format!("the program can't be read here: {error}");
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(unreadable)?;
@@ -76,6 +76,7 @@ pub(super) fn prepare(mut file: File, facts: &message::Program) -> Result<Progra
         environment: Some(environment),
         dir: Some("/".into()),
         log_level: facts.log_level,
+        max_memory,
     };
     Ok(Program { start, _file: file })
 }

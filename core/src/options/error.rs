@@ -67,6 +67,12 @@ pub enum SettingsError {
         /// Where it is said.
         by: String,
     },
+    /// `max_memory` where items run on threads, which share all memory.
+    #[error("{by} can't hold on threads, which share the program's memory; add .isolation(Isolation::Process)")]
+    MemoryOnThreads {
+        /// Where it is said.
+        by: String,
+    },
     /// An environment variable has a value of the wrong form.
     #[error("environment variable {name}={value:?} is not {expected}; correct or unset it")]
     Malformed {

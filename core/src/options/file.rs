@@ -204,6 +204,8 @@ mod tests {
                 "item_timeout = 3",
                 "1:16: item_timeout = 3 is not a length of time, as in \"500ms\", \"2.5s\", \"10".into(),
             ),
+            ("max_memory = '1 GB'", "1:14: max_memory = '1 GB' is not a number of bytes, as in 1000000 or".into()),
+            ("max_memory = true", "1:14: max_memory = true is not a number of bytes".into()),
             ("item_timeout = '-1s'", "1:16: item_timeout = '-1s' is not a length of time".into()),
             ("named_pipe = 1", "1:14: named_pipe = 1 is not true, false, or the name of a local socket in q".into()),
             (

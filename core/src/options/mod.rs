@@ -15,6 +15,7 @@ pub use self::{
     file::ConfigFile,
     isolation::Isolation,
     named_pipe::NamedPipe,
+    table::bytes,
 };
 use crate::{
     engine::{Limits, Priority},
@@ -78,6 +79,8 @@ pub struct Overrides {
     pub isolation: Option<Isolation>,
     /// Longest that one item may run; zero for no limit.
     pub item_timeout: Option<Duration>,
+    /// Memory that each process of a slot may have, in bytes; zero for no limit.
+    pub max_memory: Option<u64>,
 }
 
 /// What the program itself says.
@@ -145,6 +148,8 @@ pub struct Settings {
     pub isolation: Isolation,
     /// Longest that one item may run.
     pub item_timeout: Option<Duration>,
+    /// Memory that each process of a slot may have, in bytes.
+    pub max_memory: Option<u64>,
     /// The settings file, if there was one.
     pub file: Option<Arc<Path>>,
     origins: Origins,
@@ -165,6 +170,7 @@ struct Origins {
     named_pipe: Origin,
     isolation: Origin,
     item_timeout: Origin,
+    max_memory: Origin,
 }
 
 /// One setting as it holds, to be shown.
@@ -204,6 +210,7 @@ impl Settings {
             plain("named_pipe", self.named_pipe.to_string(), of.named_pipe),
             plain("isolation", self.isolation.to_string(), of.isolation),
             plain("item_timeout", table::limit(self.item_timeout), of.item_timeout),
+            plain("max_memory", table::memory(self.max_memory), of.max_memory),
         ]
     }
 
@@ -258,6 +265,11 @@ impl Settings {
         if item_timeout.is_some() && isolation == Isolation::Thread && slots > 0 {
             return Err(SettingsError::TimeoutOnThreads { by: said(item_timeout_from, "item_timeout", path) });
         }
+        let (max_memory, max_memory_from) = sources.strongest(|said| said.max_memory, 0);
+        let max_memory = Some(max_memory).filter(|bytes| *bytes > 0);
+        if max_memory.is_some() && isolation == Isolation::Thread && slots > 0 {
+            return Err(SettingsError::MemoryOnThreads { by: said(max_memory_from, "max_memory", path) });
+        }
         let (priority, priority_from) = sources.strongest(|said| said.priority, Priority::Normal);
         let origins = Origins {
             slots: slots_from,
@@ -272,6 +284,7 @@ impl Settings {
             named_pipe: named_pipe_from,
             isolation: isolation_from,
             item_timeout: item_timeout_from,
+            max_memory: max_memory_from,
         };
         Ok(Self {
             slots,
@@ -286,6 +299,7 @@ impl Settings {
             named_pipe,
             isolation,
             item_timeout,
+            max_memory,
             file: path.map(Arc::from),
             origins,
         })
@@ -305,7 +319,13 @@ impl Settings {
         if settings.slots == 0 {
             return Err(no_slots(settings.origins.slots, settings.origins.limit, file));
         }
-        Ok(Self { machines: MachineList::none(), isolation: Isolation::Thread, item_timeout: None, ..settings })
+        Ok(Self {
+            machines: MachineList::none(),
+            isolation: Isolation::Thread,
+            item_timeout: None,
+            max_memory: None,
+            ..settings
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{engine::Priority, machines};
 
 /// Every setting there is. The key `max_cpu` is the variable `DISTFUN_MAX_CPU`, the flag `--max-cpu` and the builder's
 /// `.max_cpu()`.
-pub(super) static SETTINGS: [Setting; 12] = [
+pub(super) static SETTINGS: [Setting; 13] = [
     Setting { key: "max_cpu", form: Form::Count(0..=usize::MAX, |said| &mut said.max_cpu) },
     Setting { key: "slots", form: Form::Count(0..=MAX_SLOTS, |said| &mut said.slots) },
     Setting { key: "endaftercall", form: Form::Flag(|said| &mut said.endaftercall) },
@@ -20,6 +20,7 @@ pub(super) static SETTINGS: [Setting; 12] = [
     Setting { key: "named_pipe", form: Form::Pipe(|said| &mut said.named_pipe) },
     Setting { key: "isolation", form: Form::Isolation(|said| &mut said.isolation) },
     Setting { key: "item_timeout", form: Form::Limit(|said| &mut said.item_timeout) },
+    Setting { key: "max_memory", form: Form::Size(|said| &mut said.max_memory) },
 ];
 
 pub(super) struct Setting {
@@ -43,6 +44,8 @@ enum Form {
     Isolation(fn(&mut Overrides) -> &mut Option<Isolation>),
     /// A length of time; zero is none.
     Limit(fn(&mut Overrides) -> &mut Option<Duration>),
+    /// A number of bytes; zero is none.
+    Size(fn(&mut Overrides) -> &mut Option<u64>),
 }
 
 /// A value as its source has it.
@@ -80,6 +83,7 @@ impl Setting {
             Form::Pipe(at) => *at(said) = Some(pipe(value)?),
             Form::Isolation(at) => *at(said) = Some(isolation(value)?),
             Form::Limit(at) => *at(said) = Some(length(value)?),
+            Form::Size(at) => *at(said) = Some(size(value)?),
         }
         Ok(())
     }
@@ -175,6 +179,35 @@ fn length(value: Raw<'_>) -> Result<Duration, String> {
         Duration::try_from_secs_f64(number * seconds).ok()
     };
     UNITS.iter().find_map(of).ok_or_else(|| "a length of time, as in \"500ms\", \"2.5s\", \"10m\", or \"none\"".into())
+}
+
+fn size(value: Raw<'_>) -> Result<u64, String> {
+    let expected = || "a number of bytes, as in 1000000 or \"512MiB\", or \"none\"".to_owned();
+    let text = match value {
+        Raw::Untyped(text) | Raw::Text(text) => text.trim(),
+        Raw::Integer { digits, radix } => return u64::from_str_radix(digits, radix).map_err(|_| expected()),
+        _ => "",
+    };
+    if text == "none" {
+        return Ok(0);
+    }
+    bytes(text).ok_or_else(expected)
+}
+
+/// A number of bytes as people write it: alone, or in `KiB`, `MiB`, `GiB` or `TiB`.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let (number, shift) = UNITS
+        .into_iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), shift)))
+        .unwrap_or((text, 0));
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// Bytes as environment and file write them.
+pub(super) fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "none".into(), |bytes| bytes.to_string())
 }
 
 /// A length of time as environment and file write it.

@@ -200,13 +200,13 @@ fn variables_that_are_no_settings_are_passed_over() {
 #[test]
 fn what_the_file_says_holds_and_a_second_limit_in_it_is_refused() {
     let all = "slots = 3\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'
-machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'\nisolation = 'process'\nitem_timeout = '1.5s'";
+machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'\nisolation = 'process'\nitem_timeout = '1.5s'\nmax_memory = '3MiB'";
     let settings = Settings::resolve(&Told::default(), [], Some(&file(all)), CPUS).unwrap();
     assert_eq!((settings.slots, settings.endaftercall, settings.verbose), (3, false, true));
     assert_eq!((settings.seed, settings.max_calls, settings.priority), (7, 9, Priority::High));
     assert_eq!(settings.file.as_deref(), Some(Path::new("/etc/distfun.toml")));
     let said: Vec<_> = settings.held().into_iter().map(|held| (held.value, held.said)).collect();
-    let values = ["3", "false", "true", "7", "9", "high", "bob", "2719", "mine", "process", "1.5s"];
+    let values = ["3", "false", "true", "7", "9", "high", "bob", "2719", "mine", "process", "1.5s", "3145728"];
     let keys = [
         "slots",
         "endaftercall",
@@ -219,6 +219,7 @@ machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'\nisolation = 'process'\nite
         "named_pipe",
         "isolation",
         "item_timeout",
+        "max_memory",
     ];
     let expected = keys.map(|key| format!("{key} in /etc/distfun.toml"));
     assert_eq!(said, values.map(str::to_owned).into_iter().zip(expected).collect::<Vec<_>>());
@@ -293,7 +294,7 @@ fn anything() -> impl Strategy<Value = Overrides> {
             let of = |exact| limit.filter(|limit| limit.0 == exact).map(|limit| limit.1);
             let machines = machines.map(Vec::from_iter);
             let (max_cpu, slots) = (of(false), of(true));
-            let item_timeout = None;
+            let (item_timeout, max_memory) = (None, None);
             Overrides {
                 max_cpu,
                 slots,
@@ -307,6 +308,7 @@ fn anything() -> impl Strategy<Value = Overrides> {
                 named_pipe,
                 isolation,
                 item_timeout,
+                max_memory,
             }
         },
     )
@@ -327,6 +329,7 @@ fn words(said: &Overrides) -> Vec<(&'static str, String)> {
         named_pipe,
         isolation,
         item_timeout,
+        max_memory,
     } = said;
     let all = [
         ("max_cpu", max_cpu.map(|count| count.to_string())),
@@ -341,6 +344,7 @@ fn words(said: &Overrides) -> Vec<(&'static str, String)> {
         ("named_pipe", named_pipe.as_ref().map(ToString::to_string)),
         ("isolation", isolation.map(|isolation| isolation.to_string())),
         ("item_timeout", item_timeout.map(|limit| format!("{limit:?}"))),
+        ("max_memory", max_memory.map(|bytes| bytes.to_string())),
     ];
     all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
@@ -364,7 +368,7 @@ proptest! {
         let told = Told { builder, flags };
         let settings = Settings::resolve(&told, variables(&in_variables), Some(&file(&text)), CPUS).unwrap();
         let defaults =
-            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false"), ("isolation", "thread"), ("item_timeout", "none")];
+            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false"), ("isolation", "thread"), ("item_timeout", "none"), ("max_memory", "none")];
         let held = settings.held();
         prop_assert_eq!(held.len(), defaults.len());
         for (held, (key, default)) in held.iter().zip(defaults) {
@@ -391,8 +395,8 @@ proptest! {
         }
         // What is shown is what holds.
         let shown: Vec<String> = held.into_iter().map(|held| held.value).collect();
-        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, .. } = settings;
-        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe} {isolation} {}", item_timeout.map_or("none".into(), |it| format!("{it:?}")))
+        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, max_memory, .. } = settings;
+        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe} {isolation} {} {}", item_timeout.map_or("none".into(), |it| format!("{it:?}")), max_memory.map_or("none".into(), |it| it.to_string()))
             .to_lowercase();
         prop_assert_eq!(shown.join(" "), fields);
     }
