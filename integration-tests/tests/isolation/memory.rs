@@ -1,8 +1,13 @@
 //! Items that want more memory than their process may have.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use distfun::{BuildError, FailureCause, Isolation, SettingsError, distribute, node};
+use distfun::{BuildError, Ending, FailureCause, Isolation, SettingsError, distribute, node};
 
 use super::bare;
 use crate::support::{END_WITHIN, eventually, within};
@@ -36,6 +41,28 @@ fn who_wants_too_much_fails_alone_and_says_why() {
             let FailureCause::Poisoned { deaths: 3, .. } = &error.failed[0].cause else { panic!("{error}") };
             let text = error.to_string();
             assert!(text.contains("wanted more than the 268435456 bytes of memory that max_memory allows"), "{text}");
+        }
+    });
+}
+
+/// Processes that die before they are what they should be, whatever is done.
+#[test]
+fn processes_that_never_start_end_the_call_with_their_last_words() {
+    within(|| {
+        let node = node::start_programs(bare().slots(2).max_memory(1 << 16)).unwrap();
+        for is_here in [true, false] {
+            let dfun = match is_here {
+                true => distribute!(hungry).slots(2).isolation(Isolation::Process).max_memory(1 << 16),
+                false => distribute!(hungry).slots(0).machines([node.address()]),
+            };
+            let start = Instant::now();
+            let error = dfun.build().unwrap().map([1, 2]).wait().unwrap_err();
+            assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+            assert_eq!(error.ending, Ending::NoWorkers);
+            let text = error.to_string();
+            // The loader of programs has its own words for it.
+            assert!(text.contains("memory") || text.contains("failed to map"), "{text}");
+            assert!(text.contains("its process"), "{text}");
         }
     });
 }
