@@ -24,7 +24,7 @@ use distfun_core::{
     function::{Context, Fingerprint, Schema, Surroundings, Watch},
     ids::{CallId, WorkerId},
     options::Settings,
-    payload::{Parcel, Received},
+    payload::{Parcel, Received, Spares},
     shared_data::SharedData,
 };
 
@@ -114,6 +114,11 @@ pub(crate) trait Job: Send + Sync {
 
     /// The items that are away from `start` on come back; those before `from` have had their outcome.
     fn put_back(&self, _start: usize, _from: usize) {}
+
+    /// Memory of items that are done with, for results that come from elsewhere.
+    fn spares(&self) -> Option<&Arc<Mutex<Spares>>> {
+        None
+    }
 
     fn note_progress(&self, progress: &Progress) {
         // What comes after the end is no result any more.

@@ -12,12 +12,12 @@ mod tests;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::{self, ThreadId},
     time::Duration,
 };
 
-use distfun_core::payload::Section;
+use distfun_core::payload::{Section, Spares};
 use tokio::{sync::Notify, time::Instant};
 
 pub use end::LinkEnd;
@@ -45,6 +45,8 @@ pub struct Link {
     writing: Mutex<Writing>,
     /// Until the task takes it.
     reader: Mutex<Option<Reader>>,
+    /// Memory for what comes.
+    spares: Mutex<Weak<Mutex<Spares>>>,
     /// Tells the task that [`Writing`] is not as it left it.
     changed: Notify,
 }
@@ -92,6 +94,7 @@ impl Link {
             origin: Instant::now(),
             writing: Mutex::new(writing),
             reader: Mutex::new(Some(reader)),
+            spares: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -159,6 +162,11 @@ impl Link {
         }
         writing.writer.consumed(bytes);
         self.write_through(&mut writing);
+    }
+
+    /// Reads large sections of the messages that come next into memory of these, as long as somebody has them.
+    pub fn read_into(&self, spares: &Arc<Mutex<Spares>>) {
+        *self.spares.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(spares);
     }
 
     /// Says goodbye and ends the link: messages that were sent still go, sections do not.

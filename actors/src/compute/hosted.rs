@@ -1,12 +1,12 @@
 //! A slot whose function runs in a process of its own: its compute thread hands the process chunks and takes their results.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Mutex, time::Duration};
 
 use distfun_core::{
     engine::{BUDGET, Blame, Chunk, Sentence},
     failure::{FailureCause, ItemFailure, WorkerExit},
     options::Isolation,
-    payload::Received,
+    payload::{Received, Spares},
 };
 
 use distfun_net::message::Source;
@@ -45,6 +45,7 @@ struct Watcher<'a> {
     pool: &'a Pool,
     port: &'a Port,
     core: Option<&'a JobCore>,
+    spares: Option<&'a Mutex<Spares>>,
 }
 
 impl Overseer for Watcher<'_> {
@@ -54,6 +55,10 @@ impl Overseer for Watcher<'_> {
 
     fn line(&self, source: &Source, items: Range<usize>, text: &str) {
         events::worker_output(self.pool, self.port, self.core, source, items, text);
+    }
+
+    fn spares(&self) -> Option<&Mutex<Spares>> {
+        self.spares
     }
 }
 
@@ -79,7 +84,7 @@ impl<'a> Hosted<'a> {
     /// It can't be started; the text says why.
     fn start(&mut self) -> Result<&mut Host, StartFault> {
         if self.host.is_none() {
-            let watcher = Watcher { pool: self.pool, port: self.port, core: None };
+            let watcher = Watcher { pool: self.pool, port: self.port, core: None, spares: None };
             self.host = Some(Host::start(&self.program, self.port.worker.0, &watcher, |mut command| command.spawn())?);
         }
         Ok(self.host.as_mut().expect("it is there"))
@@ -127,7 +132,8 @@ impl<'a> Hosted<'a> {
             shared: None,
         };
         let limit = self.pool.settings.item_timeout;
-        let watcher = Watcher { pool: self.pool, port: self.port, core: Some(core) };
+        let spares = job.spares().map(|spares| &**spares);
+        let watcher = Watcher { pool: self.pool, port: self.port, core: Some(core), spares };
         let fall = match self.start() {
             Ok(host) => match host.run(task, load.parcel, core.shared(), limit, &watcher) {
                 Ok((done, received)) => {

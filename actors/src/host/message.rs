@@ -7,10 +7,11 @@ use std::{
     mem::MaybeUninit,
     ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError},
 };
 
 use distfun_core::{
-    payload::{Parcel, RawVec, Received},
+    payload::{Parcel, RawVec, Received, Spares},
     shared_data::{ElementType, HandedFile},
 };
 use distfun_net::message::{Failure, Source};
@@ -154,11 +155,15 @@ pub(crate) fn hand_over(area: &mut Area, about: impl Serialize, parcel: Parcel) 
     Ok(Placed { note: note.len() as u32, bytes: end as u64 })
 }
 
-/// Takes out of `area` what the other side has put there. Nothing that it says is believed beyond what there is.
+/// Takes out of `area` what the other side has put there, into memory of `spares` where there is some. Nothing that it says is believed beyond what there is.
 ///
 /// # Errors
 /// It is not what this side expects.
-pub(crate) fn take_over<T: DeserializeOwned>(area: &mut Area, placed: Placed) -> io::Result<(T, Received)> {
+pub(crate) fn take_over<T: DeserializeOwned>(
+    area: &mut Area,
+    placed: Placed,
+    spares: Option<&Mutex<Spares>>,
+) -> io::Result<(T, Received)> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let all = usize::try_from(placed.bytes).map_err(|_| wrong("more was handed over than memory has"))?;
     if placed.note as usize > all {
@@ -176,7 +181,10 @@ pub(crate) fn take_over<T: DeserializeOwned>(area: &mut Area, placed: Placed) ->
         let bytes = usize::try_from(bytes).ok().filter(|&bytes| at.checked_add(bytes).is_some_and(|end| end <= all));
         let bytes = bytes.filter(|bytes| bytes.is_multiple_of(element.size()));
         let bytes = bytes.ok_or_else(|| wrong("a section reaches beyond what was handed over"))?;
-        let mut section = RawVec::empty(element);
+        let spare = spares.and_then(|spares| {
+            spares.lock().unwrap_or_else(PoisonError::into_inner).take(element, bytes / element.size())
+        });
+        let mut section = spare.unwrap_or_else(|| RawVec::empty(element));
         section.resize(bytes / element.size()).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
         area.read(at, section.bytes_mut());
         received.sections.push(section);
@@ -251,7 +259,7 @@ mod tests {
         let section = |element, bytes: Vec<u8>| Section { element, bytes: bytes.into() };
         let sections = vec![section(ElementType::U8, vec![7; 3]), section(ElementType::F64, floats)];
         let placed = hand_over(&mut area, "about", Parcel { head: vec![9], sections }).unwrap();
-        let (about, received): (String, Received) = take_over(&mut area, placed).unwrap();
+        let (about, received): (String, Received) = take_over(&mut area, placed, None).unwrap();
         assert_eq!((about.as_str(), received.head), ("about", vec![9]));
         assert_eq!(received.sections, [RawVec::U8(vec![7; 3]), RawVec::F64(vec![1.5, -2.0])]);
     }
@@ -261,13 +269,13 @@ mod tests {
     fn what_is_not_there_is_not_taken() {
         let mut area = Area::create().unwrap();
         for (note, bytes) in [(u32::MAX, 0), (0, u64::MAX), (0, 1 << 40), (5, 3)] {
-            assert!(take_over::<u8>(&mut area, Placed { note, bytes }).is_err(), "{note} {bytes}");
+            assert!(take_over::<u8>(&mut area, Placed { note, bytes }, None).is_err(), "{note} {bytes}");
         }
         let sections = vec![(ElementType::F64, 1 << 40)];
         let note = postcard::to_stdvec(&Note { about: 1u8, head: vec![], sections }).unwrap();
         area.write(0, &note);
         let placed = Placed { note: note.len() as u32, bytes: 1000 };
-        let error = take_over::<u8>(&mut area, placed).unwrap_err();
+        let error = take_over::<u8>(&mut area, placed, None).unwrap_err();
         assert!(error.to_string().contains("beyond"), "{error}");
     }
 

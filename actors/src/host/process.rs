@@ -9,13 +9,13 @@ use std::{
         unix::process::CommandExt,
     },
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
-    sync::atomic::Ordering,
+    sync::{Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use distfun_core::{
     failure::WorkerExit,
-    payload::{Parcel, Received},
+    payload::{Parcel, Received, Spares},
     shared_data::{SharedData, WeakSharedData},
 };
 use distfun_net::message::Source;
@@ -89,6 +89,10 @@ pub(crate) trait Overseer {
     fn is_stopped(&self) -> bool;
     /// It has said something while it ran `items`.
     fn line(&self, source: &Source, items: Range<usize>, text: &str);
+    /// Memory for results.
+    fn spares(&self) -> Option<&Mutex<Spares>> {
+        None
+    }
 }
 
 /// How a chunk ends that has no results. The host is gone.
@@ -277,7 +281,8 @@ impl Host {
             match receive(&self.socket, false) {
                 Ok(Some((FromHost::Done(placed), _))) => {
                     self.read_output(overseer);
-                    return take_over(&mut self.from, placed).map_err(|error| self.fall(overseer, &error));
+                    return take_over(&mut self.from, placed, overseer.spares())
+                        .map_err(|error| self.fall(overseer, &error));
                 }
                 Ok(Some((FromHost::Failed { reason }, _))) => {
                     return Err(self.fall(overseer, &io::Error::other(reason)));
@@ -332,7 +337,7 @@ impl Host {
                 while let Ok(Some((message, _))) = receive(&self.socket, false) {
                     match message {
                         FromHost::Log { source, items, text } => overseer.line(&source, items, &text),
-                        FromHost::Done(placed) => match take_over(&mut self.from, placed) {
+                        FromHost::Done(placed) => match take_over(&mut self.from, placed, overseer.spares()) {
                             Ok(results) => return Ok(results),
                             Err(_) => break,
                         },

@@ -134,7 +134,7 @@ impl<'a> Host<'a> {
     }
 
     fn task(&mut self, placed: Placed) -> io::Result<Placed> {
-        let (task, items): (Task, Received) = take_over(&mut self.to, placed)?;
+        let (task, items): (Task, Received) = take_over(&mut self.to, placed, None)?;
         let Some(served) = self.function(&task.function, &task.site) else {
             let refused = Some(format!("this program has no function {}", task.function));
             let done = Done { reached: 0, failures: Vec::new(), elapsed_us: 0, refused };

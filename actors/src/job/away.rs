@@ -5,14 +5,14 @@ use std::{
     mem::needs_drop,
     ops::Range,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use distfun_core::failure::FailureCause;
+use distfun_core::{failure::FailureCause, payload::Spares};
 
 use super::{
     Arrived, ListJob, Load, Unpacked,
@@ -35,13 +35,15 @@ pub(crate) struct Away<A> {
     held: Mutex<HashMap<usize, Box<dyn Held<A>>>>,
     /// What an item weighs, as far as is known; 0 while nothing is.
     item_bytes: AtomicUsize,
+    /// Memory of those that are done with.
+    pub(super) spares: Arc<Mutex<Spares>>,
 }
 
 impl<A> Default for Away<A> {
     fn default() -> Self {
         // What has nothing to drop holds no memory elsewhere.
         let known = if needs_drop::<A>() { 0 } else { size_of::<A>().max(1) };
-        Self { held: Mutex::default(), item_bytes: AtomicUsize::new(known) }
+        Self { held: Mutex::default(), item_bytes: AtomicUsize::new(known), spares: Arc::default() }
     }
 }
 
@@ -196,7 +198,10 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         };
         let mut items = Items::numbered(start, items);
         let rest = items.split_off(from.clamp(start, items.range().end));
-        drop(items); // those that have their outcome; it contains what panics
+        // Those that have their outcome. Dropping them contains what panics.
+        let items = items.into_vec();
+        let dropped = self.away.spares.lock().unwrap_or_else(PoisonError::into_inner).give(items);
+        drop(dropped.map(|items| Items::numbered(start, items)));
         if let Source::Owned(shelf) = &self.source {
             shelf.lock().unwrap_or_else(PoisonError::into_inner).put(rest);
         }

@@ -14,6 +14,7 @@ use distfun_core::{
     failure::{FailureCause, ItemFailure},
     function::Context,
     ids::WorkerId,
+    payload::Spares,
 };
 
 use super::{
@@ -416,6 +417,10 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
 
     fn put_back(&self, start: usize, from: usize) {
         self.put_items_back(start, from);
+    }
+
+    fn spares(&self) -> Option<&Arc<Mutex<Spares>>> {
+        Some(&self.away.spares)
     }
 
     fn note_failures(&self, failures: Vec<ItemFailure>) {

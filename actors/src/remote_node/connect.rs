@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    net::IpAddr,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
@@ -92,6 +93,10 @@ pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met
     let mut tunnel = None;
     let (wire, trust): (Arc<dyn Wire>, Trust) = match address {
         Address::Tcp { host, port } => {
+            // A secret that can't be used is told at once, whoever listens there or does not.
+            if host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback()) {
+                own_cookie()?;
+            }
             let wire = tcp::connect(host, *port, CONNECT_TIME).await.map_err(|error| unreachable(&error))?;
             let trust = trust_of(&*wire, host, *port)?;
             (wire, trust)

@@ -16,7 +16,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD};
 use num_complex::Complex;
 
 use super::{
-    Decoder, Parcel, PayloadError, Received,
+    Decoder, Parcel, PayloadError, Received, Spares,
     item::{Item, Shape},
     plain::{AsBytes, Plain, elements, section},
     serial::encode,
@@ -35,6 +35,9 @@ pub(super) trait Form: Send + Sync {
 
     /// Packs copies of the `count` items in `pieces`, which are as [`pieces`] makes them.
     fn pack_pieces(&self, pieces: &mut dyn Iterator<Item = &(dyn Any + 'static)>, count: usize) -> Parcel;
+
+    /// Gives the memory of a list that is done with.
+    fn spend(&self, items: Box<dyn Any>, to: &mut Spares);
 
     /// The list of `count` items.
     fn unpack(&self, received: Received, count: usize) -> Result<Box<dyn Any>, PayloadError>;
@@ -90,7 +93,11 @@ fn items_of<'a, I: 'static>(piece: &'a (dyn Any + 'static)) -> &'a [I] {
 }
 
 fn list<I: 'static>(items: Box<dyn Any>) -> Arc<Vec<I>> {
-    Arc::new(*items.downcast().expect("a list of the type that its form was found for"))
+    Arc::new(typed(items))
+}
+
+fn typed<I: 'static>(items: Box<dyn Any>) -> Vec<I> {
+    *items.downcast().expect("a list of the type that its form was found for")
 }
 
 /// One section with all of them, and no head.
@@ -121,6 +128,10 @@ impl<T: Plain> Form for Scalars<T> {
             parcel.sections.push(section::<T>(AsBytes(all)));
         }
         parcel
+    }
+
+    fn spend(&self, items: Box<dyn Any>, to: &mut Spares) {
+        to.keep(T::into_raw(typed(items)));
     }
 
     fn unpack(&self, received: Received, count: usize) -> Result<Box<dyn Any>, PayloadError> {
@@ -163,6 +174,12 @@ impl<I: Item> Form for Items<I> {
             packing.add(item, || None::<AsBytes<I::Element>>);
         }
         packing.finish()
+    }
+
+    fn spend(&self, items: Box<dyn Any>, to: &mut Spares) {
+        for item in typed::<I>(items) {
+            to.keep(I::Element::into_raw(item.into_elements()));
+        }
     }
 
     fn unpack(&self, received: Received, count: usize) -> Result<Box<dyn Any>, PayloadError> {

@@ -21,6 +21,9 @@ pub(super) trait Item: Sized + Send + Sync + 'static {
 
     /// The item of this shape; there are as many elements as it says.
     fn build(shape: Self::Shape, elements: Vec<Self::Element>) -> Result<Self, PayloadError>;
+
+    /// All elements that it has memory for, in any order.
+    fn into_elements(self) -> Vec<Self::Element>;
 }
 
 pub(super) trait Shape: Serialize + DeserializeOwned {
@@ -49,6 +52,10 @@ impl<T: Plain> Item for Vec<T> {
     fn build(_: u64, elements: Vec<T>) -> Result<Self, PayloadError> {
         Ok(elements)
     }
+
+    fn into_elements(self) -> Vec<T> {
+        self
+    }
 }
 
 impl<T: Plain> Item for Box<[T]> {
@@ -65,6 +72,10 @@ impl<T: Plain> Item for Box<[T]> {
 
     fn build(_: u64, elements: Vec<T>) -> Result<Self, PayloadError> {
         Ok(elements.into())
+    }
+
+    fn into_elements(self) -> Vec<T> {
+        self.into_vec()
     }
 }
 
@@ -107,6 +118,10 @@ impl<T: Plain, D: Dimension + 'static> Item for Array<T, D> {
         dimension
             .and_then(|dimension| Array::from_shape_vec(dimension.set_f(shape.is_column_major), elements).ok())
             .ok_or(PayloadError::Shape(shape.axes))
+    }
+
+    fn into_elements(self) -> Vec<T> {
+        self.into_raw_vec_and_offset().0
     }
 }
 

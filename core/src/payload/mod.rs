@@ -19,6 +19,7 @@ mod opt_in;
 mod plain;
 mod raw;
 mod serial;
+mod spares;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use list::{Kept, Packed, is_raw, pack_list, pack_slice, unpack_list, unpack_
 pub use matrix::{pack_matrix, pack_result, unpack_matrix, unpack_result};
 pub use opt_in::Raw;
 pub use raw::RawVec;
+pub use spares::Spares;
 
 use form::Sections;
 use item::is_column_major;

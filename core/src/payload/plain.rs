@@ -17,6 +17,9 @@ pub(super) trait Plain: NoUninit + Send + Sync {
 
     /// The elements in the allocation that they arrived in.
     fn from_raw(raw: RawVec) -> Result<Vec<Self>, PayloadError>;
+
+    /// The other way round.
+    fn into_raw(elements: Vec<Self>) -> RawVec;
 }
 
 macro_rules! plain {
@@ -30,6 +33,10 @@ macro_rules! plain {
                     RawVec::$name(elements) => Ok(bytemuck::cast_vec(elements)),
                     other => Err(PayloadError::WrongSection { expected: Self::TYPE, got: other.element() }),
                 }
+            }
+
+            fn into_raw(elements: Vec<Self>) -> RawVec {
+                RawVec::$name(bytemuck::cast_vec(elements))
             }
         }
     )*};
@@ -54,6 +61,10 @@ impl Plain for bool {
             // Collected in place: the allocation is kept.
             None => Ok(bytes.into_iter().map(|byte| byte == 1).collect()),
         }
+    }
+
+    fn into_raw(elements: Vec<Self>) -> RawVec {
+        RawVec::Bool(elements.into_iter().map(u8::from).collect())
     }
 }
 

@@ -115,6 +115,7 @@ impl Link {
     /// Reads and delivers as much as a turn may.
     fn read(&self, reader: &mut Reader, deliver: &mut impl FnMut(Incoming)) -> Result<Progress, LinkEnd> {
         let (mut bytes, mut deliveries) = (0, 0);
+        reader.read_into(self.spares.lock().unwrap_or_else(PoisonError::into_inner).clone());
         loop {
             if let Some(first) = reader.next() {
                 // Answers that `deliver` sends are written together.

@@ -1,6 +1,8 @@
 //! A message whose sections are still arriving.
 
-use distfun_core::payload::RawVec;
+use std::sync::{Mutex, PoisonError, Weak};
+
+use distfun_core::payload::{RawVec, Spares};
 
 use super::{Incoming, SessionError};
 use crate::message::{Message, SectionHeader};
@@ -23,6 +25,8 @@ pub(super) struct Assembly {
     /// Bytes that have not arrived.
     left: u64,
     weight: u64,
+    /// Memory for sections, if somebody has some.
+    spares: Weak<Mutex<Spares>>,
 }
 
 #[derive(Debug)]
@@ -34,9 +38,16 @@ struct Open {
 
 impl Assembly {
     /// For sections of `bytes` in all.
-    pub(super) fn new(message: Message, headers: Vec<SectionHeader>, bytes: u64, weight: u64) -> Self {
+    pub(super) fn new(
+        message: Message,
+        headers: Vec<SectionHeader>,
+        bytes: u64,
+        weight: u64,
+        spares: Weak<Mutex<Spares>>,
+    ) -> Self {
         let sections = Vec::with_capacity(headers.len());
-        let mut new = Self { message, headers: headers.into_iter(), sections, open: None, left: bytes, weight };
+        let headers = headers.into_iter();
+        let mut new = Self { message, headers, sections, open: None, left: bytes, weight, spares };
         new.open_next();
         new
     }
@@ -64,7 +75,7 @@ impl Assembly {
 
     /// Sees to it that the next byte has a place.
     pub(super) fn make_room(&mut self) -> Result<(), SessionError> {
-        self.open.as_mut().map_or(Ok(()), Open::make_room)
+        self.open.as_mut().map_or(Ok(()), |open| open.make_room(&self.spares))
     }
 
     /// Takes note of bytes that were read into [`room`](Self::room).
@@ -80,7 +91,7 @@ impl Assembly {
     /// Takes bytes that were read elsewhere; there are no more than [`left`](Self::left).
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), SessionError> {
         while let Some(open) = self.open.as_mut().filter(|_| !bytes.is_empty()) {
-            open.make_room()?;
+            open.make_room(&self.spares)?;
             let room = &mut open.section.bytes_mut()[open.filled..];
             let (now, later) = bytes.split_at(room.len().min(bytes.len()));
             room[..now.len()].copy_from_slice(now);
@@ -109,10 +120,20 @@ impl Assembly {
 }
 
 impl Open {
-    fn make_room(&mut self) -> Result<(), SessionError> {
+    fn make_room(&mut self, spares: &Weak<Mutex<Spares>>) -> Result<(), SessionError> {
         let has = self.section.bytes().len();
         if self.filled < has {
             return Ok(());
+        }
+        if has == 0
+            && let Some(spares) = spares.upgrade()
+        {
+            let element = self.section.element();
+            let mut spares = spares.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(spare) = spares.take(element, self.total / element.size()) {
+                self.section = spare;
+                return Ok(());
+            }
         }
         // Whole elements: `total` is, and so are 4 MiB and twice what is there.
         let wants = self.total.min(FIRST_BYTES.max(has.saturating_mul(2)));

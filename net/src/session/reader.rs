@@ -3,10 +3,12 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
+
+use distfun_core::payload::Spares;
 
 use super::{Incoming, SessionError, SessionLimits, assembly::Assembly, may_begin, weight};
 use crate::{
@@ -37,6 +39,7 @@ pub struct Reader {
     sips: bool,
     finished: VecDeque<Incoming>,
     heard: Heard,
+    spares: Weak<Mutex<Spares>>,
 }
 
 /// What the next bytes are.
@@ -75,7 +78,13 @@ impl Reader {
             sips: false,
             finished: VecDeque::new(),
             heard: Heard::default(),
+            spares: Weak::new(),
         }
+    }
+
+    /// Reads large sections of the messages that come into memory of these, as long as somebody has them.
+    pub fn read_into(&mut self, spares: Weak<Mutex<Spares>>) {
+        self.spares = spares;
     }
 
     /// The place for the next bytes: never empty. A large section's bytes go to where they stay.
@@ -205,7 +214,7 @@ impl Reader {
         // Only this side adds, so what was seen can only have become less.
         self.held.fetch_add(weight, Relaxed);
         self.sips = bytes >= BUFFER_BYTES as u64;
-        let assembly = Box::new(Assembly::new(message, headers, bytes, weight));
+        let assembly = Box::new(Assembly::new(message, headers, bytes, weight, self.spares.clone()));
         self.put_back(stream, assembly);
         Ok(())
     }

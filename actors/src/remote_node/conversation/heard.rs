@@ -84,6 +84,9 @@ impl Conversation {
             return self.work_done();
         };
         let is_raw = job.travel().is_some_and(|travel| travel.is_raw);
+        if let Some(spares) = job.spares() {
+            self.link.read_into(spares);
+        }
         let results = Received { head: Vec::new(), sections };
         if is_raw {
             self.arrived(lane, generation, &job, range, attempt, done, results, bytes);
