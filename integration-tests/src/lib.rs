@@ -1,1 +1,3 @@
-//! Only tests live here; see `tests/main.rs`.
+//! What several packages of tests share. The tests themselves: see `tests/main.rs`.
+
+pub mod proxy;

@@ -7,7 +7,6 @@ mod log;
 mod loss;
 mod membership;
 mod peer;
-mod proxy;
 mod shared;
 
 use std::{collections::BTreeSet, time::Duration};

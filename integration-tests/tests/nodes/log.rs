@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use distfun::{Distribute, Manager, function, log};
+use distfun_integration_tests::proxy::Proxy;
 
 use super::{
     loss::{await_chunks, naps},
-    nap,
-    proxy::Proxy,
-    start,
+    nap, start,
 };
 use crate::{
     events::check::{Memory, check, lines_of},

@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use distfun::{Distribute, Ending, Error, Manager, ManagerHandle, NodeState, Status, prelude::*};
+use distfun_integration_tests::proxy::{DOWN, Faults, Proxy, UP};
 
-use super::{
-    Word, length, nap,
-    proxy::{DOWN, Faults, Proxy, UP},
-    slow, square, start, word,
-};
+use super::{Word, length, nap, slow, square, start, word};
 use crate::support::{NodeProcess, eventually, within};
 
 pub(super) fn naps(count: u64) -> Vec<u64> {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use distfun::{AddMachine, Distribute, Ending, MachineError, Manager, ManagerHandle, RemoveMachine, prelude::*};
+use distfun_integration_tests::proxy::Proxy;
 use futures::executor::block_on;
 
 use super::{
     loss::{await_chunks, chunks, is_up, manager, naps},
-    nap,
-    proxy::Proxy,
-    slow, start,
+    nap, slow, start,
 };
 use crate::support::{NodeProcess, eventually, within};
 

@@ -3,13 +3,12 @@
 use std::{path::Path, time::Duration};
 
 use distfun::{Distribute, Manager, ManagerHandle, node, prelude::*};
+use distfun_integration_tests::proxy::{DOWN, Faults, Proxy, UP};
 use ndarray::Array1;
 
 use super::{
     loss::{await_chunks, manager},
-    offering,
-    proxy::{DOWN, Faults, Proxy, UP},
-    scaled,
+    offering, scaled,
 };
 use crate::support::{NodeProcess, eventually, within};
 

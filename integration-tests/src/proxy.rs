@@ -1,4 +1,5 @@
 //! A proxy in user space between a Manager and a node, which does what networks do: it delays, cuts, flips and swallows.
+//! It needs no root.
 
 use std::{
     collections::HashMap,
@@ -16,21 +17,21 @@ use socket2::SockRef;
 
 /// What happens to the bytes of one direction.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Faults {
+pub struct Faults {
     /// Nothing comes through, and nobody is told.
-    pub(super) is_black_hole: bool,
+    pub is_black_hole: bool,
     /// Each read waits so long before it is passed on.
-    pub(super) delay: Duration,
+    pub delay: Duration,
     /// Bytes per second.
-    pub(super) rate: Option<u64>,
+    pub rate: Option<u64>,
     /// Passed on in pieces of at most so many bytes.
-    pub(super) slice: Option<usize>,
+    pub slice: Option<usize>,
     /// The connection is reset when so many bytes of it have passed.
-    pub(super) cut_after: Option<u64>,
+    pub cut_after: Option<u64>,
     /// The lowest bit of this byte of a connection is flipped, once.
-    pub(super) flip: Option<u64>,
+    pub flip: Option<u64>,
     /// No more comes after so many bytes, but the other direction goes on.
-    pub(super) half_close_after: Option<u64>,
+    pub half_close_after: Option<u64>,
 }
 
 #[derive(Default)]
@@ -40,8 +41,10 @@ struct State {
     bytes: [u64; 2],
     connections: usize,
     /// Both ends of each connection, by its number.
-    live: HashMap<usize, (TcpStream, TcpStream)>,
+    live: HashMap<usize, Both>,
 }
+
+type Both = (TcpStream, TcpStream);
 
 struct Shared {
     state: Mutex<State>,
@@ -49,18 +52,20 @@ struct Shared {
     has_ended: AtomicBool,
 }
 
-pub(super) const UP: usize = 0;
-pub(super) const DOWN: usize = 1;
+/// From the Manager to the node.
+pub const UP: usize = 0;
+/// From the node to the Manager.
+pub const DOWN: usize = 1;
 
-/// Everything ends with it.
-pub(super) struct Proxy {
+/// A proxy that listens at a port of its own on loopback. Everything ends with it.
+pub struct Proxy {
     address: String,
     shared: Arc<Shared>,
 }
 
 impl Proxy {
     /// To whoever listens at `target`.
-    pub(super) fn to(target: &str) -> Self {
+    pub fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let shared =
@@ -79,24 +84,26 @@ impl Proxy {
         Self { address, shared }
     }
 
-    pub(super) fn address(&self) -> &str {
+    /// Where it listens.
+    pub fn address(&self) -> &str {
         &self.address
     }
 
     /// Sets the faults of a direction, also for connections that are there.
-    pub(super) fn set(&self, direction: usize, faults: Faults) {
+    pub fn set(&self, direction: usize, faults: Faults) {
         self.shared.state().faults[direction] = faults;
         self.shared.changed.notify_all();
     }
 
-    pub(super) fn black_hole(&self, yes: bool) {
+    /// Nothing comes through, either way; or everything does, without any fault.
+    pub fn black_hole(&self, yes: bool) {
         for direction in [UP, DOWN] {
             self.set(direction, Faults { is_black_hole: yes, ..Faults::default() });
         }
     }
 
     /// Resets all connections.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
         let live = std::mem::take(&mut self.shared.state().live);
         for (client, node) in live.into_values() {
             reset(&client);
@@ -105,12 +112,12 @@ impl Proxy {
     }
 
     /// Bytes that have passed in a direction, of all connections.
-    pub(super) fn bytes(&self, direction: usize) -> u64 {
+    pub fn bytes(&self, direction: usize) -> u64 {
         self.shared.state().bytes[direction]
     }
 
     /// How many connections there have been.
-    pub(super) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.shared.state().connections
     }
 }
@@ -141,17 +148,18 @@ fn connect(shared: &Arc<Shared>, client: TcpStream, target: &str) {
     let Ok(node) = TcpStream::connect(target) else { return reset(&client) };
     let number = shared.state().connections;
     let _ = (client.set_nodelay(true), node.set_nodelay(true));
-    let both = || (client.try_clone().expect("a socket"), node.try_clone().expect("a socket"));
-    shared.state().live.insert(number, both());
-    for direction in [UP, DOWN] {
-        let (client, node) = both();
-        let (from, to) = if direction == UP { (client, node) } else { (node, client) };
-        let shared = shared.clone();
-        thread::spawn(move || {
-            pump(&shared, direction, from, to);
-            shared.state().live.remove(&number);
+    let both = || Some((client.try_clone().ok()?, node.try_clone().ok()?));
+    let (Some(kept), Some(up), Some(down)) = (both(), both(), both()) else { return };
+    shared.state().live.insert(number, kept);
+    let shared = shared.clone();
+    thread::spawn(move || {
+        thread::scope(|scope| {
+            scope.spawn(|| pump(&shared, UP, up.0, up.1));
+            pump(&shared, DOWN, down.1, down.0);
         });
-    }
+        // Until both directions have ended it can be cut.
+        shared.state().live.remove(&number);
+    });
 }
 
 fn pump(shared: &Shared, direction: usize, mut from: TcpStream, mut to: TcpStream) {
