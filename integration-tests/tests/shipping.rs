@@ -133,8 +133,10 @@ struct Daemon {
 
 impl Daemon {
     fn start(arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let mut process = Command::new(program)
+        // By the shell, which has it not killed for a file that gets too long: it is to see an error, as of a full disk.
+        let mut process = Command::new("/bin/sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().unwrap())
             .args(["shipping::serves_as_a_daemon", "--exact", "--nocapture"])
             .env("TEST_DAEMON", arguments.join(" "))
             .stdout(Stdio::piped())
@@ -146,6 +148,13 @@ impl Daemon {
         std::thread::spawn(move || lines.for_each(drop)); // it may go on to write
         let address = line.split("serving at ").nth(1).unwrap().to_owned();
         Self { process, address }
+    }
+
+    /// Lets it make no file longer than that, as on a full disk.
+    fn limit_files(&self, current: Option<u64>) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let pid = Pid::from_raw(self.process.id() as i32);
+        prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
     }
 
     /// Processes that it has started.
@@ -170,6 +179,20 @@ fn serves_as_a_daemon() {
     let Ok(arguments) = std::env::var("TEST_DAEMON") else { return };
     let config = bare().slots(2).keep(arguments.contains("--keep"));
     node::serve_programs(config.when_ready(|address| println!("serving at {address}"))).unwrap();
+}
+
+/// Its items were given to others before they were back in their place: nobody found them, and the call never ended.
+#[test]
+fn what_a_node_has_that_refuses_the_program_is_computed_elsewhere() {
+    within(|| {
+        let refuses = Daemon::start(&[]);
+        refuses.limit_files(Some(4096));
+        let runs = node::start_programs(bare().slots(2)).unwrap();
+        for _ in 0..30 {
+            let dfun = distribute!(nap).max_cpu(0).machines([&*refuses.address, runs.address()]).build().unwrap();
+            assert_eq!(dfun.map([1u64, 2]).wait().unwrap(), [2, 3]);
+        }
+    });
 }
 
 fn is_there(pid: &u32) -> bool {

@@ -205,7 +205,8 @@ impl Conversation {
             pool.nodes.note(self.node, reason);
             events::node_rejected(&pool, &self.name, reason, "program", true);
         }
-        self.step(Event::Node(self.node, NodeEvent::Hopeless));
+        // That it is lost is told when the connection has ended, and what it had has come back.
+        self.step(Event::Node(self.node, NodeEvent::Pause(true)));
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         self.link.close("the node can't run this program");
     }
