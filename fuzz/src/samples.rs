@@ -98,5 +98,6 @@ pub(crate) fn messages() -> Vec<Message> {
             text: text(),
         }),
         Message::Revoked { list: vec![0x30, 0] },
+        Message::ProgramHindered { reason: text() },
     ]
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures::executor::block_on;
 
-use distfun::{NodeState, Status, distribute, function, node};
+use distfun::{Ending, NodeState, Status, distribute, function, node};
 
 use crate::{
     isolation::bare,
@@ -192,6 +192,22 @@ fn what_a_node_has_that_refuses_the_program_is_computed_elsewhere() {
             let dfun = distribute!(nap).max_cpu(0).machines([&*refuses.address, runs.address()]).build().unwrap();
             assert_eq!(dfun.map([1u64, 2]).wait().unwrap(), [2, 3]);
         }
+    });
+}
+
+/// It was taken for a machine that can never run the program.
+#[test]
+fn a_daemon_whose_disk_is_full_is_of_use_when_there_is_room_again() {
+    within(|| {
+        let daemon = Daemon::start(&[]);
+        daemon.limit_files(Some(4096));
+        let manager = distfun::Manager::builder().slots(0).machines([&daemon.address]).start().unwrap();
+        let call = || manager.call(distfun::Distribute::map(function!(square), [3.0])).wait();
+        let error = call().unwrap_err();
+        assert_eq!(error.ending, Ending::NoWorkers, "{error}");
+        assert!(error.to_string().contains("the program can't be kept there"), "{error}");
+        daemon.limit_files(None);
+        eventually(LIMIT, "it computes", || call().is_ok_and(|results| results == [9.0]));
     });
 }
 

@@ -130,6 +130,12 @@ pub enum Message {
         #[serde(with = "serde_bytes")]
         list: Vec<u8>,
     },
+    /// From a node: it can't run the program now, and may later: its disk is full, for example. The Manager parts from it,
+    /// and comes again.
+    ProgramHindered {
+        /// By what.
+        reason: String,
+    },
 }
 
 /// The executable that a Manager is, for a node to run.

@@ -74,7 +74,7 @@ impl<'a> Hosted<'a> {
         let mut program = Program::this().ok_or("distfun::init() is not called")?;
         program.max_memory = pool.settings.max_memory;
         let mut hosted = Self { pool, port, program, host: None, story: None };
-        hosted.start().map_err(|StartFault(story)| story)?;
+        hosted.start().map_err(|StartFault { story, .. }| story)?;
         Ok(Some(hosted))
     }
 
@@ -148,7 +148,7 @@ impl<'a> Hosted<'a> {
                 }
                 Err(fall) => fall,
             },
-            Err(StartFault(story)) => {
+            Err(StartFault { story, .. }) => {
                 self.story = Some(story);
                 job.put_back(start, start);
                 return Err(Fallen);

@@ -43,7 +43,7 @@ use rustix::net::{SocketType, sockopt::socket_type};
 
 use crate::{error::NoProcesses, instance};
 pub(crate) use message::{Done, Task};
-pub(crate) use process::{Fall, Host, Overseer, StartFault};
+pub(crate) use process::{Fall, Host, Overseer, StartFault, is_passing};
 
 /// Set for a host, whose standard input is the socket to its parent. What a host starts itself has another one.
 const VARIABLE: &str = "DISTFUN_HOST";

@@ -21,6 +21,7 @@ use distfun_core::{
 use distfun_net::message::Source;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, waitid},
 };
@@ -106,14 +107,35 @@ pub(crate) enum Fall {
     Unwanted,
 }
 
-/// No host could be started; the text says why.
+/// No host could be started.
 #[derive(Debug)]
-pub(crate) struct StartFault(pub(crate) String);
+pub(crate) struct StartFault {
+    /// Why.
+    pub(crate) story: String,
+    /// Another try may find it otherwise: the program is not to blame.
+    pub(crate) is_passing: bool,
+}
 
 impl From<io::Error> for StartFault {
     fn from(error: io::Error) -> Self {
-        Self(format!("no process could be started: {error}"))
+        Self { story: format!("no process could be started: {error}"), is_passing: is_passing(&error) }
     }
+}
+
+/// Whether the system is short of something, and may have it again later.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    const SHORT: [Errno; 9] = [
+        Errno::AGAIN,
+        Errno::DQUOT,
+        Errno::FBIG,
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::NOSPC,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| SHORT.contains(&errno))
 }
 
 /// A chunk ran to its end.
@@ -183,12 +205,15 @@ impl Host {
         match sent.and_then(|()| host.wait_ready(overseer)) {
             Ok(()) => Ok(host),
             Err(error) => {
+                let is_frozen = host.is_frozen();
                 let exit = host.bury(overseer);
+                // Killed or stopped from outside, as by a system that is short of memory.
+                let is_passing = is_frozen || exit.signal == Some(Signal::KILL.as_raw());
                 let reason = match error.kind() {
                     io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => exit.to_string(),
                     _ => format!("said: {error}"),
                 };
-                Err(StartFault(format!("its process {reason}")))
+                Err(StartFault { story: format!("its process {reason}"), is_passing })
             }
         }
     }

@@ -6,6 +6,7 @@ use distfun_net::message::{Call, Digest, Message, Program};
 
 use super::{
     guest::Guest,
+    needs::Unfit,
     program::{check_facts, prepare},
     ship::{Hosts, ShippedCall, name_of},
     visit::Work,
@@ -22,6 +23,34 @@ pub(super) enum Brought {
     There(Arc<Hosts>),
     /// It can't run here.
     Refused,
+}
+
+/// Why a program does not run here.
+pub(super) struct Refused {
+    pub(super) reason: String,
+    /// It may run later.
+    pub(super) is_passing: bool,
+}
+
+impl Refused {
+    /// It may run later.
+    pub(super) fn for_now(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_passing: true }
+    }
+
+    pub(super) fn into_message(self) -> Message {
+        match self {
+            Self { reason, is_passing: false } => Message::ProgramRefused { reason },
+            Self { reason, is_passing: true } => Message::ProgramHindered { reason },
+        }
+    }
+}
+
+/// What its file says does not change.
+impl From<Unfit> for Refused {
+    fn from(reason: Unfit) -> Self {
+        Self { reason, is_passing: false }
+    }
 }
 
 impl Brought {
@@ -49,7 +78,7 @@ impl Guest {
         };
         self.table().program = Brought::Coming(program);
         if let Err(reason) = refusal {
-            return self.program_refused(&reason);
+            return self.program_refused(reason.into());
         }
         let guest = self.clone();
         self.luggage.look_for_program(digest, move |arrival| guest.luggage_news(digest, arrival));
@@ -70,10 +99,10 @@ impl Guest {
         let max_memory = self.serving.max_memory;
         let start = move || match prepare(file, &facts, max_memory).and_then(Hosts::start) {
             Ok(hosts) => guest.program_starts(digest, hosts),
-            Err(reason) => guest.program_refused(&reason),
+            Err(refused) => guest.program_refused(refused),
         };
         if std::thread::Builder::new().name("distfun-program".into()).spawn(start).is_err() {
-            self.program_refused("there is no thread to start the program");
+            self.program_refused(Refused::for_now("there is no thread to start the program"));
         }
     }
 
@@ -93,10 +122,10 @@ impl Guest {
         waiting.into_iter().for_each(|waiting| self.chunk(waiting));
     }
 
-    pub(super) fn program_refused(&self, reason: &str) {
+    pub(super) fn program_refused(&self, refused: Refused) {
         self.table().program = Brought::Refused;
-        tracing::warn!(manager = self.name, reason, "a program was refused");
-        self.send(&Message::ProgramRefused { reason: reason.to_owned() });
+        tracing::warn!(manager = self.name, reason = refused.reason, "a program was refused");
+        self.send(&refused.into_message());
     }
 
     /// None while the program is not there.

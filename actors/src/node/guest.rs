@@ -20,7 +20,7 @@ use distfun_net::{
 };
 
 #[cfg(target_os = "linux")]
-use super::brought::Brought;
+use super::brought::{Brought, Refused};
 use super::{
     Serving,
     luggage::{Arrival, Luggage},
@@ -411,7 +411,8 @@ impl Guest {
             }
             #[cfg(target_os = "linux")]
             Arrival::Failed(reason) if self.is_program(&digest) => {
-                self.program_refused(&format!("the program can't be kept there: {reason}"));
+                // A disk may have room again.
+                self.program_refused(Refused::for_now(format!("the program can't be kept there: {reason}")));
             }
             Arrival::Failed(reason) => {
                 let of_it = |known: &Option<Known>| known.as_ref().is_some_and(|it| it.call.shared == Some(digest));

@@ -15,7 +15,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::needs::{self, Unfit};
+use super::{
+    brought::Refused,
+    needs::{self, Unfit},
+};
 use crate::host::{self, cpu};
 
 /// Largest program that is taken.
@@ -55,17 +58,18 @@ pub(super) fn check_facts(program: &message::Program) -> Result<(), Unfit> {
 ///
 /// # Errors
 /// It can't run here; the text has both sides' facts, and the remedy.
-pub(super) fn prepare(mut file: File, facts: &message::Program, max_memory: Option<u64>) -> Result<Program, Unfit> {
-    let unreadable = |error: io::Error| format!("the program can't be read here: {error}");
+pub(super) fn prepare(mut file: File, facts: &message::Program, max_memory: Option<u64>) -> Result<Program, Refused> {
+    let unreadable = |error: io::Error| Refused::for_now(format!("the program can't be read here: {error}"));
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(unreadable)?;
     needs::read(&bytes)?.check()?;
     drop(bytes);
     if may_not_run(&file) {
-        file = in_memory(&mut file).map_err(|error| {
-            format!(
+        file = in_memory(&mut file).map_err(|error| Refused {
+            reason: format!(
                 "the program can't be run from its directory, nor from memory: {error}; give the node another --cache"
-            )
+            ),
+            is_passing: host::is_passing(&error),
         })?;
     }
     let environment = ENVIRONMENT.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?)));

@@ -27,7 +27,7 @@ use distfun_net::{
     message::{self, CallNumber, Died, Exit, Message, Output, Source},
 };
 
-use super::{program::Program, visit::Over};
+use super::{brought::Refused, program::Program, visit::Over};
 use crate::{
     failures::unpacked,
     host::{Fall, Host, Overseer, StartFault, Task},
@@ -55,7 +55,7 @@ impl Hosts {
     ///
     /// # Errors
     /// It can't; the text says why.
-    pub(super) fn start(program: Program) -> Result<Arc<Self>, String> {
+    pub(super) fn start(program: Program) -> Result<Arc<Self>, Refused> {
         struct Nobody;
         impl Overseer for Nobody {
             fn is_stopped(&self) -> bool {
@@ -63,10 +63,13 @@ impl Hosts {
             }
             fn line(&self, _: &Source, _: Range<usize>, _: &str) {}
         }
-        let spawner = Spawner::start().map_err(|error| format!("there is no thread for its processes: {error}"))?;
+        let no_thread = |error| Refused::for_now(format!("there is no thread for its processes: {error}"));
+        let spawner = Spawner::start().map_err(no_thread)?;
         let first = Host::start(&program.start, 0, &Nobody, |command| spawner.spawn(command));
-        let first =
-            first.map_err(|StartFault(story)| format!("the program was sent and does not start here: {story}"))?;
+        let first = first.map_err(|StartFault { story, is_passing }| Refused {
+            reason: format!("the program was sent and does not start here: {story}"),
+            is_passing,
+        })?;
         Ok(Arc::new(Self {
             program,
             spawner,
@@ -196,10 +199,10 @@ impl ShippedCall {
         let mut over = Over { worker: Some(worker), ..Over::returned() };
         let mut host = match self.hosts.take(worker, &watcher) {
             Ok(host) => host,
-            Err(StartFault(story)) => {
+            Err(StartFault { story, is_passing }) => {
                 if self.hosts.failed_starts.load(Ordering::Relaxed) >= MAX_FAILED_STARTS {
                     let reason = format!("processes of the program do not start any more: {story}");
-                    let _ = self.link.send(&Message::ProgramRefused { reason }, Vec::new());
+                    let _ = self.link.send(&Refused { reason, is_passing }.into_message(), Vec::new());
                 }
                 over.died = Some(died(0..0, Some(exit(&story)), false));
                 return over;

@@ -83,8 +83,8 @@ pub(crate) struct Conversation {
     table: Mutex<Table>,
     /// The node has no functions of its own, and was told of this program.
     ships: bool,
-    /// Why the node can't run this program.
-    pub(crate) refusal: Mutex<Option<String>>,
+    /// Why the node can't run this program, and whether it may later.
+    pub(crate) refusal: Mutex<Option<(String, bool)>>,
     /// The node takes no more chunks.
     pub(crate) is_draining: AtomicBool,
     /// What the node answered to `Shutdown`.

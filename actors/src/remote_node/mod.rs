@@ -226,12 +226,16 @@ impl RemoteNode {
             let trouble = trouble.unwrap_or_else(|| Trouble::passing(format!("it did not introduce itself: {text}")));
             return self.failed(&pool, &trouble, context);
         };
-        if let Some(refusal) = conversation.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It would refuse again.
-            pool.nodes.disconnected(self.id, &refusal);
+        if let Some((why, is_passing)) = conversation.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nothing waits for it, whether it would refuse again or not.
+            pool.nodes.disconnected(self.id, &why);
             self.is_hopeless = true;
+            self.since = None;
             pool.step(Event::Node(self.id, NodeEvent::Hopeless));
-            return context.stop();
+            if !is_passing || pool.stopped().is_some() || self.has_left {
+                return context.stop();
+            }
+            return self.try_again(context);
         }
         if conversation.is_draining.load(Ordering::Relaxed) {
             text = format!("it was about to stop: {text}");

@@ -98,6 +98,7 @@ fn every_message() -> Vec<Message> {
             text: text(),
         }),
         Message::Revoked { list: vec![0x30, 0] },
+        Message::ProgramHindered { reason: text() },
     ]
 }
 

@@ -45,7 +45,8 @@ impl Conversation {
             }
             Message::Output(output) => self.output(&output),
             Message::ProgramReady { .. } => {}
-            Message::ProgramRefused { reason } => self.program_refused(&reason),
+            Message::ProgramRefused { reason } => self.program_refused(reason, false),
+            Message::ProgramHindered { reason } => self.program_refused(reason, true),
             Message::ShutdownAnswer { stays } => {
                 *self.shutdown_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(stays);
                 self.answered.notify_waiters();
@@ -200,14 +201,14 @@ impl Conversation {
         events::node_output(self, &pool, function, output);
     }
 
-    fn program_refused(&self, reason: &str) {
+    fn program_refused(&self, reason: String, is_passing: bool) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.nodes.note(self.node, reason);
-            events::node_rejected(&pool, &self.name, reason, "program", true);
+            pool.nodes.note(self.node, &reason);
+            events::node_rejected(&pool, &self.name, &reason, "program", !is_passing);
         }
         // That it is lost is told when the connection has ended, and what it had has come back.
         self.step(Event::Node(self.node, NodeEvent::Pause(true)));
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, is_passing));
         self.link.close("the node can't run this program");
     }
 
