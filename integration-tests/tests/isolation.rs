@@ -15,6 +15,8 @@ use distfun::{
     node::{self, NodeConfig, NodeHandle},
 };
 
+use crate::support::dir_of_process;
+
 distfun::host_tests!();
 
 /// Where a function may run.
@@ -40,8 +42,7 @@ static NODE: LazyLock<NodeHandle> = LazyLock::new(|| node::start_programs(bare()
 
 /// A node that knows nothing.
 pub(crate) fn bare() -> NodeConfig {
-    let cache = std::env::temp_dir().join(format!("distfun-test-programs-{}", std::process::id()));
-    node::config().listen("127.0.0.1:0").cache(cache).as_another_process()
+    node::config().listen("127.0.0.1:0").cache(dir_of_process("programs")).as_another_process()
 }
 
 /// Processes of slots that this process has started and that are still there.

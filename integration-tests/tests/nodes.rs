@@ -19,17 +19,18 @@ use distfun::{
 use ndarray::{Array1, Array2, ArrayView2, Axis, ShapeBuilder};
 use serde::{Deserialize, Serialize};
 
+use crate::support::dir_of_process;
+
 /// A node of `slots` slots that offers what these tests use.
 pub(crate) fn start(slots: usize) -> NodeHandle {
     node::start(offering(slots)).expect("a node starts")
 }
 
 pub(crate) fn offering(slots: usize) -> NodeConfig {
-    let cache = std::env::temp_dir().join(format!("distfun-test-cache-{}", std::process::id()));
     node::config()
         .listen("127.0.0.1:0")
         .slots(slots)
-        .cache(cache)
+        .cache(dir_of_process("cache"))
         .as_another_process()
         .offer(function!(square))
         .offer(function!(word))

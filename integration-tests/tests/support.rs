@@ -3,10 +3,12 @@
 use std::{
     any::type_name,
     ffi::{OsStr, OsString},
+    fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex, Once, PoisonError,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -82,9 +84,9 @@ fn run_alone<F: FnOnce(), T>(prepare: impl FnOnce(&mut Command) -> T, body: F) -
 /// The names of this process's threads that belong to distfun.
 #[cfg(target_os = "linux")]
 pub(crate) fn our_threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc is there");
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc is there");
     // A thread may end between the listing and the reading.
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.starts_with("distfun-")).map(|name| name.trim().to_owned()).collect()
 }
 
@@ -142,6 +144,25 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_open = true;
         self.changed.notify_all();
     }
+}
+
+/// A directory of this process, for what its nodes keep. Nobody removes it when the process ends, so the first use removes
+/// those of processes that are gone: each may have some hundred MB of programs.
+pub(crate) fn dir_of_process(name: &str) -> PathBuf {
+    static SWEPT: Once = Once::new();
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("of-processes");
+    SWEPT.call_once(|| {
+        // Where there is no /proc nobody knows who is gone.
+        let owners = Path::new("/proc/self").exists().then(|| fs::read_dir(&all).ok()).flatten();
+        for entry in owners.into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(entry.file_name()).exists() {
+                let _ = fs::remove_dir_all(entry.path()); // another process may be at it too
+            }
+        }
+    });
+    let dir = all.join(std::process::id().to_string());
+    fs::create_dir_all(&dir).expect("a directory under target");
+    dir.join(name)
 }
 
 /// Set in a process that is a node: how many slots it has, and the port it listens at.
