@@ -42,12 +42,15 @@ impl fmt::Display for ItemFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "item {}", self.index)?;
         match (self.worker, &self.machine) {
-            (Some(worker), None) => write!(f, " on worker {worker}, attempt {}", self.attempt)?,
-            (Some(worker), Some(machine)) => {
-                write!(f, " on worker {worker} of {machine}, attempt {}", self.attempt)?;
-            }
-            (None, Some(machine)) => write!(f, " on {machine}, attempt {}", self.attempt)?,
+            (Some(worker), None) => write!(f, " on worker {worker}")?,
+            (Some(worker), Some(machine)) => write!(f, " on worker {worker} of {machine}")?,
+            (None, Some(machine)) => write!(f, " on {machine}")?,
             (None, None) => {}
+        }
+        match self.attempt {
+            1 if self.worker.is_some() || self.machine.is_some() => write!(f, ", attempt 1")?,
+            0 | 1 => {}
+            attempts => write!(f, ", after {attempts} attempts")?,
         }
         write!(f, ": {}", self.cause)
     }
@@ -328,7 +331,11 @@ mod tests {
     fn a_failure_names_item_worker_attempt_and_cause() {
         let cause = FailureCause::Panicked { message: "odd".into(), place: Some("src/main.rs:3:5".into()) };
         let failure = ItemFailure::new(17, WorkerId(1), 2, cause);
-        assert_eq!(failure.to_string(), "item 17 on worker 1, attempt 2: panicked at src/main.rs:3:5: odd");
+        assert_eq!(failure.to_string(), "item 17 on worker 1, after 2 attempts: panicked at src/main.rs:3:5: odd");
+        let first = ItemFailure { attempt: 1, ..failure.clone() };
+        assert_eq!(first.to_string(), "item 17 on worker 1, attempt 1: panicked at src/main.rs:3:5: odd");
+        let here = ItemFailure { worker: None, attempt: 4, ..failure };
+        assert_eq!(here.to_string(), "item 17, after 4 attempts: panicked at src/main.rs:3:5: odd");
     }
 
     #[test]
