@@ -212,6 +212,10 @@ fields! {
     median_s: Float = "distfun.median_s";
     /// So often a chunk is tried before its item fails.
     max_attempts: Whole = "distfun.max_attempts";
+    /// The attempt at the item that it is about, from 1.
+    item_attempt: Whole = "distfun.item.attempt";
+    /// The item is tried again after this long at the earliest.
+    wait_s: Float = "distfun.wait_s";
     /// What kind of error: of an item, of a chunk, or of the call.
     error_type: Text [
         "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "poisoned" "item_timeout" "timeout" "finished" "shutdown" "ended_after_call"

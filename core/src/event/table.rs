@@ -226,6 +226,11 @@ events! {
         },
         optional {};
 
+    /// An item has failed and will be tried again, as `retries` says: once for each attempt that is not the last.
+    ItemRetried = "distfun.item.retried", WARN,
+        { job_id, function, item_index, item_attempt, error_type, wait_s },
+        optional { manager_id, worker_id, machine };
+
     /// Items of a chunk have failed for good, for another reason than a panic: once for a chunk, with its first failure.
     ChunkFailed = "distfun.chunk.failed", ERROR,
         { job_id, function, chunk_index, chunk_items, chunk_attempt, item_index, items_failed, error_type },

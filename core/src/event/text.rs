@@ -222,6 +222,11 @@ says! {
         "the thread of worker {} died at item {} of call {}, attempt {} of {}; it is tried again",
         e.worker_id, e.item_index, e.job_id, e.chunk_attempt, e.max_attempts
     );
+    ItemRetried |e, f| write!(
+        f,
+        "item {} of call {} failed at attempt {} ({}); it is tried again in {}",
+        e.item_index, e.job_id, e.item_attempt, e.error_type, Seconds(e.wait_s)
+    );
     ChunkFailed |e, f| {
         which(f, e.items_failed, e.item_index, e.job_id)?;
         f.write_str(" failed")?;
