@@ -370,7 +370,7 @@ pub(crate) fn restart_cause(event: &Event<SharedJob>) -> &'static str {
     match event {
         Event::Tick => "timeout",
         Event::SlotLost(_, _, Some(Death { blame: Some(Blame { sentence, .. }), .. })) => match sentence {
-            Sentence::Fails(_) => "timeout",
+            Sentence::Fails(_) | Sentence::FailsForNow(_) => "timeout",
             Sentence::Again(Some(_)) | Sentence::Lost(Some(_)) => "crash",
             Sentence::Again(None) | Sentence::Lost(None) => "panic",
         },

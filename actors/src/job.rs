@@ -19,7 +19,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Blame, CallSpec, Chunk, Priority, Shape},
+    engine::{Blame, CallSpec, Chunk, Priority, Retries, Shape},
     failure::{Ending, FailureCause, ItemFailure},
     function::{Context, Fingerprint, Schema, Surroundings, Watch},
     ids::{CallId, WorkerId},
@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     /// Items before this one have their outcome.
     pub(crate) reached: usize,
     pub(crate) failures: Vec<ItemFailure>,
+    /// Items that failed and are worth another try; they are in their place again.
+    pub(crate) again: Vec<ItemFailure>,
     pub(crate) first_failure: Option<usize>,
     /// While an item runs: whether its input would survive the thread.
     pub(crate) blamed_is_kept: Option<bool>,
@@ -65,7 +67,8 @@ impl Progress {
     }
 
     pub(crate) fn new(start: usize) -> Self {
-        Self { start, reached: start, failures: Vec::new(), first_failure: None, blamed_is_kept: None, blame: None }
+        let (failures, again) = (Vec::new(), Vec::new());
+        Self { start, reached: start, failures, again, first_failure: None, blamed_is_kept: None, blame: None }
     }
 }
 
@@ -243,6 +246,8 @@ pub(crate) struct JobCore {
     /// Of a chunk that visits a node: its first item, and how many there are if they are one list.
     first: usize,
     list: Option<usize>,
+    /// How often its items were tried before they came here.
+    tried: u32,
     abroad: Option<Abroad>,
     /// The nodes that know of the call.
     pub(crate) known_at: KnownAt,
@@ -312,6 +317,7 @@ impl JobCore {
             is_small_visitor: false,
             first: 0,
             list: None,
+            tried: 0,
             abroad: None,
             known_at: KnownAt::default(),
             near: AtomicBool::new(false),
@@ -342,6 +348,12 @@ impl JobCore {
         self
     }
 
+    /// Whose items were tried so often before, elsewhere.
+    pub(crate) fn after_attempts(mut self, tried: u32) -> Self {
+        self.tried = tried;
+        self
+    }
+
     /// In a process of its own, by the words that it shares with the one that watches it.
     #[cfg(target_os = "linux")]
     pub(crate) fn abroad(mut self, watch: &'static Watch, stop: &'static AtomicBool) -> Self {
@@ -353,6 +365,12 @@ impl JobCore {
     #[cfg(target_os = "linux")]
     pub(crate) fn first(&self) -> usize {
         self.first
+    }
+
+    /// How often its items were tried before they came here.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn tried(&self) -> u32 {
+        self.tried
     }
 
     /// Whether its one item is a list of items.
@@ -396,18 +414,21 @@ impl JobCore {
             shape,
             priority: self.priority,
             stops_at_failure: self.stops_at_failure,
+            retries: Retries::NONE,
             ends_engine: self.ends_pool,
         }
     }
 
-    pub(crate) fn context(&self, worker: Option<WorkerId>) -> Context<'_> {
+    /// For items at this attempt, from 1.
+    pub(crate) fn context(&self, worker: Option<WorkerId>, attempt: u32) -> Context<'_> {
         let (function, seed, stop, shared) = (self.function, self.seed, &self.stop, self.shared.clone());
         let (first, list) = (self.first, self.list);
         let (stop, watch) = match self.abroad {
             Some(Abroad { watch, stop }) => (stop, Some(watch)),
             None => (stop, None),
         };
-        Context::new(Surroundings { function, seed, worker, stop, shared, states: slot_states(), first, list, watch })
+        let (states, tried) = (slot_states(), self.tried.saturating_add(attempt.saturating_sub(1)));
+        Context::new(Surroundings { function, seed, worker, stop, shared, states, first, list, tried, watch })
     }
 
     /// Whether items that have not started are wanted no more.
@@ -581,7 +602,13 @@ pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
     let _states = KeepStates::begin();
     let mut progress = Progress::new(0);
     while progress.reached < core.items() && progress.first_failure.is_none() {
-        let chunk = Chunk { handle: job.clone(), range: progress.reached..core.items(), attempt: 1, is_quick: false };
+        let chunk = Chunk {
+            handle: job.clone(),
+            range: progress.reached..core.items(),
+            attempt: 1,
+            retries: 0,
+            is_quick: false,
+        };
         progress.start = progress.reached;
         job.run(&chunk, worker, &mut progress);
     }

@@ -211,6 +211,7 @@ impl Pool {
                     }
                 }
                 Command::Failed { handle, failures } => handle.note_failures(failures),
+                Command::Retried { .. } => {}
                 Command::Release(slot) => {
                     self.port(slot).release();
                     // The last slots may go with the call that ends everything; the Manager must hear of it.

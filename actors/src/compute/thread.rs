@@ -126,8 +126,8 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
             events::chunk_died(pool, port, &chunk, &progress);
             life.end(pool, port, Some(hosted.as_ref().and_then(Hosted::story)));
             let blame = progress.blame();
-            let Progress { reached, failures, first_failure, .. } = progress;
-            let death = Death { reached, failures, first_failure, blame };
+            let Progress { reached, failures, again, first_failure, .. } = progress;
+            let death = Death { reached, failures, again, first_failure, blame };
             drop((job, chunk, hosted));
             // Before a new thread may open the same file or device.
             drop(states);
@@ -139,8 +139,8 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
         life.note(elapsed);
         events::chunk_ended(pool, port, &chunk, &progress, start, elapsed);
         cancel_if_abandoned(pool, job.core());
-        let Progress { reached, failures, first_failure, .. } = progress;
-        let done = ChunkDone { reached, failures, first_failure, elapsed };
+        let Progress { reached, failures, again, first_failure, .. } = progress;
+        let done = ChunkDone { reached, failures, again, first_failure, elapsed };
         // The job may be lent input: let go of it before its caller can be told.
         drop((job, chunk));
         next = pool.step_at(port, Event::ChunkDone(port.worker, port.generation, done));

@@ -102,7 +102,7 @@ pub(crate) fn chunk_ended(
 pub(crate) fn inline_ended(job: &SharedJob, progress: &Progress) {
     let core = job.core();
     if core.events.0.is_some() && core.items() > 0 {
-        let chunk = Chunk { handle: job.clone(), range: 0..core.items(), attempt: 1, is_quick: false };
+        let chunk = Chunk { handle: job.clone(), range: 0..core.items(), attempt: 1, retries: 0, is_quick: false };
         items_failed(None, &chunk, progress);
     }
 }
@@ -140,7 +140,7 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
         let cause = match sentence {
             Sentence::Again(exit) => FailureCause::Poisoned { deaths: attempt, exit },
             Sentence::Lost(exit) => FailureCause::WorkerDied { exit },
-            Sentence::Fails(cause) => cause,
+            Sentence::Fails(cause) | Sentence::FailsForNow(cause) => cause,
         };
         let failure = ItemFailure::new(item, port.worker, attempt, cause);
         chunk_failed(here(pool, port), chunk, &failure, 1);

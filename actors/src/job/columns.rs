@@ -120,7 +120,7 @@ where
     /// the rows that `fun(x)` has.
     pub(crate) fn take_results(&self, ending: Ending) -> Result<Columns<Y>, FailureCause> {
         if self.core.items() == 0 && ending == Ending::Complete {
-            let context = self.core.context(None);
+            let context = self.core.context(None, 1);
             context.enter_block(0..0);
             let result = catch(|| self.function.call(self.input.view(), &context))?;
             let got = result.columns();
@@ -265,7 +265,7 @@ where
     }
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
-        let context = self.core.context(worker);
+        let context = self.core.context(worker, chunk.attempt);
         // Blocks still to do, the next one on top.
         let mut blocks = vec![chunk.range.clone()];
         while let Some(block) = blocks.pop()

@@ -430,7 +430,7 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
     }
 
     fn run(&self, chunk: &Chunk<SharedJob>, worker: Option<WorkerId>, progress: &mut Progress) {
-        let context = self.core.context(worker);
+        let context = self.core.context(worker, chunk.attempt);
         let Some(mut bench) = Bench::set_up(self, chunk, worker, progress) else { return };
         let start = Instant::now();
         let (mut now, mut strip) = (start, 1);

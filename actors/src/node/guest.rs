@@ -287,11 +287,10 @@ impl Guest {
         let mut settings = self.serving.pool.settings.clone();
         settings.seed = call.seed;
         let items = if call.is_lists { 1 } else { count };
-        let core = JobCore::new(next_call_id(), work.name(), items, &settings, false, false).sharing(shared).visiting(
-            bytes,
-            start,
-            call.is_lists.then_some(count),
-        );
+        let core = JobCore::new(next_call_id(), work.name(), items, &settings, false, false)
+            .sharing(shared)
+            .visiting(bytes, start, call.is_lists.then_some(count))
+            .after_attempts(chunk.attempt.saturating_sub(1));
         let (guest, lane, turn) = (self.clone(), chunk.lane, chunk.turn);
         let answer = move |over: Over| guest.answer(lane, turn, start, count, bytes, over);
         let mut budget = Duration::from_micros(chunk.budget_us);

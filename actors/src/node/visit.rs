@@ -145,7 +145,7 @@ impl Visitor {
         let answer = move |over| *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(over);
         let visitor = Self::new(core, Work::Served(served), items, count, budget, answer);
         let range = 0..visitor.core.items();
-        let chunk = Chunk { handle: SharedJob::new(visitor.clone()), range, attempt, is_quick: false };
+        let chunk = Chunk { handle: SharedJob::new(visitor.clone()), range, attempt, retries: 0, is_quick: false };
         visitor.run(&chunk, Some(worker), &mut Progress::new(0));
         let over = over.lock().unwrap_or_else(PoisonError::into_inner).take();
         over.expect("a chunk that ran is answered for")
@@ -257,7 +257,8 @@ impl Job for Visitor {
             Work::Served(served) => served,
             #[cfg(target_os = "linux")]
             Work::Shipped(call) => {
-                let over = call.run(&self.core, items, self.count, self.budget, (worker, chunk.attempt));
+                let attempt = self.core.tried().saturating_add(chunk.attempt);
+                let over = call.run(&self.core, items, self.count, self.budget, (worker, attempt));
                 return self.answer(if self.core.is_stopped() { Over::returned() } else { over });
             }
         };
@@ -279,7 +280,8 @@ impl Job for Visitor {
                     progress.start = progress.reached;
                     let range = progress.reached..all;
                     let handle = chunk.handle.clone();
-                    visit.run(&Chunk { handle, range, attempt: chunk.attempt, is_quick: false }, worker, progress);
+                    let (attempt, retries) = (chunk.attempt, 0); // what fails is its Manager's to try again
+                    visit.run(&Chunk { handle, range, attempt, retries, is_quick: false }, worker, progress);
                 }
             }
             Err(cause) => {

@@ -200,8 +200,7 @@ impl Conversation {
     }
 
     fn returned(&self, lane: WorkerId, generation: Generation, reached: usize) {
-        let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
-        self.step(Event::ChunkDone(lane, generation, done));
+        self.step(Event::ChunkDone(lane, generation, ChunkDone::nothing(reached)));
     }
 
     /// A call has ended.
@@ -372,6 +371,7 @@ impl Conversation {
             reached: range.end,
             first_failure: job.core().stops_at_failure().then_some(range.start),
             failures: range.map(one).collect(),
+            again: Vec::new(),
             elapsed: Duration::ZERO,
         };
         self.step(Event::ChunkDone(lane, generation, done));

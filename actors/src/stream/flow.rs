@@ -256,7 +256,13 @@ where
         let _states = KeepStates::begin();
         let mut progress = ChunkProgress::new(items.start);
         while progress.reached < items.end {
-            let chunk = Chunk { handle: job.clone(), range: progress.reached..items.end, attempt: 1, is_quick: false };
+            let chunk = Chunk {
+                handle: job.clone(),
+                range: progress.reached..items.end,
+                attempt: 1,
+                retries: 0,
+                is_quick: false,
+            };
             let run = AssertUnwindSafe(|| job.run(&chunk, current_worker(), &mut progress));
             if let Err(payload) = catch_unwind(run) {
                 // A bug in our own code, or one that a test injects: whoever asks again must not wait for this item.

@@ -1,8 +1,8 @@
 //! One active call as the engine sees it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Shape, Time, ledger::Ledger, pace::Pace, plan::Plan};
+use super::{Retries, Shape, Time, ledger::Ledger, pace::Pace, plan::Plan};
 use crate::{failure::Ending, ids::CallId};
 
 /// What `Submit` says about a call.
@@ -24,6 +24,8 @@ pub struct CallSpec<H> {
     pub priority: Priority,
     /// End at the first failure in input order (`try_map`).
     pub stops_at_failure: bool,
+    /// What becomes of items that fail, and are reported as worth another try.
+    pub retries: Retries,
     /// The engine ends with this call (`endaftercall`).
     pub ends_engine: bool,
 }
@@ -62,6 +64,7 @@ pub(super) struct ActiveCall<H> {
     /// Slot time had so far, divided by weight: the call with the least is served next.
     pub(super) served: Duration,
     pub(super) stops_at_failure: bool,
+    pub(super) retries: Retries,
     pub(super) ends_engine: bool,
     pub(super) first_failure: Option<usize>,
     pub(super) is_open: bool,
@@ -77,11 +80,12 @@ impl<H> ActiveCall<H> {
             id: spec.id,
             handle: spec.handle,
             function: spec.function,
-            ledger: Ledger::new(spec.items),
+            ledger: Ledger::new(spec.items).retrying(spec.retries.times),
             plan: Plan::new(spec.shape, spec.items, slots, cost),
             pace: Pace::default(),
             served: if planted!(NewcomerFirst) { Duration::ZERO } else { served },
             stops_at_failure: spec.stops_at_failure,
+            retries: spec.retries,
             ends_engine: spec.ends_engine,
             first_failure: None,
             is_open: spec.is_open,
@@ -112,11 +116,13 @@ impl<H> ActiveCall<H> {
         }
     }
 
-    /// The item `index` has failed, and items behind it are not wanted.
-    pub(super) fn stop_at(&mut self, index: usize) {
-        self.ledger.cut(index);
+    /// The item `index` has failed, and items behind it are not wanted; returns those among them that waited to be tried
+    /// again.
+    pub(super) fn stop_at(&mut self, index: usize) -> BTreeMap<usize, Time> {
+        let waits = self.ledger.cut(index);
         planted!(LatestFailureWins, self.first_failure = None);
         self.first_failure = Some(self.first_failure.map_or(index, |before| before.min(index)));
+        waits
     }
 
     pub(super) fn status(&self, now: Time) -> CallStatus {
@@ -127,6 +133,7 @@ impl<H> ActiveCall<H> {
             is_open: self.is_open,
             done: self.ledger.done() + self.ledger.failed() * usize::from(!planted!(StatusWithoutFailures)),
             failed: self.ledger.failed(),
+            deferred: self.ledger.waits().len(),
             chunks: self.pace.chunks(),
             median: self.pace.median(),
             slow_after: self.pace.slow_after(),
@@ -152,6 +159,8 @@ pub struct CallStatus {
     pub done: usize,
     /// Those among them that failed.
     pub failed: usize,
+    /// Items that have failed and wait until they are tried again.
+    pub deferred: usize,
     /// Chunks that have ended.
     pub chunks: u64,
     /// Median of the time they took, where that is a second or more.

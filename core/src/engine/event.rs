@@ -69,10 +69,19 @@ pub struct ChunkDone {
     pub reached: usize,
     /// Those among them that failed.
     pub failures: Vec<ItemFailure>,
+    /// Those that failed too, and have no outcome yet: they are worth another try, and are in their place again.
+    pub again: Vec<ItemFailure>,
     /// Under `try_map`: the lowest index that failed or returned `Err`.
     pub first_failure: Option<usize>,
     /// Time spent computing.
     pub elapsed: Duration,
+}
+
+impl ChunkDone {
+    /// No item of the chunk, which begins with `start`, has an outcome.
+    pub fn nothing(start: usize) -> Self {
+        Self { reached: start, failures: Vec::new(), again: Vec::new(), first_failure: None, elapsed: Duration::ZERO }
+    }
 }
 
 /// Something to do. `H` is whatever the owner attached to the call.
@@ -95,6 +104,15 @@ pub enum Command<H> {
         handle: H,
         /// The items.
         failures: Vec<ItemFailure>,
+    },
+    /// An item has failed and will be tried again.
+    Retried {
+        /// What `Submit` attached.
+        handle: H,
+        /// The item, and how it failed.
+        failure: ItemFailure,
+        /// When: after this long at the earliest.
+        wait: Duration,
     },
     /// A node's lanes, by number, are free from now on; the answer to [`NodeEvent::Up`].
     Lanes(NodeId, Range<u32>),
@@ -122,6 +140,8 @@ pub struct Chunk<H> {
     pub range: Range<usize>,
     /// How often these items were tried, this time included.
     pub attempt: u32,
+    /// How often they may be tried again if they fail.
+    pub retries: u32,
     /// The whole call in one chunk that takes, by what is known, less than [`QUICK`](super::QUICK).
     pub is_quick: bool,
 }

@@ -2,8 +2,9 @@
 //!
 //! Kept as ranges, so that ten million items cost no more than the chunks in flight.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, mem::take, ops::Range, sync::Arc};
 
+use super::Time;
 use crate::{
     failure::{FailureCause, ItemFailure, WorkerExit},
     ids::WorkerId,
@@ -26,6 +27,8 @@ pub struct Death {
     pub reached: usize,
     /// Failures among them.
     pub failures: Vec<ItemFailure>,
+    /// As in [`ChunkDone`](super::ChunkDone).
+    pub again: Vec<ItemFailure>,
     /// Under `try_map`: the lowest index that failed or returned `Err`.
     pub first_failure: Option<usize>,
     /// What was running; none when nothing was.
@@ -35,7 +38,7 @@ pub struct Death {
 impl Death {
     /// The item that ran has its outcome, so the worker was stopped rather than that it died.
     pub(super) fn has_verdict(&self) -> bool {
-        matches!(&self.blame, Some(Blame { sentence: Sentence::Fails(_), .. }))
+        matches!(&self.blame, Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }))
     }
 }
 
@@ -59,6 +62,8 @@ pub enum Sentence {
     Lost(Option<WorkerExit>),
     /// It fails for this reason.
     Fails(FailureCause),
+    /// The same, and is worth another try.
+    FailsForNow(FailureCause),
 }
 
 impl Blame {
@@ -67,6 +72,14 @@ impl Blame {
         let sentence = if is_kept { Sentence::Again(None) } else { Sentence::Lost(None) };
         Self { items: item..item + 1, sentence, away: None }
     }
+}
+
+/// How often an item without an outcome was tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tried {
+    /// Threads that died at it.
+    deaths: u32,
+    failures: u32,
 }
 
 #[derive(Debug)]
@@ -84,7 +97,14 @@ pub(super) struct Ledger {
     failed: usize,
     /// Those that failed and were not told yet.
     failures: Vec<ItemFailure>,
-    deaths: BTreeMap<usize, u32>,
+    /// Items that were tried and have no outcome.
+    tried: BTreeMap<usize, Tried>,
+    /// How often an item may fail and be tried again.
+    retries: u32,
+    /// Items that have failed and will be tried again, in this step.
+    again: Vec<ItemFailure>,
+    /// Those that wait for that, and until when.
+    deferred: BTreeMap<usize, Time>,
 }
 
 impl Ledger {
@@ -99,8 +119,17 @@ impl Ledger {
             done: 0,
             failed: 0,
             failures: Vec::new(),
-            deaths: BTreeMap::new(),
+            tried: BTreeMap::new(),
+            retries: 0,
+            again: Vec::new(),
+            deferred: BTreeMap::new(),
         }
+    }
+
+    /// Items that fail may be tried again so often.
+    pub(super) fn retrying(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
     }
 
     pub(super) fn items(&self) -> usize {
@@ -134,9 +163,10 @@ impl Ledger {
     pub(super) fn front(&self) -> Range<usize> {
         planted!(KillerNotAlone, return self.returned.iter().next().map_or(self.next..self.limit, |(&a, &b)| a..b));
         match self.returned.first_key_value() {
-            // An item that has killed before runs alone, so that nothing else goes down with it.
-            Some((&start, _)) if self.deaths.contains_key(&start) => start..start + 1,
-            Some((&start, &end)) => start..self.deaths.range(start + 1..end).next().map_or(end, |(&blamed, _)| blamed),
+            // An item that has killed before runs alone, so that nothing else goes down with it; one that has failed, so
+            // that its attempt is known.
+            Some((&start, _)) if self.tried.contains_key(&start) => start..start + 1,
+            Some((&start, &end)) => start..self.tried.range(start + 1..end).next().map_or(end, |(&tried, _)| tried),
             None => self.next..self.limit.max(self.next),
         }
     }
@@ -153,20 +183,46 @@ impl Ledger {
             debug_assert_eq!(range.start, self.next, "a chunk begins at the front");
             self.next = range.end - usize::from(planted!(LastItemGivenTwice));
         }
-        let attempt = 1 + self.deaths.get(&range.start).copied().unwrap_or(0) * u32::from(!planted!(AttemptNotCounted));
+        let Tried { deaths, failures } = self.tried_of(range.start);
+        let attempt = 1 + deaths.saturating_add(failures) * u32::from(!planted!(AttemptNotCounted));
         self.running.insert(worker, Running { range, attempt });
         attempt
     }
 
-    /// The chunk of `worker` has ended: items before `reached` have their outcome, the rest comes back.
-    pub(super) fn settle(&mut self, worker: WorkerId, reached: usize, failures: Vec<ItemFailure>) -> Option<Running> {
+    fn tried_of(&self, item: usize) -> Tried {
+        self.tried.get(&item).copied().unwrap_or_default()
+    }
+
+    /// How often an item has failed that has no outcome yet.
+    pub(super) fn failures_of(&self, item: usize) -> u32 {
+        self.tried_of(item).failures
+    }
+
+    /// How often an item may be tried again if it fails.
+    pub(super) fn retries_left(&self, item: usize) -> u32 {
+        self.retries.saturating_sub(self.failures_of(item))
+    }
+
+    /// The chunk of `worker` has ended: items before `reached` have their outcome, but for those to be tried `again`; the
+    /// rest comes back.
+    pub(super) fn settle(
+        &mut self,
+        worker: WorkerId,
+        reached: usize,
+        failures: Vec<ItemFailure>,
+        again: Vec<ItemFailure>,
+    ) -> Option<Running> {
         let running = self.running.remove(&worker)?;
         let reached = reached.clamp(running.range.start, running.range.end);
-        self.done += reached - running.range.start - failures.len();
+        self.done += reached - running.range.start - failures.len() - again.len();
+        planted!(RetriedCountsAsDone, self.done += again.len());
         self.failed += failures.len();
         self.failures.extend(failures);
-        // A suspect that has its outcome after all is none any more.
-        self.deaths.retain(|item, _| !(running.range.start..reached).contains(item) || planted!(SuspectNeverForgotten));
+        let tried: Vec<Tried> = again.iter().map(|failure| self.tried_of(failure.index)).collect();
+        self.forget(running.range.start..reached);
+        for (failure, tried) in again.into_iter().zip(tried) {
+            self.fail_for_now(failure, tried);
+        }
         planted!(RequeueTooEarly, self.give_back(reached.saturating_sub(1)..reached));
         self.give_back(reached + usize::from(planted!(RequeueOffByOne))..running.range.end);
         Some(running)
@@ -174,10 +230,11 @@ impl Ledger {
 
     /// The thread of `worker` died inside its chunk.
     pub(super) fn bury(&mut self, worker: WorkerId, death: Death) {
-        let Some(running) = self.settle(worker, death.reached, death.failures) else { return };
+        let Some(running) = self.settle(worker, death.reached, death.failures, death.again) else { return };
         planted!(FailuresLostAtBury, self.failures.clear());
         let Some(Blame { items, sentence, away }) = death.blame else { return };
         let items = items.start.max(death.reached)..items.end.min(running.range.end);
+        let is_for_now = matches!(sentence, Sentence::FailsForNow(_));
         let cause = match sentence {
             _ if items.is_empty() => return,
             Sentence::Again(_) if items.len() > 1 => {
@@ -189,23 +246,76 @@ impl Ledger {
                 FailureCause::Poisoned { deaths, exit }
             }
             Sentence::Lost(exit) => FailureCause::WorkerDied { exit },
-            Sentence::Fails(cause) => cause,
+            Sentence::Fails(cause) | Sentence::FailsForNow(cause) => cause,
         };
         for item in items {
             self.take_returned(item);
-            self.deaths.remove(&item);
-            self.failed += 1;
+            let tried = self.tried.remove(&item).unwrap_or_default();
             let of = |worker: Option<WorkerId>| ItemFailure::new(item, worker, running.attempt, cause.clone());
-            self.failures.push(match &away {
+            let failure = match &away {
                 Some((worker, machine)) => of(*worker).on(machine.clone()),
                 None => of(Some(worker)),
-            });
+            };
+            if is_for_now {
+                self.fail_for_now(failure, tried);
+            } else {
+                self.fail(failure);
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: ItemFailure) {
+        self.failed += 1;
+        self.failures.push(failure);
+    }
+
+    /// An item that was `tried` has failed and is worth another try, if there is one left.
+    fn fail_for_now(&mut self, failure: ItemFailure, mut tried: Tried) {
+        if tried.failures >= self.retries.saturating_add(u32::from(planted!(RetriedTooOften))) {
+            return self.fail(failure);
+        }
+        tried.failures += 1;
+        self.tried.insert(failure.index, tried);
+        self.again.push(failure);
+    }
+
+    /// Items that have failed and are to be tried again, since this was asked last.
+    pub(super) fn take_again(&mut self) -> Vec<ItemFailure> {
+        take(&mut self.again)
+    }
+
+    /// An item waits until `at` to be tried again; false if it is not wanted any more.
+    pub(super) fn defer(&mut self, item: usize, at: Time) -> bool {
+        let is_wanted = item < self.limit;
+        if is_wanted {
+            self.deferred.insert(item, at);
+        }
+        is_wanted
+    }
+
+    /// The wait of an item is over.
+    pub(super) fn resume(&mut self, item: usize) {
+        if self.deferred.remove(&item).is_some() {
+            self.give_back(item..item + 1);
+        }
+    }
+
+    /// Items that wait to be tried again, and until when.
+    pub(super) fn waits(&self) -> &BTreeMap<usize, Time> {
+        &self.deferred
+    }
+
+    /// What was tried before and has its outcome after all.
+    fn forget(&mut self, items: Range<usize>) {
+        planted!(SuspectNeverForgotten, return);
+        while let Some((&item, _)) = self.tried.range(items.clone()).next() {
+            self.tried.remove(&item);
         }
     }
 
     /// One more worker died at `item`; says how many, if they are enough.
     fn note_death(&mut self, item: usize) -> Option<u32> {
-        let deaths = self.deaths.entry(item).or_insert(0);
+        let deaths = &mut self.tried.entry(item).or_default().deaths;
         *deaths += 1 + u32::from(planted!(BlamedTwice));
         planted!(DeathsDoNotAddUp, *deaths = 1);
         Some(*deaths).filter(|&deaths| deaths >= MAX_DEATHS)
@@ -230,13 +340,13 @@ impl Ledger {
         }
     }
 
-    /// Nothing from item `limit` on is wanted any more.
-    pub(super) fn cut(&mut self, limit: usize) {
+    /// Nothing from item `limit` on is wanted any more; returns what of that waited to be tried again.
+    pub(super) fn cut(&mut self, limit: usize) -> BTreeMap<usize, Time> {
         if limit >= self.limit {
-            return;
+            return BTreeMap::new();
         }
         self.limit = limit;
-        planted!(CutSparesReturned, return);
+        planted!(CutSparesReturned, return BTreeMap::new());
         let beyond = self.returned.split_off(&limit);
         self.returned_count -= beyond.iter().map(|(start, end)| end - start).sum::<usize>();
         if let Some(mut last) = self.returned.last_entry()
@@ -245,12 +355,15 @@ impl Ledger {
             self.returned_count -= *last.get() - limit;
             *last.get_mut() = limit;
         }
+        planted!(CutSparesDeferred, return BTreeMap::new());
+        self.deferred.split_off(&limit)
     }
 
     /// Whether every item that is wanted has its outcome.
     pub(super) fn is_settled(&self) -> bool {
         planted!(RunningForgotten, return self.pending() == 0);
         self.pending() == 0
+            && (self.deferred.is_empty() || planted!(RetryNotWaitedFor))
             && (self.running.is_empty()
                 || self.limit < self.items && self.running.values().all(|running| running.range.start >= self.limit))
     }
@@ -268,8 +381,10 @@ impl Ledger {
     /// The failures that were not told yet.
     pub(super) fn take_failures(&mut self) -> Vec<ItemFailure> {
         planted!(FailuresToldAgain, return self.failures.clone());
-        planted!(ToldFailureLeavesTrace, self.deaths.extend(self.failures.iter().map(|failure| (failure.index, 0))));
-        std::mem::take(&mut self.failures)
+        planted!(ToldFailureLeavesTrace, {
+            self.tried.extend(self.failures.iter().map(|failure| (failure.index, Tried::default())));
+        });
+        take(&mut self.failures)
     }
 
     /// The failures that were not told yet, in input order.
@@ -281,7 +396,7 @@ impl Ledger {
 
     /// How many things it remembers.
     pub(super) fn footprint(&self) -> usize {
-        self.returned.len() + self.running.len() + self.failures.len() + self.deaths.len()
+        self.returned.len() + self.running.len() + self.failures.len() + self.tried.len() + self.deferred.len()
     }
 
     pub(super) fn give_back(&mut self, range: Range<usize>) {
@@ -302,7 +417,13 @@ mod tests {
     const W: WorkerId = WorkerId(0);
 
     fn death(reached: usize) -> Death {
-        Death { reached, failures: vec![], first_failure: None, blame: Some(Blame::of_thread(reached, true)) }
+        Death {
+            reached,
+            failures: vec![],
+            again: vec![],
+            first_failure: None,
+            blame: Some(Blame::of_thread(reached, true)),
+        }
     }
 
     /// Drives a ledger by a random story and checks that every item ends exactly once.
@@ -323,6 +444,7 @@ mod tests {
                         Death {
                             reached,
                             failures: vec![],
+                            again: vec![],
                             first_failure: None,
                             blame: Some(Blame::of_thread(reached, what.is_multiple_of(8))),
                         },
@@ -330,11 +452,11 @@ mod tests {
                     chunk.clone().take(reached - chunk.start).for_each(|i| seen[i] += 1);
                 }
                 1 => {
-                    ledger.settle(W, reached, vec![]);
+                    ledger.settle(W, reached, vec![], vec![]);
                     chunk.clone().take(reached - chunk.start).for_each(|i| seen[i] += 1);
                 }
                 _ => {
-                    ledger.settle(W, chunk.end, vec![]);
+                    ledger.settle(W, chunk.end, vec![], vec![]);
                     chunk.for_each(|i| seen[i] += 1);
                 }
             }
@@ -372,7 +494,7 @@ mod tests {
         ledger.bury(W, death(4));
         assert_eq!(ledger.front(), 5..10);
         ledger.give(W, 5..10);
-        ledger.settle(W, 10, vec![]);
+        ledger.settle(W, 10, vec![], vec![]);
         assert!(ledger.is_settled());
         assert_eq!(ledger.into_failures()[0].index, 4);
     }
@@ -386,8 +508,8 @@ mod tests {
             ledger.give(W, chunk.clone());
             ledger.bury(W, death(item));
             assert_eq!(ledger.give(W, item..item + 1), 2);
-            ledger.settle(W, item + 1, vec![]);
-            assert!(ledger.deaths.is_empty(), "{:?}", ledger.deaths);
+            ledger.settle(W, item + 1, vec![], vec![]);
+            assert!(ledger.tried.is_empty(), "{:?}", ledger.tried);
         }
     }
 
@@ -399,22 +521,22 @@ mod tests {
             let blame = Some(Blame { items: 4..5, sentence: Sentence::Again(None), away: None });
             let chunk = if attempt == 1 { 0..10 } else { 4..5 };
             assert_eq!(ledger.give(W, chunk.clone()), attempt);
-            ledger.bury(W, Death { reached: chunk.start, failures: vec![], first_failure: None, blame });
+            ledger.bury(W, Death { reached: chunk.start, failures: vec![], again: vec![], first_failure: None, blame });
             if attempt == 1 {
                 assert_eq!(ledger.front(), 0..4);
                 ledger.give(W, 0..4);
-                ledger.settle(W, 4, vec![]);
+                ledger.settle(W, 4, vec![], vec![]);
             }
         }
         assert_eq!((ledger.front(), ledger.failed()), (5..10, 1));
         ledger.give(W, 5..10);
         let cause = FailureCause::TimedOut { limit: std::time::Duration::from_secs(1) };
         let blame = Some(Blame { items: 7..8, sentence: Sentence::Fails(cause), away: None });
-        ledger.bury(W, Death { reached: 5, failures: vec![], first_failure: None, blame });
+        ledger.bury(W, Death { reached: 5, failures: vec![], again: vec![], first_failure: None, blame });
         for rest in [5..7, 8..10] {
             assert_eq!(ledger.front(), rest);
             ledger.give(W, rest.clone());
-            ledger.settle(W, rest.end, vec![]);
+            ledger.settle(W, rest.end, vec![], vec![]);
         }
         assert!(ledger.is_settled());
         let failed: Vec<_> = ledger.into_failures().iter().map(|it| (it.index, it.cause.error_type())).collect();
@@ -431,9 +553,12 @@ mod tests {
             if block.contains(&37) {
                 deaths += 1;
                 let blame = Some(Blame { items: block.clone(), sentence: Sentence::Again(None), away: None });
-                ledger.bury(W, Death { reached: block.start, failures: vec![], first_failure: None, blame });
+                ledger.bury(
+                    W,
+                    Death { reached: block.start, failures: vec![], again: vec![], first_failure: None, blame },
+                );
             } else {
-                ledger.settle(W, block.end, vec![]);
+                ledger.settle(W, block.end, vec![], vec![]);
             }
             if !ledger.is_settled() {
                 let next = ledger.front();
@@ -454,7 +579,7 @@ mod tests {
         ledger.cut(3);
         ledger.extend(10);
         assert_eq!((ledger.items(), ledger.pending()), (30, 0));
-        ledger.settle(W, 2, vec![]);
+        ledger.settle(W, 2, vec![], vec![]);
         assert_eq!(ledger.front(), 2..3);
     }
 
@@ -465,9 +590,9 @@ mod tests {
         ledger.give(WorkerId(1), 10..20);
         ledger.cut(15);
         assert_eq!(ledger.pending(), 0);
-        ledger.settle(WorkerId(1), 20, vec![]);
+        ledger.settle(WorkerId(1), 20, vec![], vec![]);
         assert!(!ledger.is_settled(), "items before the cut still run");
-        ledger.settle(WorkerId(0), 5, vec![]);
+        ledger.settle(WorkerId(0), 5, vec![], vec![]);
         assert_eq!(ledger.front(), 5..10);
     }
 }

@@ -32,6 +32,7 @@ mod nodes;
 mod pace;
 mod plan;
 mod remote;
+mod retry;
 mod status;
 mod supervision;
 
@@ -56,6 +57,7 @@ use nodes::{Nodes, Taken};
 pub use plan::{BUDGET, Shape, TARGET};
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};
+pub use retry::Retries;
 pub use status::{Activity, EngineStatus, SlotStatus};
 use supervision::{History, Verdict};
 pub use supervision::{MAX_RESTARTS, WINDOW};
@@ -120,6 +122,10 @@ pub struct Engine<H> {
     costs: HashMap<&'static str, f64>,
     /// When it has asked to be woken to look again for chunks to recall.
     look_at: Option<Time>,
+    /// Items that have failed and wait until they are tried again, by when.
+    alarms: BTreeSet<(Time, CallId, usize)>,
+    /// When it has asked to be woken for the first of them.
+    alarm_at: Option<Time>,
     stopped: Option<Ending>,
     jitter: ChaCha8Rng,
 }
@@ -139,6 +145,8 @@ impl<H: Clone> Engine<H> {
             served: Duration::ZERO,
             costs: HashMap::new(),
             look_at: None,
+            alarms: BTreeSet::new(),
+            alarm_at: None,
             stopped: None,
             jitter: supervision::jitter(),
         }
@@ -154,9 +162,9 @@ impl<H: Clone> Engine<H> {
             Event::ChunkDone(lane, generation, done) if self.nodes.has(lane) => {
                 self.lane_done(now, lane, generation, done, &mut commands);
             }
-            Event::ChunkDone(slot, generation, done) => self.chunk_done(slot, generation, done, &mut commands),
-            Event::ChunkLost(lane, generation, death) => self.lane_lost(lane, generation, death, &mut commands),
-            Event::Node(node, event) => self.node(node, event, &mut commands),
+            Event::ChunkDone(slot, generation, done) => self.chunk_done(now, slot, generation, done, &mut commands),
+            Event::ChunkLost(lane, generation, death) => self.lane_lost(now, lane, generation, death, &mut commands),
+            Event::Node(node, event) => self.node(now, node, event, &mut commands),
             Event::Submit(spec) => self.submit(now, spec, &mut commands),
             Event::Extend(call, items) => self.extend(call, items),
             Event::Close(call) => self.close(call, &mut commands),
@@ -164,8 +172,10 @@ impl<H: Clone> Engine<H> {
             Event::Stop(ending) => self.stop(ending, &mut commands),
             Event::Tick => self.abandon_overdue(now, &mut commands),
         }
+        self.resume(now);
         self.assign(now, &mut commands);
         self.recall(now, &mut commands);
+        self.set_alarm(now, &mut commands);
         commands
     }
 
@@ -283,7 +293,14 @@ impl<H: Clone> Engine<H> {
         }
     }
 
-    fn chunk_done(&mut self, id: WorkerId, generation: Generation, done: ChunkDone, commands: &mut Commands<H>) {
+    fn chunk_done(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        generation: Generation,
+        done: ChunkDone,
+        commands: &mut Commands<H>,
+    ) {
         let Some(slot) = self.live(id, generation) else { return };
         let SlotState::Busy { call, range, expected, .. } = slot.state.clone() else { return };
         slot.state = SlotState::Idle;
@@ -292,20 +309,29 @@ impl<H: Clone> Engine<H> {
         planted!(SlotNotIdleAgain, self.idle.pop_if(|_| !self.calls.contains_key(&call)));
         let Some(active) = self.calls.get_mut(&call) else { return };
         active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
-        self.settle(id, call, expected, done, commands);
+        self.settle(now, id, call, expected, done, commands);
     }
 
     /// Notes what a slot or lane has done for an active call.
-    fn settle(&mut self, id: WorkerId, call: CallId, expected: Duration, done: ChunkDone, commands: &mut Commands<H>) {
+    fn settle(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        call: CallId,
+        expected: Duration,
+        done: ChunkDone,
+        commands: &mut Commands<H>,
+    ) {
         let Some(active) = self.calls.get_mut(&call) else { return };
         let has_waited = self.queue.remove(&(active.served, call));
         active.correct_charge(expected, done.elapsed);
         active.rejoin(has_waited, self.served);
         active.pace.note(done.elapsed);
-        active.ledger.settle(id, done.reached, done.failures);
+        active.ledger.settle(id, done.reached, done.failures, done.again);
         if let Some(index) = done.first_failure {
-            active.stop_at(index);
+            self.stop_at(call, index);
         }
+        self.defer(now, call, commands);
         self.after_progress(call, commands);
     }
 
@@ -347,16 +373,17 @@ impl<H: Clone> Engine<H> {
             let death = death.unwrap_or(Death {
                 reached: range.start,
                 failures: Vec::new(),
+                again: Vec::new(),
                 first_failure: None,
                 blame: Some(Blame::of_thread(range.start, true)),
             });
-            self.bury(id, call, death, commands);
+            self.bury(now, id, call, death, commands);
         }
         self.end_hopeless(commands);
     }
 
     /// A thread died inside the chunk that `id` had of an active call.
-    fn bury(&mut self, id: WorkerId, call: CallId, death: Death, commands: &mut Commands<H>) {
+    fn bury(&mut self, now: Time, id: WorkerId, call: CallId, death: Death, commands: &mut Commands<H>) {
         let Some(active) = self.calls.get_mut(&call) else { return };
         let has_waited = self.queue.remove(&(active.served, call));
         active.rejoin(has_waited, self.served);
@@ -366,8 +393,9 @@ impl<H: Clone> Engine<H> {
         if active.stops_at_failure
             && let Some(index) = active.ledger.first_failure().into_iter().chain(first_failure).min()
         {
-            active.stop_at(index);
+            self.stop_at(call, index);
         }
+        self.defer(now, call, commands);
         self.after_progress(call, commands);
     }
 
@@ -414,6 +442,7 @@ impl<H: Clone> Engine<H> {
     fn end(&mut self, id: CallId, ending: Ending, commands: &mut Commands<H>) {
         let Some(call) = self.calls.remove(&id) else { return };
         self.queue.remove(&(call.served, id));
+        self.forget_waits(id, call.ledger.waits());
         if !planted!(RefusalsRemembered) {
             self.nodes.forget(id);
         }
@@ -478,12 +507,13 @@ impl<H: Clone> Engine<H> {
                 }
             };
             let attempt = call.ledger.give(worker, range.clone());
+            let retries = call.ledger.retries_left(range.start);
             if call.ledger.pending() > 0 {
                 self.queue.insert((call.served, id));
             }
             let is_whole = range.len() == call.ledger.items() && !call.is_open;
             let is_quick = is_whole && call.plan.is_quicker_than(range.len(), QUICK) || planted!(QuickPart);
-            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, is_quick };
+            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, retries, is_quick };
             if let Seat::Slot(slot) = seat {
                 self.slots[slot.0 as usize].state =
                     SlotState::Busy { call: id, range, since: now, expected: charged, abandon_at: None };
@@ -530,11 +560,19 @@ impl<H: Clone> Engine<H> {
     pub fn footprint(&self) -> usize {
         let of_slots: usize = self.slots.iter().map(|slot| slot.history.footprint()).sum();
         let of_calls: usize = self.calls.values().map(|call| 1 + call.ledger.footprint()).sum();
-        self.idle.len() + self.queue.len() + self.costs.len() + self.nodes.footprint() + of_slots + of_calls
+        self.idle.len()
+            + self.queue.len()
+            + self.alarms.len()
+            + self.costs.len()
+            + self.nodes.footprint()
+            + of_slots
+            + of_calls
     }
 }
 
 #[cfg(test)]
 mod node_tests;
+#[cfg(test)]
+mod retry_tests;
 #[cfg(test)]
 mod tests;

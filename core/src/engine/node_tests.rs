@@ -21,12 +21,13 @@ fn call(id: u64, items: usize) -> CallSpec<u64> {
         shape: Shape::Items,
         priority: Priority::Normal,
         stops_at_failure: false,
+        retries: Retries::NONE,
         ends_engine: false,
     }
 }
 
 fn done(reached: usize) -> ChunkDone {
-    ChunkDone { reached, failures: vec![], first_failure: None, elapsed: MS }
+    ChunkDone { reached, failures: vec![], again: vec![], first_failure: None, elapsed: MS }
 }
 
 /// An engine of `slots` idle slots and nodes that are expected.
@@ -232,7 +233,13 @@ fn an_item_that_kills_threads_at_nodes_fails_at_the_third_death() {
     let mut commands = engine.step(Time::ZERO, Event::Submit(call(1, 1)));
     for _ in 0..3 {
         let [Command::Assign(lane, generation, _)] = commands.as_slice() else { panic!("{commands:?}") };
-        let death = Death { reached: 0, failures: vec![], first_failure: None, blame: Some(Blame::of_thread(0, true)) };
+        let death = Death {
+            reached: 0,
+            failures: vec![],
+            again: vec![],
+            first_failure: None,
+            blame: Some(Blame::of_thread(0, true)),
+        };
         commands = engine.step(MS, Event::ChunkLost(*lane, *generation, death));
     }
     let [Command::Finish { failures, .. }] = commands.as_slice() else { panic!("{commands:?}") };
@@ -318,7 +325,7 @@ fn a_long_way_does_not_make_chunks_of_nearly_no_work() {
         let (lane, generation, range) = out.0.remove(0);
         now += 50 * MS;
         let elapsed = Duration::from_micros(40) * range.len() as u32;
-        let done = ChunkDone { reached: range.end, failures: vec![], first_failure: None, elapsed };
+        let done = ChunkDone { reached: range.end, failures: vec![], again: vec![], first_failure: None, elapsed };
         last = range.len();
         out.note(&engine.step(now, Event::ChunkDone(lane, generation, done)));
     }

@@ -151,6 +151,20 @@ mod bugs {
         NeverForgives,
         /// Deaths count however long ago they were.
         OldDeaths,
+        /// An item is tried once more than was asked for.
+        RetriedTooOften,
+        /// An item that failed is tried again without its wait.
+        RetriedAtOnce,
+        /// An item that failed counts among those that ended well while it waits to be tried again.
+        RetriedCountsAsDone,
+        /// A call does not wait for items that are to be tried again.
+        RetryNotWaitedFor,
+        /// `try_map` still tries items again from behind the first failure.
+        CutSparesDeferred,
+        /// No wake-up is asked for when an item is to be tried again.
+        AlarmForgotten,
+        /// When items of a call that ends were to be tried again is remembered.
+        AlarmsRemembered,
         /// Calls go on waiting when the last slot was given up.
         NoWorkersForgotten,
         /// The status counts failed items as not done.

@@ -1,7 +1,5 @@
 //! What nodes do to calls: chunks that come back from lanes, nodes that come and go, chunks that are asked back.
 
-use std::time::Duration;
-
 use super::{ActiveCall, ChunkDone, Command, Commands, Death, Engine, NodeEvent, Time, nodes::Taken};
 use crate::{
     failure::Ending,
@@ -24,11 +22,12 @@ impl<H: Clone> Engine<H> {
         let items = done.reached.saturating_sub(range.start);
         self.nodes.learn(lane, active.function, items, done.elapsed, now.saturating_sub(since));
         let charged = if planted!(LaneChargeGuessed) { expected } else { charged };
-        self.settle(lane, call, charged, done, commands);
+        self.settle(now, lane, call, charged, done, commands);
     }
 
     pub(super) fn lane_lost(
         &mut self,
+        now: Time,
         lane: WorkerId,
         generation: Generation,
         death: Death,
@@ -36,14 +35,14 @@ impl<H: Clone> Engine<H> {
     ) {
         let Some(taken) = self.nodes.take(lane, generation) else { return };
         planted!(LaneDeathForgiven, {
-            let Death { reached, failures, first_failure, .. } = death;
-            let done = ChunkDone { reached, failures, first_failure, elapsed: taken.charged };
-            return self.settle(lane, taken.call, taken.charged, done, commands);
+            let Death { reached, failures, again, first_failure, .. } = death;
+            let done = ChunkDone { reached, failures, again, first_failure, elapsed: taken.charged };
+            return self.settle(now, lane, taken.call, taken.charged, done, commands);
         });
-        self.bury(lane, taken.call, death, commands);
+        self.bury(now, lane, taken.call, death, commands);
     }
 
-    pub(super) fn node(&mut self, node: NodeId, event: NodeEvent, commands: &mut Commands<H>) {
+    pub(super) fn node(&mut self, now: Time, node: NodeId, event: NodeEvent, commands: &mut Commands<H>) {
         if self.stopped.is_some() {
             return;
         }
@@ -51,15 +50,15 @@ impl<H: Clone> Engine<H> {
             NodeEvent::Expected => self.nodes.expect(node),
             NodeEvent::Up { slots, round_trip } => {
                 if !planted!(UpForgetsOldChunks) {
-                    self.node_lost(node, false, commands);
+                    self.node_lost(now, node, false, commands);
                 }
                 let lanes = self.nodes.up(node, slots, round_trip);
                 commands.push(Command::Lanes(node, lanes));
             }
             NodeEvent::Pause(yes) => self.nodes.pause(node, yes),
-            NodeEvent::Down => self.node_lost(node, false, commands),
+            NodeEvent::Down => self.node_lost(now, node, false, commands),
             NodeEvent::Hopeless => {
-                self.node_lost(node, true, commands);
+                self.node_lost(now, node, true, commands);
                 self.end_hopeless(commands);
             }
             NodeEvent::Refuses(call) => {
@@ -72,7 +71,7 @@ impl<H: Clone> Engine<H> {
     }
 
     /// Gives what a lost node had to others. That is not held against the items.
-    fn node_lost(&mut self, node: NodeId, is_hopeless: bool, commands: &mut Commands<H>) {
+    fn node_lost(&mut self, now: Time, node: NodeId, is_hopeless: bool, commands: &mut Commands<H>) {
         let lost = self.nodes.down(node, is_hopeless);
         for (lane, Taken { call, range, charged, .. }) in
             lost.into_iter().skip(usize::from(planted!(LostChunkForgotten)))
@@ -80,16 +79,16 @@ impl<H: Clone> Engine<H> {
             let reached = range.start;
             planted!(LossHeldAgainstItem, {
                 let blame = Some(super::Blame::of_thread(reached, true));
-                let death = Death { reached, failures: vec![], first_failure: None, blame };
-                self.bury(lane, call, death, commands);
+                let death = Death { reached, failures: vec![], again: vec![], first_failure: None, blame };
+                self.bury(now, lane, call, death, commands);
                 continue;
             });
             planted!(
                 LostChunkGivenBackTwice,
                 self.calls.get_mut(&call).into_iter().for_each(|active| active.ledger.give_back(range.clone()))
             );
-            let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
-            self.settle(lane, call, charged, done, commands);
+            let done = ChunkDone::nothing(reached);
+            self.settle(now, lane, call, charged, done, commands);
         }
     }
 

@@ -93,8 +93,12 @@ impl fmt::Display for EngineStatus {
             }
         }
         for call in &self.calls {
-            let CallStatus { id, function, items, done, failed, running_for, .. } = call;
-            writeln!(f, "call {id}: {function}, {done} of {items} items, {failed} failed, for {running_for:.1?}")?;
+            let CallStatus { id, function, items, done, failed, deferred, running_for, .. } = call;
+            write!(f, "call {id}: {function}, {done} of {items} items, {failed} failed")?;
+            if *deferred > 0 {
+                write!(f, ", {deferred} wait to be tried again")?;
+            }
+            writeln!(f, ", for {running_for:.1?}")?;
         }
         match self.stopped {
             Some(ending) => writeln!(f, "{ending}"),

@@ -2,18 +2,17 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
-};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-use super::Time;
+use super::{
+    Time,
+    retry::{FIRST_BACKOFF, full_jitter},
+};
 
 /// Deaths within [`WINDOW`], without an item finished in between, after which a slot is given up.
 pub const MAX_RESTARTS: usize = 5;
 /// See [`MAX_RESTARTS`].
 pub const WINDOW: Duration = Duration::from_secs(10);
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 /// What becomes of a slot whose thread died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +60,7 @@ impl History {
         if count == 1 || planted!(BackoffIgnored) {
             return Verdict::Restart(Duration::ZERO);
         }
-        let most = FIRST_BACKOFF * 2u32.pow(count as u32 - 2);
-        Verdict::Restart(most.mul_f64(jitter.next_u32() as f64 / u32::MAX as f64))
+        Verdict::Restart(full_jitter(FIRST_BACKOFF * 2u32.pow(count as u32 - 2), jitter))
     }
 }
 

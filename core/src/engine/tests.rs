@@ -8,7 +8,7 @@ fn assert_same<const N: usize>(commands: &[Command<u64>], expected: [Command<u64
     assert_eq!(format!("{commands:?}"), format!("{:?}", expected.as_slice()));
 }
 
-fn engine(slots: usize) -> Engine<u64> {
+pub(super) fn engine(slots: usize) -> Engine<u64> {
     let mut engine = Engine::new(Limits { slots, max_calls: 3 });
     for slot in 0..slots as u32 {
         assert!(engine.step(Time::ZERO, Event::SlotReady(WorkerId(slot), Generation(0))).is_empty());
@@ -16,7 +16,7 @@ fn engine(slots: usize) -> Engine<u64> {
     engine
 }
 
-fn call(id: u64, items: usize) -> CallSpec<u64> {
+pub(super) fn call(id: u64, items: usize) -> CallSpec<u64> {
     CallSpec {
         id: CallId(id),
         handle: id,
@@ -26,12 +26,13 @@ fn call(id: u64, items: usize) -> CallSpec<u64> {
         shape: Shape::Items,
         priority: Priority::Normal,
         stops_at_failure: false,
+        retries: Retries::NONE,
         ends_engine: false,
     }
 }
 
-fn done(reached: usize) -> ChunkDone {
-    ChunkDone { reached, failures: vec![], first_failure: None, elapsed: Duration::from_millis(1) }
+pub(super) fn done(reached: usize) -> ChunkDone {
+    ChunkDone { reached, failures: vec![], again: vec![], first_failure: None, elapsed: Duration::from_millis(1) }
 }
 
 /// Lets every busy slot finish its chunk, round after round, and returns the endings that come out.
@@ -224,7 +225,13 @@ fn a_dead_thread_is_replaced_and_its_items_are_redone() {
     let commands = engine.step(Time::ZERO, Event::Submit(call(1, 10)));
     let (slot, _, chunk) = assigned(&commands)[0].clone();
     assert_eq!(chunk, 0..5);
-    let death = Death { reached: 2, failures: vec![], first_failure: None, blame: Some(Blame::of_thread(2, false)) };
+    let death = Death {
+        reached: 2,
+        failures: vec![],
+        again: vec![],
+        first_failure: None,
+        blame: Some(Blame::of_thread(2, false)),
+    };
     let commands = engine.step(Time::ZERO, Event::SlotLost(slot, Generation(0), Some(death)));
     assert_same(&commands, [Command::Start(slot, Generation(1), Duration::ZERO)]);
     assert!(

@@ -138,9 +138,11 @@ impl Watch {
         let now = status.at;
         let gets_on =
             |slot: &SlotStatus| matches!(slot.activity, Activity::Busy { call, .. } if find(status, call).is_some());
-        // A stream whose consumer takes its time has nothing to do.
+        // A stream whose consumer takes its time has nothing to do, and neither have calls whose items wait to be tried
+        // again.
         let has_chunks = status.nodes.iter().any(|node| node.state == NodeState::Up && node.chunks > 0);
-        if pending(status) == 0 || has_chunks || status.slots.iter().any(gets_on) {
+        let deferred = status.calls.iter().map(|call| call.deferred as u64).sum();
+        if pending(status) <= deferred || has_chunks || status.slots.iter().any(gets_on) {
             let since = self.stalled_since.take();
             if std::mem::take(&mut self.is_stall_told)
                 && let Some(since) = since
@@ -306,7 +308,7 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        engine::{CallSpec, Chunk, ChunkDone, Command, Engine, Event, Limits, Priority, Shape},
+        engine::{CallSpec, Chunk, ChunkDone, Command, Engine, Event, Limits, Priority, Retries, Shape},
         failure::Ending,
         ids::{Generation, WorkerId},
     };
@@ -334,6 +336,7 @@ mod tests {
             shape: Shape::Items,
             priority: Priority::Normal,
             stops_at_failure: false,
+            retries: Retries::NONE,
             ends_engine: false,
         }
     }
@@ -351,7 +354,7 @@ mod tests {
     }
 
     fn done(engine: &mut Engine<u64>, now: Time, slot: WorkerId, reached: usize, took: f64) {
-        let done = ChunkDone { reached, failures: vec![], first_failure: None, elapsed: at(took) };
+        let done = ChunkDone { reached, failures: vec![], again: vec![], first_failure: None, elapsed: at(took) };
         engine.step(now, Event::ChunkDone(slot, Generation(0), done));
     }
 

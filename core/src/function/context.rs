@@ -80,6 +80,8 @@ pub struct Surroundings<'a> {
     pub first: usize,
     /// What the function is given as one item is a list of so many.
     pub list: Option<usize>,
+    /// How often the item was tried before.
+    pub tried: u32,
     /// Where to note what runs.
     pub watch: Option<&'a Watch>,
 }
@@ -121,6 +123,7 @@ impl<'a> Surroundings<'a> {
             states: Rc::default(),
             first: 0,
             list: None,
+            tried: 0,
             watch: None,
         }
     }
@@ -182,6 +185,12 @@ impl<'a> Context<'a> {
     /// `accept_lists`.
     pub fn items(&self) -> Range<usize> {
         self.start.get()..self.end.get()
+    }
+
+    /// How often this item was tried before, because it failed (`retries`) or because its worker died at it: 0 the first
+    /// time. Its [`index`](Self::index) and [`rng`](Self::rng) are the same at each attempt.
+    pub fn attempt(&self) -> u32 {
+        self.around.tried
     }
 
     /// Random numbers that depend on the seed and the item's index only. Each use goes on where the last one in the

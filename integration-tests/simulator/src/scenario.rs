@@ -8,7 +8,7 @@ mod nodes;
 use std::time::Duration;
 
 use distfun_core::{
-    engine::{CallSpec, Priority, Shape, Time},
+    engine::{CallSpec, Priority, Retries, Shape, Time},
     failure::Ending,
     ids::CallId,
 };
@@ -424,6 +424,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
             priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::Normal, Priority::High]),
             is_open: false,
             stops_at_failure,
+            retries: Retries::NONE,
             ends_engine: false,
         },
         takes_blocks: shape != Shape::Items,

@@ -159,10 +159,11 @@ impl Conversation {
             let away = Some((worker, self.name.clone()));
             let blame = blame(died, start..end, takes_blocks, self.item_timeout());
             let blame = blame.map(|blame| Blame { away, ..blame });
-            let death = Death { reached, failures, first_failure, blame };
+            let death = Death { reached, failures, again: Vec::new(), first_failure, blame };
             self.step(Event::ChunkLost(lane, generation, death));
         } else {
-            self.step(Event::ChunkDone(lane, generation, ChunkDone { reached, failures, first_failure, elapsed }));
+            let done = ChunkDone { reached, failures, again: Vec::new(), first_failure, elapsed };
+            self.step(Event::ChunkDone(lane, generation, done));
         }
         self.work_done();
     }

@@ -6,7 +6,9 @@
 use std::{collections::VecDeque, env, process, process::ExitCode, time::Duration};
 
 use distfun_core::{
-    engine::{CallSpec, ChunkDone, Command, Commands, Engine, Event, Limits, NodeEvent, Priority, Shape, Time},
+    engine::{
+        CallSpec, ChunkDone, Command, Commands, Engine, Event, Limits, NodeEvent, Priority, Retries, Shape, Time,
+    },
     ids::{CallId, Generation, NodeId, WorkerId},
 };
 
@@ -90,6 +92,7 @@ fn drive(nodes: u32, refusing: u32, chunks: u64) -> ExitCode {
         shape: Shape::Items,
         priority: Priority::Normal,
         stops_at_failure: false,
+        retries: Retries::NONE,
         ends_engine: false,
     };
     engine.step(Time::ZERO, Event::Submit(spec));
@@ -105,7 +108,7 @@ fn drive(nodes: u32, refusing: u32, chunks: u64) -> ExitCode {
     for _ in 0..chunks {
         let Some((lane, generation, count, reached)) = out.pop_front() else { return ExitCode::FAILURE };
         now += Duration::from_micros(1);
-        let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: COST * count };
+        let done = ChunkDone { elapsed: COST * count, ..ChunkDone::nothing(reached) };
         note(&mut out, engine.step(now, Event::ChunkDone(lane, generation, done)));
     }
     ExitCode::SUCCESS

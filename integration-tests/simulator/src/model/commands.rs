@@ -37,6 +37,7 @@ impl Model {
             }
             Command::Lanes(..) | Command::Recall(..) | Command::Revoke(..) => self.lane_command(command),
             Command::Failed { handle, failures } => self.failed(*handle, failures),
+            Command::Retried { .. } => Ok(()),
             Command::Release(slot) => {
                 check(self.to_release.remove(slot), Law::Stop, || format!("slot {slot} is released for no reason"))?;
                 self.slots[slot.0 as usize].state = SlotState::Released;

@@ -130,7 +130,7 @@ impl World<'_> {
                 let pause = self.dice.reaction();
                 self.plan(pause, Happening::Restart((slot, generation), after));
             }
-            Command::GaveUp(_) => {}
+            Command::GaveUp(_) | Command::Retried { .. } => {}
             Command::WakeAt(at) => {
                 // Timers may be late, never early.
                 let is_late = self.dice.chance(0.5);

@@ -233,7 +233,7 @@ impl Run {
         match self.fate {
             Fate::Report => {
                 let elapsed = if has_coarse_clock { Duration::ZERO } else { self.end - self.start };
-                Result::Done(ChunkDone { reached, failures, first_failure, elapsed })
+                Result::Done(ChunkDone { reached, failures, again: vec![], first_failure, elapsed })
             }
             Fate::BlindDeath => Result::Died(None),
             Fate::Crash(crash) => {
@@ -247,13 +247,14 @@ impl Run {
                     }
                 };
                 let (reached, failures) = (self.range.start, Vec::new());
-                Result::Died(Some(Death { reached, failures, first_failure: None, blame: Some(blame) }))
+                Result::Died(Some(Death { reached, failures, again: vec![], first_failure: None, blame: Some(blame) }))
             }
             Fate::Death { .. } if self.seat.is_away => {
                 // What was sent there is still here.
                 Result::Died(Some(Death {
                     reached,
                     failures,
+                    again: vec![],
                     first_failure,
                     blame: Some(Blame::of_thread(reached, true)),
                 }))
@@ -265,11 +266,17 @@ impl Run {
                 if plan.spec.stops_at_failure {
                     first_failure.get_or_insert(reached);
                 }
-                Result::Died(Some(Death { reached: self.range.end, failures, first_failure, blame: None }))
+                Result::Died(Some(Death {
+                    reached: self.range.end,
+                    failures,
+                    again: vec![],
+                    first_failure,
+                    blame: None,
+                }))
             }
             Fate::Death { blamed_is_kept } => {
                 let blame = blamed_is_kept.map(|is_kept| Blame::of_thread(reached, is_kept));
-                Result::Died(Some(Death { reached, failures, first_failure, blame }))
+                Result::Died(Some(Death { reached, failures, again: vec![], first_failure, blame }))
             }
         }
     }

@@ -137,7 +137,7 @@ impl World<'_> {
 
     /// A chunk is over before any of it was done. Next, and not at once: what the engine makes of it may be the same again.
     fn returned(&mut self, lane: WorkerId, turn: Generation, reached: usize) {
-        let done = ChunkDone { reached, failures: Vec::new(), first_failure: None, elapsed: Duration::ZERO };
+        let done = ChunkDone::nothing(reached);
         self.plan(Duration::ZERO, Happening::Step(self.now, Event::ChunkDone(lane, turn, done), By::Other));
     }
 
@@ -251,7 +251,7 @@ impl World<'_> {
         };
         self.owner.put(call, range, reached);
         self.news(call);
-        let nothing = ChunkDone { reached: start, failures: vec![], first_failure: None, elapsed: Duration::ZERO };
+        let nothing = ChunkDone::nothing(start);
         let event = match answer {
             Answer::Returned => Event::ChunkDone(lane, turn, nothing.clone()),
             Answer::Done(done) => Event::ChunkDone(lane, turn, done),
