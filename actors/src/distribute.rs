@@ -19,6 +19,7 @@ use crate::{
     lifecycle::Lifecycle,
     messages::ShutdownReport,
     options::{endings, options},
+    retry::Retry,
     share::Share,
     stream::ResultStream,
 };
@@ -83,8 +84,8 @@ macro_rules! function {
             }
         }
         #[allow(unused_imports)]
-        use $crate::__private::{Function as _, UnsizedArgument as _};
-        (&&&$crate::__private::Probe(const { $function })).__distfun_kernel(::std::concat!(
+        use $crate::__private::{ClonesItems as _, Function as _, UnsizedArgument as _};
+        (&&&&$crate::__private::Probe(const { $function })).__distfun_kernel(::std::concat!(
             ::std::file!(),
             ":",
             ::std::line!(),
@@ -146,11 +147,12 @@ where
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until .build()"]
 pub struct DistributeBuilder<K, S = Anywhere> {
-    kernel: K,
+    pub(crate) kernel: K,
     stays: PhantomData<S>,
     told: Told,
     sequential: bool,
     shared: Option<SharedData>,
+    pub(crate) retry: Retry,
 }
 
 /// Marks functions that other machines can run too: those of [`distribute!`](crate::distribute).
@@ -179,7 +181,8 @@ impl<K> DistributeBuilder<K> {
 
 impl<K, S> DistributeBuilder<K, S> {
     fn of(kernel: K) -> Self {
-        Self { kernel, stays: PhantomData, told: Told::default(), sequential: false, shared: None }
+        let (told, retry) = (Told::default(), Retry::none());
+        Self { kernel, stays: PhantomData, told, sequential: false, shared: None, retry }
     }
 
     options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, flags, settings);
@@ -219,7 +222,8 @@ impl<K, S> DistributeBuilder<K, S> {
     ///
     /// # Errors
     /// [`BuildError::Settings`] names an option, environment variable or place in the settings file that can't hold;
-    /// [`BuildError::NeedsSharedData`]: the function takes `&SharedData` and has none.
+    /// [`BuildError::NeedsSharedData`]: the function takes `&SharedData` and has none; [`BuildError::CannotRetry`]: it shall be
+    /// given an item a second time, and takes it along.
     pub fn build(self) -> Result<K::Built, BuildError>
     where
         K: Kernel,
@@ -232,8 +236,13 @@ impl<K, S> DistributeBuilder<K, S> {
             (None, None) => SharedData::default(),
             (None, Some(function)) => return Err(BuildError::NeedsSharedData { function }),
         };
+        if self.retry.is_on()
+            && let Some(function) = self.kernel.taking()
+        {
+            return Err(BuildError::CannotRetry { function });
+        }
         host::check(&settings)?;
-        let lifecycle = Arc::new(Lifecycle::new(settings, self.sequential));
+        let lifecycle = Arc::new(Lifecycle::new(settings, self.sequential, self.retry));
         let share = lifecycle.shares.add(shared);
         Ok(self.kernel.built(lifecycle, share))
     }
@@ -254,8 +263,8 @@ impl<A: Send + 'static, R: Send + 'static, S> DistributeBuilder<ListKernel<Vec<A
     /// # Ok::<(), distfun::Error>(())
     /// ```
     pub fn accept_lists(self) -> DistributeBuilder<ListKernel<A, R>, S> {
-        let Self { kernel, stays, told, sequential, shared } = self;
-        DistributeBuilder { kernel: kernel.over_lists(), stays, told, sequential, shared }
+        let Self { kernel, stays, told, sequential, shared, retry } = self;
+        DistributeBuilder { kernel: kernel.over_lists(), stays, told, sequential, shared, retry }
     }
 }
 
@@ -268,6 +277,9 @@ pub trait Kernel {
     /// Its name, if the function takes `&SharedData`.
     #[doc(hidden)]
     fn sharing(&self) -> Option<&'static str>;
+    /// Its name, if the function takes its items along, so that they can't be run again.
+    #[doc(hidden)]
+    fn taking(&self) -> Option<&'static str>;
 }
 
 impl<A: Send + 'static, R: Send + 'static> Kernel for ListKernel<A, R> {
@@ -278,6 +290,9 @@ impl<A: Send + 'static, R: Send + 'static> Kernel for ListKernel<A, R> {
     fn sharing(&self) -> Option<&'static str> {
         self.is_sharing().then(|| self.name())
     }
+    fn taking(&self) -> Option<&'static str> {
+        self.takes_items().then(|| self.name())
+    }
 }
 
 impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
@@ -287,6 +302,9 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
     }
     fn sharing(&self) -> Option<&'static str> {
         self.is_sharing().then(|| self.name())
+    }
+    fn taking(&self) -> Option<&'static str> {
+        None
     }
 }
 

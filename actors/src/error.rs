@@ -67,6 +67,14 @@ pub enum BuildError {
         /// Name of the function.
         function: &'static str,
     },
+    /// Items that failed shall be run again, and the function takes them along.
+    #[error(
+        "{function} takes its items by value, and they can't be cloned, so one that failed can't be run again; take them by reference, derive Clone for them, or (after distribute_local) add .clone_items()"
+    )]
+    CannotRetry {
+        /// Name of the function.
+        function: &'static str,
+    },
     /// Processes can't be started of this program, or on this system.
     #[error(transparent)]
     NoProcesses(#[from] NoProcesses),

@@ -37,7 +37,7 @@ use crate::{
 
 #[cfg(feature = "log")]
 pub(crate) use chunks::set_chunk_sampling;
-pub(crate) use chunks::{chunk_died, chunk_ended, chunk_started, inline_ended};
+pub(crate) use chunks::{chunk_died, chunk_ended, chunk_started, inline_ended, item_retried};
 pub(crate) use nodes::{
     Answered, OfConversation, blob_there, chunk_answered, chunk_dispatched, node_connected, node_draining, node_lost,
     node_output, node_refuses, node_rejected, node_suspect,

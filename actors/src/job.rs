@@ -19,7 +19,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Blame, CallSpec, Chunk, Priority, Retries, Shape},
+    engine::{Blame, CallSpec, Chunk, Priority, Sentence, Shape},
     failure::{Ending, FailureCause, ItemFailure},
     function::{Context, Fingerprint, Schema, Surroundings, Watch},
     ids::{CallId, WorkerId},
@@ -30,7 +30,7 @@ use distfun_core::{
 
 pub(crate) use away::MAX_LOAD_ITEMS;
 pub(crate) use columns::{ColumnJob, ColumnLoop, Columns, Matrix};
-pub(crate) use list::{Input, ListInput, ListJob, ListLoop};
+pub(crate) use list::{Cloning, Errors, Input, ListInput, ListJob, ListLoop};
 pub(crate) use shelf::{Part, Shelf};
 pub(crate) use stream::Ready;
 
@@ -40,7 +40,12 @@ use crate::compute::{
     latch::Latch,
     thread::{KeepStates, current_worker, slot_states},
 };
-use crate::{events, pool::Pool, remote_node::KnownAt};
+use crate::{
+    events,
+    pool::Pool,
+    remote_node::KnownAt,
+    retry::{Retry, retry_here},
+};
 
 /// What a compute thread has done of a chunk; it survives the thread's death.
 #[derive(Debug)]
@@ -125,7 +130,8 @@ pub(crate) trait Job: Send + Sync {
 
     fn note_progress(&self, progress: &Progress) {
         // What comes after the end is no result any more.
-        self.core().note_counts(progress.reached - progress.start, progress.failures.len());
+        let done = progress.reached - progress.start - progress.again.len();
+        self.core().note_counts(done, progress.failures.len());
     }
 }
 
@@ -150,6 +156,10 @@ pub(crate) struct Unpacked {
     pub(crate) are_back: bool,
     /// Items that failed here: their results could not be combined.
     pub(crate) failed: Vec<(usize, FailureCause)>,
+    /// Under `try_map`, where items are run again: those that returned `Err`.
+    pub(crate) erred: Vec<ItemFailure>,
+    /// Those among them that are run again; they are back.
+    pub(crate) again: Vec<ItemFailure>,
 }
 
 /// Items that leave.
@@ -166,11 +176,15 @@ pub(crate) struct Arrived<'a> {
     pub(crate) reached: usize,
     /// Those among them that have no result, in order.
     pub(crate) failed: &'a [usize],
+    /// Those among them that are run again, and so come back.
+    pub(crate) again: &'a [ItemFailure],
     pub(crate) results: Received,
     /// Who ran them.
     pub(crate) worker: Option<WorkerId>,
     pub(crate) machine: Option<&'a Arc<str>>,
     pub(crate) attempt: u32,
+    /// How often the items may be run again.
+    pub(crate) retries: u32,
 }
 
 impl Arrived<'_> {
@@ -239,6 +253,7 @@ pub(crate) struct JobCore {
     pub(crate) started: Instant,
     priority: Priority,
     stops_at_failure: bool,
+    retry: Retry,
     pub(crate) ends_pool: bool,
     pub(crate) events: events::OfJob,
     /// It is a small chunk of another machine's call, at this node: its Manager may wait for nothing else.
@@ -312,6 +327,7 @@ impl JobCore {
             started: Instant::now(),
             priority: settings.priority,
             stops_at_failure,
+            retry: Retry::none(),
             ends_pool,
             events: events::OfJob::new(),
             is_small_visitor: false,
@@ -336,6 +352,12 @@ impl JobCore {
     /// More items may come.
     pub(crate) fn opened(mut self) -> Self {
         self.is_open = true;
+        self
+    }
+
+    /// Items that fail are run again, as this says.
+    pub(crate) fn retrying(mut self, retry: Retry) -> Self {
+        self.retry = retry;
         self
     }
 
@@ -414,7 +436,7 @@ impl JobCore {
             shape,
             priority: self.priority,
             stops_at_failure: self.stops_at_failure,
-            retries: Retries::NONE,
+            retries: self.retry.retries(),
             ends_engine: self.ends_pool,
         }
     }
@@ -438,6 +460,31 @@ impl JobCore {
 
     pub(crate) fn stops_at_failure(&self) -> bool {
         self.stops_at_failure
+    }
+
+    pub(crate) fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
+    /// Whether an item that failed so, and may be run again `retries` times, is.
+    pub(crate) fn retries(&self, retries: u32, failure: &ItemFailure) -> bool {
+        retries > 0 && self.retry.is_worth(failure)
+    }
+
+    /// Those among the failures for which items are run again, and the others.
+    pub(crate) fn sort(&self, retries: u32, failures: Vec<ItemFailure>) -> (Vec<ItemFailure>, Vec<ItemFailure>) {
+        match retries {
+            0 => (Vec::new(), failures),
+            _ => failures.into_iter().partition(|failure| self.retry.is_worth(failure)),
+        }
+    }
+
+    /// What becomes of items that were stopped because they took too long.
+    pub(crate) fn overdue(&self, retries: u32, failure: ItemFailure) -> Sentence {
+        match self.retries(retries, &failure) {
+            true => Sentence::FailsForNow(failure.cause),
+            false => Sentence::Fails(failure.cause),
+        }
     }
 
     /// So many more items have an outcome, and so many of them failed.
@@ -596,23 +643,29 @@ pub(crate) fn next_call_id() -> CallId {
     CallId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Runs the items of `range` on this thread, one after another, and then those that failed as often as their call wants.
+pub(crate) fn run_in_order(job: &SharedJob, range: Range<usize>, worker: Option<WorkerId>) -> Progress {
+    let retries = job.core().retry.retries().times;
+    let mut progress = Progress::new(range.start);
+    while progress.reached < range.end && progress.first_failure.is_none() {
+        let rest = progress.reached..range.end;
+        progress.start = progress.reached;
+        job.run(
+            &Chunk { handle: job.clone(), range: rest, attempt: 1, retries, is_quick: false },
+            worker,
+            &mut progress,
+        );
+    }
+    progress.start = range.start;
+    retry_here(job, worker, &mut progress);
+    progress
+}
+
 /// Runs all of `job` on this thread, in order: nested calls, empty ones, and `.sequential()`.
 pub(crate) fn run_inline(job: &SharedJob, worker: Option<WorkerId>) {
     let core = job.core();
     let _states = KeepStates::begin();
-    let mut progress = Progress::new(0);
-    while progress.reached < core.items() && progress.first_failure.is_none() {
-        let chunk = Chunk {
-            handle: job.clone(),
-            range: progress.reached..core.items(),
-            attempt: 1,
-            retries: 0,
-            is_quick: false,
-        };
-        progress.start = progress.reached;
-        job.run(&chunk, worker, &mut progress);
-    }
-    progress.start = 0;
+    let progress = run_in_order(job, 0..core.items(), worker);
     events::inline_ended(job, &progress);
     job.note_progress(&progress);
     let ending = match progress.first_failure {

@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use crate::{
     call::{ColumnResult, Prepared, TryBody},
     compute::parts::{Items, Output, map_borrowed, map_owned},
-    job::{ColumnJob, ColumnLoop, Input, JobCore, ListInput, ListJob, ListLoop, Matrix, SharedJob},
+    job::{Cloning, ColumnJob, ColumnLoop, Errors, Input, JobCore, ListInput, ListJob, ListLoop, Matrix, SharedJob},
     node::Offer,
     wire::{BySerde, ColumnWire, ColumnsBySerde, ListWire, Lists},
 };
@@ -30,6 +30,8 @@ pub struct ListKernel<A, R> {
     pub(crate) run: Arc<dyn ListLoop<A, R>>,
     /// How its items and results travel; none if it stays on this machine.
     pub(crate) wire: Option<Arc<dyn ListWire<A, R>>>,
+    /// How items are cloned, where that is known.
+    cloning: Option<Cloning<A>>,
 }
 
 /// A function over the columns of a matrix, ready to be distributed: what `function!(f)` returns for
@@ -51,15 +53,28 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
 
     /// A job whose items come later.
     pub(crate) fn open(self, core: JobCore) -> Arc<ListJob<A, R>> {
-        Arc::new(ListJob::new(core.opened(), self.run, self.wire, ListInput::Owned(Vec::new()), Vec::new(), None))
+        let input = ListInput::Owned(Vec::new());
+        Arc::new(ListJob::new(core.opened(), self.run, self.wire, input, Vec::new(), None).cloning(self.cloning))
     }
 
     pub(crate) fn is_sharing(&self) -> bool {
         self.is_sharing
     }
 
+    /// Its items can be cloned.
+    pub(crate) fn cloning(mut self, clone: fn(&[A]) -> Vec<A>) -> Self {
+        self.cloning = Some(Cloning::OneByOne(clone));
+        self
+    }
+
+    /// It takes its items along, and nobody has a clone of them.
+    pub(crate) fn takes_items(&self) -> bool {
+        !self.run.keeps_items() && self.cloning.is_none()
+    }
+
     pub(crate) fn prepare(self, core: JobCore, input: ListInput<A>, reuse: Vec<R>) -> Prepared<Vec<R>> {
-        let job = Arc::new(ListJob::new(core, self.run, self.wire, input, reuse, None));
+        let job = ListJob::new(core, self.run, self.wire, input, reuse, None).cloning(self.cloning);
+        let job = Arc::new(job);
         Prepared { job: SharedJob::new(job.clone()), body: job }
     }
 }
@@ -69,8 +84,18 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     pub(crate) fn prepare_try(self, core: JobCore, input: ListInput<A>) -> Prepared<Vec<R>> {
-        let job = Arc::new(ListJob::new(core, self.run, self.wire, input, Vec::new(), Some(Result::is_err)));
+        let errors = Errors { is_error: Result::is_err, cause: returned };
+        let job = ListJob::new(core, self.run, self.wire, input, Vec::new(), Some(errors)).cloning(self.cloning);
+        let job = Arc::new(job);
         Prepared { job: SharedJob::new(job.clone()), body: Arc::new(TryBody(job)) }
+    }
+}
+
+/// Why an item has failed that returned `Err`.
+fn returned<R, E: Into<Box<dyn std::error::Error + Send + Sync>>>(result: Result<R, E>) -> FailureCause {
+    match result {
+        Err(error) => FailureCause::Returned(Arc::from(error.into())),
+        Ok(_) => unreachable!("only an `Err` is a failure"),
     }
 }
 
@@ -78,7 +103,12 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<Vec<A>, Vec<R>> {
     /// The same function, given a whole chunk of items at once and returning as many results.
     pub(crate) fn over_lists(self) -> ListKernel<A, R> {
         let wire = self.wire.map(|wire| Arc::new(Lists(wire)) as Arc<dyn ListWire<A, R>>);
-        ListKernel { name: self.name, is_sharing: self.is_sharing, run: Arc::new(ChunkLoop(self.run)), wire }
+        let cloning = match self.cloning {
+            Some(Cloning::OneByOne(clone)) => Some(Cloning::AsList(clone)),
+            _ => None,
+        };
+        let (name, is_sharing, run) = (self.name, self.is_sharing, Arc::new(ChunkLoop(self.run)));
+        ListKernel { name, is_sharing, run, wire, cloning }
     }
 }
 
@@ -100,7 +130,13 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
 
 impl<A, R> Clone for ListKernel<A, R> {
     fn clone(&self) -> Self {
-        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone(), wire: self.wire.clone() }
+        Self {
+            name: self.name,
+            is_sharing: self.is_sharing,
+            run: self.run.clone(),
+            wire: self.wire.clone(),
+            cloning: self.cloning,
+        }
     }
 }
 
@@ -185,7 +221,7 @@ where
     X: 'static,
 {
     let run = Arc::new(ValueLoop(function, PhantomData::<fn(X)>));
-    ListKernel { name, is_sharing: F::SHARING, run, wire: None }
+    ListKernel { name, is_sharing: F::SHARING, run, wire: None, cloning: None }
 }
 
 pub(crate) fn by_ref<F, A, X>(function: F, name: &'static str) -> ListKernel<A, F::Out>
@@ -194,7 +230,7 @@ where
     X: 'static,
 {
     let run = Arc::new(RefLoop(function, PhantomData::<fn(X)>));
-    ListKernel { name, is_sharing: F::SHARING, run, wire: None }
+    ListKernel { name, is_sharing: F::SHARING, run, wire: None, cloning: None }
 }
 
 pub(crate) fn by_columns<F, T, X>(function: F, name: &'static str) -> ColumnKernel<T, F::Out>

@@ -121,6 +121,7 @@ mod progress;
 #[allow(missing_docs, reason = "what the macros expand to")]
 mod registry;
 mod remote_node;
+mod retry;
 mod share;
 mod stream;
 mod wire;
@@ -151,6 +152,7 @@ pub use messages::{
     ShutdownReport, Status,
 };
 pub use registry::function_names;
+pub use retry::Retry;
 pub use stream::{AsCompleted, InOrder, ResultIter, ResultStream, StreamOrder};
 
 // Types of these crates are part of the signatures above.
@@ -165,7 +167,7 @@ pub mod __private {
     #[cfg(target_os = "linux")]
     pub use crate::host::HostTest;
     pub use crate::{
-        probe::{Function, Probe, Registered, RegisteredUnsized, Unregistered, UnsizedArgument},
+        probe::{ClonesItems, Function, Probe, Registered, RegisteredUnsized, Unregistered, UnsizedArgument},
         registry::Entry,
     };
 }

@@ -20,6 +20,7 @@ use crate::{
     messages::ShutdownReport,
     pool::{Pool, Session},
     progress,
+    retry::Retry,
     share::{Share, Shares},
     stream::{Opened, Seat},
 };
@@ -29,6 +30,7 @@ pub struct Lifecycle {
     settings: Settings,
     /// Run every call in the calling thread.
     sequential: bool,
+    retry: Retry,
     state: Mutex<State>,
     pub(crate) shares: Shares,
 }
@@ -48,8 +50,8 @@ enum Place {
 }
 
 impl Lifecycle {
-    pub(crate) fn new(settings: Settings, sequential: bool) -> Self {
-        Self { settings, sequential, state: Mutex::new(State::New), shares: Shares::default() }
+    pub(crate) fn new(settings: Settings, sequential: bool, retry: Retry) -> Self {
+        Self { settings, sequential, retry, state: Mutex::new(State::New), shares: Shares::default() }
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -66,8 +68,9 @@ impl Lifecycle {
         prepare: impl FnOnce(JobCore) -> Prepared<O>,
     ) -> Call<O> {
         let ends = self.settings.endaftercall;
-        let core =
-            JobCore::new(next_call_id(), function, items, &self.settings, stops_at_failure, ends).sharing(share.get());
+        let core = JobCore::new(next_call_id(), function, items, &self.settings, stops_at_failure, ends)
+            .sharing(share.get())
+            .retrying(self.retry.clone());
         let Prepared { job, body } = prepare(core);
         match self.place(job.core(), items == 0) {
             Place::Slots(session) => {
@@ -97,7 +100,9 @@ impl Lifecycle {
         share: &Share,
     ) -> Opened<A, R> {
         let ends = self.settings.endaftercall;
-        let core = JobCore::new(next_call_id(), kernel.name(), 0, &self.settings, false, ends).sharing(share.get());
+        let core = JobCore::new(next_call_id(), kernel.name(), 0, &self.settings, false, ends)
+            .sharing(share.get())
+            .retrying(self.retry.clone());
         let job = kernel.open(core);
         let seat = match self.place(Job::core(&*job), false) {
             Place::Slots(session) => {

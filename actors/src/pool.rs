@@ -211,7 +211,9 @@ impl Pool {
                     }
                 }
                 Command::Failed { handle, failures } => handle.note_failures(failures),
-                Command::Retried { .. } => {}
+                Command::Retried { handle, failure, wait } => {
+                    events::item_retried(Some(self), handle.core(), &failure, wait);
+                }
                 Command::Release(slot) => {
                     self.port(slot).release();
                     // The last slots may go with the call that ends everything; the Manager must hear of it.

@@ -1,9 +1,11 @@
 //! How the macros look at a function, so that one that can't be distributed is reported once and in our words.
 //!
-//! `(&&&Probe(f)).method()` tries the traits by the references on their `Self`, most first: the first one whose bounds
+//! `(&&&&Probe(f)).method()` tries the traits by the references on their `Self`, most first: the first one whose bounds
 //! hold has the method.
 
 use std::{any::type_name, ffi::OsStr, path::Path};
+
+use distfun_core::function::{ByValue, ValueFunction};
 
 use crate::{
     kernel::{Distributable, ListKernel},
@@ -25,7 +27,7 @@ pub trait UnsizedArgument<U: ?Sized, R>: Sized {
     }
 }
 
-impl<F, U: ?Sized + WithoutSize, R> UnsizedArgument<U, R> for &&&Probe<F> where F: for<'a> Fn(&'a U) -> R {}
+impl<F, U: ?Sized + WithoutSize, R> UnsizedArgument<U, R> for &&&&Probe<F> where F: for<'a> Fn(&'a U) -> R {}
 
 /// The unsized types whose references implement serde, and those that come near.
 pub trait WithoutSize {}
@@ -41,7 +43,25 @@ impl WithoutSize for OsStr {}
 )]
 pub trait OwnedItem {}
 
-/// Second: everything else. It demands what [`Distributable`] does.
+/// Second: functions by value whose items are `Clone`, so that one that failed may be run again.
+pub trait ClonesItems<A, X>: Sized {
+    type Kernel;
+    fn __distfun_kernel(self, site: &'static str) -> Self::Kernel;
+}
+
+impl<F, A, R, X> ClonesItems<A, X> for &&&Probe<F>
+where
+    F: Copy + ValueFunction<A, X, Out = R> + Distributable<ByValue<A, X>, Kernel = ListKernel<A, R>>,
+    A: Clone + Send + 'static,
+    R: Send + 'static,
+{
+    type Kernel = ListKernel<A, R>;
+    fn __distfun_kernel(self, site: &'static str) -> Self::Kernel {
+        made(self.0, site).cloning(<[A]>::to_vec)
+    }
+}
+
+/// Third: everything else. It demands what [`Distributable`] does.
 pub trait Function<F>: Sized {
     fn __distfun_kernel<M>(self, site: &'static str) -> F::Kernel
     where
@@ -53,10 +73,14 @@ impl<F: Copy> Function<F> for &&Probe<F> {
     where
         F: Distributable<M>,
     {
-        // A function is known by its path, a closure by its place.
-        let path = type_name::<F>();
-        self.0.into_kernel(if path.contains("{{closure}}") { site } else { path }, site)
+        made(self.0, site)
     }
+}
+
+/// A function is known by its path, a closure by its place.
+fn made<F: Distributable<M>, M>(function: F, site: &'static str) -> F::Kernel {
+    let path = type_name::<F>();
+    function.into_kernel(if path.contains("{{closure}}") { site } else { path }, site)
 }
 
 /// For the registry, first: functions of a reference to something unsized, as above.

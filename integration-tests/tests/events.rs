@@ -75,6 +75,17 @@ fn story() {
     let sums = |x: ArrayView2<'_, f64>| -> Array1<f64> { x.sum_axis(Axis(0)) };
     distribute_local_columns(sums).slots(2).build().unwrap().columns(Array2::ones((2, 9))).wait().unwrap();
 
+    // What fails is tried again, in slots and in the calling thread.
+    let late = |x: u64, context: &Context| match context.attempt() {
+        0 if x == 2 => panic!("not yet"),
+        0 if x == 3 => Err("a secret".to_owned()),
+        attempt => Ok(attempt),
+    };
+    for is_sequential in [false, true] {
+        let dfun = distribute_local(late).clone_items().retries(2).sequential(is_sequential).slots(2);
+        assert_eq!(dfun.build().unwrap().try_map(0..5).wait().unwrap(), [0, 0, 1, 1, 0]);
+    }
+
     // Threads that die: once, for ever at one item, and for ever.
     let deaths = Arc::new(AtomicUsize::new(0));
     let counted = deaths.clone();
@@ -192,6 +203,7 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
             "chunk.retry",
             "chunk.failed",
             "chunk.exception",
+            "item.retried",
             "shared.published",
             "shared.released",
         ] {
@@ -225,6 +237,14 @@ fn a_whole_story_is_told_as_the_table_of_events_says() {
             values("chunk.failed", "error.type"),
             ["error", "item_timeout", "poisoned", "worker_lost", "wrong_length", "wrong_rows"]
         );
+        let retried = lines_of(&lines, "item.retried");
+        let places = retried.iter().map(|line| line.get("distfun.worker.id").is_some()).collect::<Vec<_>>();
+        assert_eq!(places, [true, true, false, false]);
+        for line in retried {
+            let kind = if line["distfun.item.index"] == 2 { "panic" } else { "error" };
+            assert_eq!((&line["error.type"], &line["distfun.item.attempt"]), (&kind.into(), &1.into()));
+            assert!(line["level"] == "WARN" && line["distfun.wait_s"].as_f64().unwrap() <= 0.05, "{line:?}");
+        }
         assert_eq!(lines_of(&lines, "session.leaked").len(), 1);
         let text = memory.text();
         assert!(text.contains(r"1 is odd\nand more"), "the text of a panic is kept");

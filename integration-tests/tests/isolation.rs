@@ -6,6 +6,7 @@ mod laws;
 mod lifecycle;
 mod memory;
 mod output;
+mod retries;
 mod timeouts;
 
 use std::{fs, sync::LazyLock};

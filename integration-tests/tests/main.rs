@@ -16,6 +16,7 @@ mod isolation;
 mod laws;
 mod nodes;
 mod programs;
+mod retries;
 mod services;
 mod settings;
 mod shared_data;

@@ -172,8 +172,12 @@ impl<'a> Hosted<'a> {
                 let limit = limit.unwrap_or(Duration::ZERO);
                 let story = format!("was killed in an item that ran longer than {limit:?}");
                 // While all are read or written nobody knows which it is; each alone, it shows.
+                let failure = || {
+                    let cause = FailureCause::TimedOut { limit };
+                    ItemFailure::new(items.start, self.port.worker, chunk.attempt, cause)
+                };
                 let sentence = match takes_blocks || items.len() == 1 {
-                    true => Sentence::Fails(FailureCause::TimedOut { limit }),
+                    true => core.overdue(chunk.retries, failure()),
                     false => Sentence::Again(Some(WorkerExit::new(None, &*story, ""))),
                 };
                 self.story = Some(story);
@@ -202,8 +206,19 @@ impl<'a> Hosted<'a> {
         failures.sort_by_key(|failure| failure.index);
         failures.dedup_by_key(|failure| failure.index);
         let failed: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
+        let (mut again, mut failures) = job.core().sort(chunk.retries, failures);
         let worker = Some(worker);
-        let arrived = Arrived { start, reached, failed: &failed, results: received, worker, machine: None, attempt };
+        let arrived = Arrived {
+            start,
+            reached,
+            failed: &failed,
+            again: &again,
+            results: received,
+            worker,
+            machine: None,
+            attempt,
+            retries: chunk.retries,
+        };
         progress.reached = reached;
         match job.unpack(arrived) {
             Ok(unpacked) if unpacked.are_back => progress.reached = start,
@@ -211,7 +226,9 @@ impl<'a> Hosted<'a> {
                 progress.first_failure = unpacked.first_error;
                 let one = |(index, cause)| ItemFailure::new(index, worker, attempt, cause);
                 failures.extend(unpacked.failed.into_iter().map(one));
-                progress.failures = failures;
+                failures.extend(unpacked.erred);
+                again.extend(unpacked.again);
+                (progress.failures, progress.again) = (failures, again);
             }
             Err(cause) => {
                 let one = |index| ItemFailure::new(index, worker, attempt, cause.clone());

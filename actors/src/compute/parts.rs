@@ -118,6 +118,13 @@ impl<T> Items<T> {
         vec
     }
 
+    /// Moves the elements out and leaves their places blank, to be filled again.
+    pub(crate) fn vacate(self) -> (Vec<T>, Output<T>) {
+        let (buffer, range) = (self.buffer.clone(), self.range.clone());
+        let elements = self.into_vec();
+        (elements, Output { filled: Items { buffer, range: range.start..range.start }, end: range.end })
+    }
+
     /// Moves the elements out, row by row, if `parts` make up a whole buffer; otherwise returns them in input order.
     pub(crate) fn assemble(mut parts: Vec<Self>) -> Result<Vec<T>, Vec<Self>> {
         parts.retain(|part| !part.range.is_empty());
@@ -216,15 +223,6 @@ impl<T> Output<T> {
     /// What has been filled since the last gap.
     pub(crate) fn filled(&self) -> &[T] {
         self.filled.as_slice()
-    }
-
-    /// Leaves the next place blank for ever, and hands out what was filled before it.
-    pub(crate) fn skip(&mut self) -> Items<T> {
-        assert!(!self.room().is_empty());
-        let filled = self.take_filled();
-        let next = filled.range.end + 1;
-        self.filled.range = next..next;
-        filled
     }
 
     /// Hands out what has been filled since the last gap.

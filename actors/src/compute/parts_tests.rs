@@ -31,12 +31,28 @@ fn a_panic_costs_one_item_and_leaves_the_rest() {
     assert!(run.is_err());
     assert_eq!(items.range(), 4..10);
     assert_eq!(output.filled(), &words(3)[..]);
-    let before = output.skip();
+    let before = output.take_filled();
+    let mut output = output.split_off(4);
     assert_eq!(output.room(), 4..10);
     map_owned(&mut items, &mut output, 2, |word| word);
     let parts = Items::assemble(vec![output.into_filled(), before]).expect_err("items 3 and 6.. are missing");
     let found: Vec<String> = parts.into_iter().flat_map(Items::into_vec).collect();
     assert_eq!(found, ["word 0", "word 1", "word 2", "word 4", "word 5"]);
+}
+
+#[test]
+fn a_place_that_was_vacated_is_filled_again() {
+    let mut output = Output::blank(Vec::new(), 1, 5);
+    map_owned(&mut Items::from_vec(words(5)), &mut output, 5, |word| word);
+    let mut before = output.into_filled();
+    let mut one = before.split_off(2);
+    let after = one.split_off(3);
+    let (old, place) = one.vacate();
+    assert_eq!((old, place.room()), (vec!["word 2".to_owned()], 2..3));
+    let parts = Items::assemble(vec![before, after]).expect_err("item 2 is missing");
+    let again = place.fill(vec!["again".into()]);
+    let all = Items::assemble(parts.into_iter().chain([again]).collect()).ok().expect("whole, in one allocation");
+    assert_eq!(all, ["word 0", "word 1", "again", "word 3", "word 4"]);
 }
 
 #[test]

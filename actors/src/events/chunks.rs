@@ -10,14 +10,16 @@ use std::{
 
 use distfun_core::{
     engine::{Blame, Chunk, MAX_DEATHS, Sentence},
-    event::{ChunkException, ChunkFailed, ChunkFinished, ChunkRetry, ChunkStarted, capped, listened, seconds},
+    event::{
+        ChunkException, ChunkFailed, ChunkFinished, ChunkRetry, ChunkStarted, ItemRetried, capped, listened, seconds,
+    },
     failure::{FailureCause, ItemFailure},
 };
 
 use super::emit;
 use crate::{
     compute::port::Port,
-    job::{Progress, SharedJob},
+    job::{JobCore, Progress, SharedJob},
     pool::Pool,
 };
 
@@ -145,6 +147,23 @@ pub(crate) fn chunk_died(pool: &Pool, port: &Port, chunk: &Chunk<SharedJob>, pro
         let failure = ItemFailure::new(item, port.worker, attempt, cause);
         chunk_failed(here(pool, port), chunk, &failure, 1);
     }
+}
+
+/// An item has failed and will be run again; in the calling thread, if there is no pool.
+pub(crate) fn item_retried(pool: Option<&Pool>, core: &JobCore, failure: &ItemFailure, wait: Duration) {
+    let Some(figures) = &core.events.0 else { return };
+    figures.retries.fetch_add(1, Relaxed);
+    emit(&ItemRetried {
+        job_id: core.id.0,
+        function: core.function,
+        item_index: failure.index as u64,
+        item_attempt: failure.attempt.into(),
+        error_type: failure.cause.error_type(),
+        wait_s: seconds(wait),
+        manager_id: pool.map(|pool| pool.events.id),
+        worker_id: failure.worker.map(|worker| worker.0.into()),
+        machine: failure.machine.as_deref(),
+    });
 }
 
 /// Where a chunk ran.

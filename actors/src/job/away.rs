@@ -12,14 +12,20 @@ use std::{
     time::Duration,
 };
 
-use distfun_core::{failure::FailureCause, payload::Spares};
+use distfun_core::{
+    failure::{FailureCause, ItemFailure},
+    payload::{Received, Spares},
+};
 
 use super::{
     Arrived, ListJob, Load, Unpacked,
-    list::{Source, Who},
+    list::{Errors, Source, Who, keep_again},
 };
 use crate::{
-    compute::{catch::contain, parts::Items},
+    compute::{
+        catch::{catch, contain},
+        parts::Items,
+    },
     wire::Held,
 };
 
@@ -86,7 +92,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
                         return Ok(load);
                     }
                     drop(load);
-                    self.put_items_back(range.start, range.start);
+                    self.put_items_back(range.start, range.start, &[]);
                     range.end = range.start + most;
                 }
                 // One of them can't be sent; alone, each is sent or blamed.
@@ -116,35 +122,42 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         match packed {
             Ok(parcel) => Ok(Load { parcel, end }),
             Err(cause) => {
-                self.put_items_back(range.start, range.start);
+                self.put_items_back(range.start, range.start, &[]);
                 Err(cause)
             }
         }
     }
 
-    pub(super) fn unpack_results(&self, arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
+    pub(super) fn unpack_results(&self, mut arrived: Arrived<'_>) -> Result<Unpacked, FailureCause> {
         let wire = self.wire.as_ref().expect("a job that travels");
-        let (start, reached, count, runs) = (arrived.start, arrived.reached, arrived.count(), arrived.runs());
+        let (start, reached, count) = (arrived.start, arrived.reached, arrived.count());
         let who = Who { worker: arrived.worker, machine: arrived.machine.cloned(), attempt: arrived.attempt };
-        let results = if count == 0 { Ok(Vec::new()) } else { wire.unpack_results(arrived.results, count) };
+        let received = std::mem::take(&mut arrived.results);
+        let results = if count == 0 { Ok(Vec::new()) } else { wire.unpack_results(received, count) };
         if results.is_err() && reached - start > 1 && !wire.is_lists() {
             // Whose fault it is shows when each comes alone.
             self.away.item_bytes.store(usize::MAX, Ordering::Relaxed);
-            self.put_items_back(start, start);
+            self.put_items_back(start, start, &[]);
             return Ok(Unpacked { are_back: true, ..Unpacked::default() });
         }
-        self.put_items_back(start, reached);
-        let results = results?;
-        if results.len() != count {
-            let (block, got) = (start..reached, results.len());
-            contain(|| drop(results));
-            return Err(FailureCause::WrongLength { block, got });
-        }
+        let results = match results {
+            Ok(results) if results.len() == count => results,
+            Ok(results) => {
+                self.put_items_back(start, reached, &[]);
+                let (block, got) = (start..reached, results.len());
+                contain(|| drop(results));
+                return Err(FailureCause::WrongLength { block, got });
+            }
+            Err(cause) => {
+                self.put_items_back(start, reached, &[]);
+                return Err(cause);
+            }
+        };
         let mut unpacked = Unpacked::default();
-        if let Some(is_error) = self.is_error {
-            let places = runs.iter().cloned().flatten();
-            unpacked.first_error = results.iter().zip(places).find(|(result, _)| is_error(result)).map(|(_, at)| at);
-        }
+        let (results, runs) = self.without_errors(&arrived, results, &mut unpacked);
+        let mut again = [arrived.again, &unpacked.again].concat();
+        again.sort_by_key(|failure| failure.index);
+        self.put_items_back(start, reached, &again);
         let mut table = self.results();
         if table.is_taken || self.core.is_stopped() {
             drop(table);
@@ -184,7 +197,48 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         Ok(unpacked)
     }
 
-    pub(super) fn put_items_back(&self, start: usize, from: usize) {
+    /// Under `try_map`: looks for `Err`s among the results. Where items are run again they are failures like others, and the
+    /// other results stay; else the caller finds the first among them.
+    fn without_errors(
+        &self,
+        arrived: &Arrived<'_>,
+        results: Vec<R>,
+        unpacked: &mut Unpacked,
+    ) -> (Vec<R>, Vec<Range<usize>>) {
+        let runs = arrived.runs();
+        let Some(Errors { is_error, cause }) = &self.errors else { return (results, runs) };
+        let first = results.iter().zip(runs.iter().cloned().flatten()).find(|(result, _)| is_error(result));
+        let Some((_, first)) = first else { return (results, runs) };
+        if !self.core.retry().is_on() {
+            unpacked.first_error = Some(first);
+            return (results, runs);
+        }
+        let mut failed = arrived.failed.to_vec();
+        let mut stay = Vec::with_capacity(results.len());
+        for (index, result) in runs.into_iter().flatten().zip(results) {
+            if !is_error(&result) {
+                stay.push(result);
+                continue;
+            }
+            failed.push(index);
+            // Code of the user's makes an error of it.
+            let cause = catch(|| cause(result)).unwrap_or_else(|panic| panic);
+            let failure = ItemFailure::new(index, arrived.worker, arrived.attempt, cause);
+            let failure = match arrived.machine {
+                Some(machine) => failure.on(machine.clone()),
+                None => failure,
+            };
+            let is_again = self.core.retries(arrived.retries, &failure);
+            if is_again { &mut unpacked.again } else { &mut unpacked.erred }.push(failure);
+        }
+        failed.sort_unstable();
+        let runs = Arrived { failed: &failed, again: &[], results: Received::default(), ..*arrived }.runs();
+        (stay, runs)
+    }
+
+    /// The items that are away from `start` on come back; those before `from` have had their outcome, but for those that are
+    /// run `again`.
+    pub(super) fn put_items_back(&self, start: usize, from: usize, again: &[ItemFailure]) {
         let Some(mut held) = self.away.held().remove(&start) else { return };
         let items = loop {
             match held.items() {
@@ -198,12 +252,15 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         };
         let mut items = Items::numbered(start, items);
         let rest = items.split_off(from.clamp(start, items.range().end));
+        let again = keep_again(&mut items, again);
         // Those that have their outcome. Dropping them contains what panics.
         let items = items.into_vec();
         let dropped = self.away.spares.lock().unwrap_or_else(PoisonError::into_inner).give(items);
         drop(dropped.map(|items| Items::numbered(start, items)));
         if let Source::Owned(shelf) = &self.source {
-            shelf.lock().unwrap_or_else(PoisonError::into_inner).put(rest);
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            again.into_iter().for_each(|item| shelf.put(item));
+            shelf.put(rest);
         }
     }
 }

@@ -282,7 +282,9 @@ where
                 }
                 Err(cause) => {
                     let fail = |index| ItemFailure::new(index, worker, chunk.attempt, cause.clone());
-                    progress.failures.extend(block.clone().map(fail));
+                    let (again, failures) = self.core.sort(chunk.retries, block.clone().map(fail).collect());
+                    progress.again.extend(again);
+                    progress.failures.extend(failures);
                     progress.reached = block.end;
                 }
             }

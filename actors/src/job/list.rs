@@ -10,7 +10,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{BUDGET, Chunk, Shape},
+    engine::{BUDGET, Blame, Chunk, Sentence, Shape},
     failure::{FailureCause, ItemFailure},
     function::Context,
     ids::WorkerId,
@@ -65,6 +65,28 @@ pub(crate) enum Input<'a, A> {
     Lent(&'a [A], fn(&[A]) -> Vec<A>),
 }
 
+/// How items are cloned of which the function may need another.
+pub(crate) enum Cloning<A> {
+    OneByOne(fn(&[A]) -> Vec<A>),
+    /// They are known as a list that is one item.
+    AsList(fn(&[Vec<A>]) -> Vec<Vec<A>>),
+}
+
+impl<A> Clone for Cloning<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for Cloning<A> {}
+
+/// Under `try_map`: how a result is an `Err`.
+pub(crate) struct Errors<R> {
+    pub(crate) is_error: fn(&R) -> bool,
+    /// Why an item has failed whose result is one.
+    pub(crate) cause: fn(R) -> FailureCause,
+}
+
 /// All items of a call.
 pub(crate) enum ListInput<A> {
     Owned(Vec<A>),
@@ -115,8 +137,9 @@ pub(crate) struct ListJob<A, R> {
     function: Share<A, R>,
     pub(super) source: Source<A>,
     results: Mutex<Results<R>>,
-    /// Under `try_map`: whether a result is an `Err`.
-    pub(super) is_error: Option<fn(&R) -> bool>,
+    pub(super) errors: Option<Errors<R>>,
+    /// Where items that failed are run again: the function, by value, gets clones.
+    cloning: Option<Cloning<A>>,
     /// How items and results travel, and those that are away.
     pub(super) wire: Option<Arc<dyn ListWire<A, R>>>,
     pub(super) away: Away<A>,
@@ -130,7 +153,7 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
         wire: Option<Arc<dyn ListWire<A, R>>>,
         input: ListInput<A>,
         reuse: Vec<R>,
-        is_error: Option<fn(&R) -> bool>,
+        errors: Option<Errors<R>>,
     ) -> Self {
         let core = core.into();
         let blank = Shelf::new(Output::blank(reuse, 1, core.items()));
@@ -147,7 +170,13 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
             nodes: Nodes::default(),
             is_taken: false,
         });
-        Self { core, function, source, results, is_error, wire, away: Away::default() }
+        Self { core, function, source, results, errors, cloning: None, wire, away: Away::default() }
+    }
+
+    /// Its items can be cloned, if that is known.
+    pub(crate) fn cloning(mut self, cloning: Option<Cloning<A>>) -> Self {
+        self.cloning = cloning.filter(|_| self.core.retry().is_on() && !self.function.keeps_items());
+        self
     }
 
     /// All results in input order, or the parts that there are.
@@ -232,9 +261,12 @@ struct Bench<'a, A: Send + 'static, R: Send + 'static> {
     items: Option<Items<A>>,
     output: Output<R>,
     filled: Vec<Items<R>>,
+    /// The places of items that are run again.
+    vacant: Vec<Output<R>>,
     end: usize,
     worker: Option<WorkerId>,
     attempt: u32,
+    retries: u32,
     progress: &'a mut Progress,
 }
 
@@ -246,7 +278,7 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
         worker: Option<WorkerId>,
         progress: &'a mut Progress,
     ) -> Option<Self> {
-        let attempt = chunk.attempt;
+        let (attempt, retries) = (chunk.attempt, chunk.retries);
         let (output, range) = {
             let mut results = job.results();
             if results.is_taken {
@@ -268,53 +300,112 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
             }
             Source::Lent(..) => None,
         };
-        Some(Self { job, items, output, filled: Vec::new(), end: range.end, worker, attempt, progress })
+        let (filled, vacant, end) = (Vec::new(), Vec::new(), range.end);
+        Some(Self { job, items, output, filled, vacant, end, worker, attempt, retries, progress })
     }
 
     /// Runs the next `count` items; a failure costs one item, or all of them in a function over blocks.
     fn strip(&mut self, count: usize, context: &Context<'_>) {
         let job = self.job;
         let first = self.progress.reached;
+        let mut copy = None;
         let (input, keeps) = match (&mut self.items, &job.source) {
             (None, Source::Lent(all, clone)) => (Input::Lent(&all.get()[first..first + count], *clone), true),
-            (Some(items), _) => (Input::Owned(items), job.function.keeps_items()),
+            (Some(items), _) => match job.cloning {
+                None => (Input::Owned(items), job.function.keeps_items()),
+                Some(Cloning::OneByOne(clone)) => {
+                    (Input::Lent(&items.as_slice()[first - items.range().start..][..count], clone), true)
+                }
+                Some(Cloning::AsList(clone)) => match copy_of(items, clone) {
+                    Ok(list) => (Input::Owned(copy.insert(list)), true),
+                    Err(cause) => return self.fail(first..first + count, &cause),
+                },
+            },
             (None, Source::Owned(_)) => unreachable!("set_up took the items"),
         };
         self.progress.blamed_is_kept = Some(keeps);
         let output = &mut self.output;
         let outcome = catch(|| job.function.run(input, output, first, count, context));
         self.progress.blamed_is_kept = None;
-        let failed = match outcome {
+        let (failed, cause) = match outcome {
             Ok(Ok(())) => {
                 self.progress.reached = first + count;
-                self.stop_at_error(first, count);
+                self.take_errors(first, count);
                 return;
             }
             Err(cause) if !job.function.takes_blocks() => {
                 let index = self.output.room().start;
                 // An `Err` that was returned before the panic comes first.
-                self.stop_at_error(first, index - first);
-                self.filled.push(self.output.skip());
+                self.take_errors(first, index - first);
                 (index..index + 1, cause)
             }
             Ok(Err(cause)) | Err(cause) => (first..first + count, cause),
         };
-        self.fail(failed.0, failed.1);
+        self.fail(failed, &cause);
     }
 
-    fn fail(&mut self, items: Range<usize>, cause: FailureCause) {
-        if self.job.core.stops_at_failure() {
-            self.progress.first_failure.get_or_insert(items.start);
-        }
+    /// The next items fail, all for one reason.
+    fn fail(&mut self, items: Range<usize>, cause: &FailureCause) {
         self.progress.reached = items.end;
-        let (worker, attempt) = (self.worker, self.attempt);
-        let one = |index| ItemFailure::new(index, worker, attempt, cause.clone());
-        self.progress.failures.extend(items.map(one));
+        self.filled.push(self.output.take_filled());
+        let rest = self.output.split_off(items.end);
+        let mut places = std::mem::replace(&mut self.output, rest);
+        for index in items {
+            let rest = places.split_off(index + 1);
+            let place = std::mem::replace(&mut places, rest);
+            // The place of an item that has failed for good stays blank.
+            if self.is_run_again(index, cause.clone()) {
+                self.vacant.push(place);
+            }
+        }
+    }
+
+    /// Notes that an item has failed; says whether it is run again.
+    fn is_run_again(&mut self, index: usize, cause: FailureCause) -> bool {
+        let failure = ItemFailure::new(index, self.worker, self.attempt, cause);
+        let is_again = self.job.core.retries(self.retries, &failure);
+        if is_again {
+            self.progress.again.push(failure);
+        } else {
+            if self.job.core.stops_at_failure() {
+                self.progress.first_failure.get_or_insert(index);
+            }
+            self.progress.failures.push(failure);
+        }
+        is_again
+    }
+
+    /// Under `try_map`: looks for `Err`s among the last `count` results. Where items are run again they are failures like
+    /// others, else the caller finds the first among the results.
+    fn take_errors(&mut self, first: usize, count: usize) {
+        let Some(errors) = self.job.errors.as_ref().filter(|_| self.job.core.retry().is_on()) else {
+            return self.stop_at_error(first, count);
+        };
+        let filled = self.output.filled();
+        let last = (first..).zip(&filled[filled.len() - count..]);
+        let erring: Vec<usize> = last.filter(|(_, result)| (errors.is_error)(result)).map(|(index, _)| index).collect();
+        if erring.is_empty() {
+            return;
+        }
+        let mut rest = self.output.take_filled();
+        for index in erring {
+            let mut error = rest.split_off(index);
+            let next = error.split_off(index + 1);
+            self.filled.push(std::mem::replace(&mut rest, next));
+            let (error, place) = error.vacate();
+            // Code of the user's makes an error of it.
+            let cause = catch(|| error.into_iter().map(errors.cause).next());
+            let cause = cause.map_or_else(|panic| panic, |cause| cause.expect("one result"));
+            if self.is_run_again(index, cause) {
+                self.vacant.push(place);
+            }
+        }
+        self.filled.push(rest);
     }
 
     /// Under `try_map`: looks for an `Err` among the last `count` results.
     fn stop_at_error(&mut self, first: usize, count: usize) {
-        let Some(is_error) = self.job.is_error else { return };
+        let Some(Errors { is_error, .. }) = &self.job.errors else { return };
         let filled = self.output.filled();
         let last = &filled[filled.len() - count..];
         if let Some(at) = last.iter().position(is_error) {
@@ -332,15 +423,24 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
             let first = std::mem::replace(&mut self.progress.reached, self.output.room().start);
             self.stop_at_error(first, self.progress.reached - first);
             if self.job.function.takes_blocks() {
-                // The function has the whole block, and takes it along.
-                self.progress.blamed_is_kept = None;
-                self.fail(self.progress.reached..self.end, FailureCause::WorkerDied { exit: None });
+                let block = self.progress.reached..self.end;
+                if self.progress.blamed_is_kept.take() == Some(true) && self.job.core.retry().is_on() {
+                    // It has a clone of the block, and nobody knows where in it the thread died.
+                    self.progress.blame = Some(Blame { items: block, sentence: Sentence::Again(None), away: None });
+                } else {
+                    // The function has the whole block, and takes it along.
+                    self.fail(block, &FailureCause::WorkerDied { exit: None });
+                }
             }
         }
         let reached = self.progress.reached;
         if let (Some(mut items), Source::Owned(shelf)) = (self.items.take(), &self.job.source) {
             let rest = items.split_off(reached.clamp(items.range().start, items.range().end));
-            shelf.lock().unwrap_or_else(PoisonError::into_inner).put(rest);
+            let again = keep_again(&mut items, &self.progress.again);
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.put(rest);
+            again.into_iter().for_each(|item| shelf.put(item));
+            drop(shelf);
             contain(|| drop(items)); // those that a function by reference has done with
         }
         let rest = self.output.split_off(reached.clamp(self.output.room().start, self.output.room().end));
@@ -350,6 +450,7 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
         let filled = std::mem::take(&mut self.filled);
         let mut results = self.job.results();
         results.blank.put(rest);
+        self.vacant.drain(..).for_each(|place| results.blank.put(place));
         // No code of the user's while the thread is dying, and an `Err` must stay where it can be found.
         let fold = results.fold.clone().filter(|_| !thread::panicking() && self.progress.first_failure.is_none());
         // An item may have returned early because the call has ended: that is no result.
@@ -384,6 +485,29 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
     }
 }
 
+/// A clone of `items`, which are known as a list.
+fn copy_of<A>(items: &mut Items<A>, clone: fn(&[Vec<A>]) -> Vec<Vec<A>>) -> Result<Items<A>, FailureCause> {
+    let first = items.range().start;
+    let list = items.split_off(first).into_vec();
+    let copy = catch(|| clone(std::slice::from_ref(&list)).remove(0));
+    *items = Items::numbered(first, list);
+    Ok(Items::numbered(first, copy?))
+}
+
+/// Takes the items that are run again out of `items`, and drops those between them.
+pub(super) fn keep_again<A>(items: &mut Items<A>, again: &[ItemFailure]) -> Vec<Items<A>> {
+    let mut kept = Vec::new();
+    let range = items.range();
+    for index in again.iter().map(|failure| failure.index).filter(|index| range.contains(index)) {
+        let mut item = items.split_off(index);
+        let rest = item.split_off(index + 1);
+        let before = std::mem::replace(items, rest);
+        contain(|| drop(before));
+        kept.push(item);
+    }
+    kept
+}
+
 /// A strip between two looks at the clock should take about this long: a look costs 25 ns.
 const STRIP: Duration = Duration::from_micros(10);
 
@@ -416,7 +540,7 @@ impl<A: Send + 'static, R: Send + 'static> Job for ListJob<A, R> {
     }
 
     fn put_back(&self, start: usize, from: usize) {
-        self.put_items_back(start, from);
+        self.put_items_back(start, from, &[]);
     }
 
     fn spares(&self) -> Option<&Arc<Mutex<Spares>>> {

@@ -54,6 +54,7 @@ struct Out {
     job: Option<SharedJob>,
     range: Range<usize>,
     attempt: u32,
+    retries: u32,
     state: State,
 }
 
@@ -132,7 +133,7 @@ impl Conversation {
 
     /// A chunk for a lane.
     pub(crate) fn assign(self: &Arc<Self>, lane: WorkerId, generation: Generation, chunk: Chunk<SharedJob>) {
-        let Chunk { handle, range, attempt, .. } = chunk;
+        let Chunk { handle, range, attempt, retries, .. } = chunk;
         let mut table = self.table();
         if table.is_over {
             return; // the engine takes it back with all others
@@ -148,7 +149,7 @@ impl Conversation {
         };
         // The hash of shared data takes a while the first time.
         let is_quick = travel.is_raw && handle.core().shared().is_hashed();
-        let out = Out { generation, job: Some(handle.clone()), range, attempt, state: State::Queued };
+        let out = Out { generation, job: Some(handle.clone()), range, attempt, retries, state: State::Queued };
         table.out.insert(lane, out);
         drop(table);
         if is_quick {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Chunk, Event},
+    engine::Event,
     failure::{Ending, ItemFailure},
     ids::CallId,
 };
@@ -23,7 +23,7 @@ use crate::{
         thread::{KeepStates, current_worker},
     },
     events,
-    job::{Job, JobCore, ListJob, Progress as ChunkProgress, Ready, SharedJob},
+    job::{Job, JobCore, ListJob, Ready, SharedJob, run_in_order},
     manager::is_manager_thread,
     pool::Session,
 };
@@ -254,22 +254,12 @@ where
     fn run_here(&self, items: Range<usize>) {
         let job = SharedJob::new(self.job.clone());
         let _states = KeepStates::begin();
-        let mut progress = ChunkProgress::new(items.start);
-        while progress.reached < items.end {
-            let chunk = Chunk {
-                handle: job.clone(),
-                range: progress.reached..items.end,
-                attempt: 1,
-                retries: 0,
-                is_quick: false,
-            };
-            let run = AssertUnwindSafe(|| job.run(&chunk, current_worker(), &mut progress));
-            if let Err(payload) = catch_unwind(run) {
-                // A bug in our own code, or one that a test injects: whoever asks again must not wait for this item.
-                self.job.end_here(Ending::Cancelled);
-                resume_unwind(payload);
-            }
-        }
+        let run = AssertUnwindSafe(|| run_in_order(&job, items, current_worker()));
+        let progress = catch_unwind(run).unwrap_or_else(|payload| {
+            // A bug in our own code, or one that a test injects: whoever asks again must not wait for this item.
+            self.job.end_here(Ending::Cancelled);
+            resume_unwind(payload)
+        });
         events::inline_ended(&job, &progress);
         job.note_progress(&progress);
         if !progress.failures.is_empty() {

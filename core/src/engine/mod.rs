@@ -57,7 +57,7 @@ use nodes::{Nodes, Taken};
 pub use plan::{BUDGET, Shape, TARGET};
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};
-pub use retry::Retries;
+pub use retry::{Retries, jitter};
 pub use status::{Activity, EngineStatus, SlotStatus};
 use supervision::{History, Verdict};
 pub use supervision::{MAX_RESTARTS, WINDOW};
@@ -148,7 +148,8 @@ impl<H: Clone> Engine<H> {
             alarms: BTreeSet::new(),
             alarm_at: None,
             stopped: None,
-            jitter: supervision::jitter(),
+            // Fixed, so that a simulation repeats.
+            jitter: jitter(2718),
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rand_chacha::{ChaCha8Rng, rand_core::Rng};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::{ActiveCall, Command, Commands, Engine, Time};
 use crate::ids::CallId;
@@ -42,6 +45,11 @@ pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// A random time up to `most`: what failed together is not tried again together.
 pub(super) fn full_jitter(most: Duration, jitter: &mut ChaCha8Rng) -> Duration {
     most.mul_f64(f64::from(jitter.next_u32()) / f64::from(u32::MAX))
+}
+
+/// A generator of jitter; equal seeds repeat.
+pub fn jitter(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
 }
 
 impl<H: Clone> Engine<H> {
@@ -101,11 +109,9 @@ impl<H: Clone> Engine<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::supervision::jitter;
-
     #[test]
     fn waits_double_up_to_their_limit() {
-        let mut rng = jitter();
+        let mut rng = jitter(7);
         let retries = Retries::times(u32::MAX);
         for (failures, most) in [(1, 50), (2, 100), (3, 200), (7, 3200), (8, 5000), (1000, 5000), (u32::MAX, 5000)] {
             let waits: Vec<_> = (0..200).map(|_| retries.wait(failures, &mut rng)).collect();

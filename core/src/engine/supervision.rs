@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::{
     Time,
@@ -64,18 +64,13 @@ impl History {
     }
 }
 
-/// The generator behind the jitter; the seed is fixed so that a simulation repeats.
-pub(super) fn jitter() -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(2718)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::retry::jitter, *};
 
     #[test]
     fn restarts_at_once_then_backs_off_then_parks() {
-        let (mut history, mut rng) = (History::default(), jitter());
+        let (mut history, mut rng) = (History::default(), jitter(1));
         let at = |ms| Duration::from_millis(ms);
         assert_eq!(history.died(at(0), &mut rng), Verdict::Restart(Duration::ZERO));
         for (death, most) in [(1, 50), (2, 100), (3, 200)] {
@@ -89,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_finished_item_or_ten_quiet_seconds_forgive() {
-        let (mut history, mut rng) = (History::default(), jitter());
+        let (mut history, mut rng) = (History::default(), jitter(1));
         for round in 0..20 {
             assert_eq!(history.died(Duration::from_millis(round), &mut rng), Verdict::Restart(Duration::ZERO));
             history.finished_an_item();

@@ -66,7 +66,7 @@ impl Conversation {
             drop((table, sections));
             return self.link.consumed(bytes); // late: it was taken back, or is not ours
         }
-        let Out { job, range, attempt, state, .. } = table.out.remove(&lane).expect("it was just there");
+        let Out { job, range, attempt, retries, state, .. } = table.out.remove(&lane).expect("it was just there");
         table.at_work += 1;
         drop(table);
         if let State::Sent(stream, since) = state {
@@ -90,10 +90,11 @@ impl Conversation {
         }
         let results = Received { head: Vec::new(), sections };
         if is_raw {
-            self.arrived(lane, generation, &job, range, attempt, done, results, bytes);
+            self.arrived(lane, generation, &job, range, (attempt, retries), done, results, bytes);
         } else {
             let this = self.clone();
-            self.codec.run(move || this.arrived(lane, generation, &job, range, attempt, done, results, bytes));
+            let tries = (attempt, retries);
+            self.codec.run(move || this.arrived(lane, generation, &job, range, tries, done, results, bytes));
         }
     }
 
@@ -104,7 +105,7 @@ impl Conversation {
         generation: Generation,
         job: &SharedJob,
         range: Range<usize>,
-        attempt: u32,
+        (attempt, retries): (u32, u32),
         done: Done,
         mut results: Received,
         bytes: u64,
@@ -123,26 +124,34 @@ impl Conversation {
         failures.sort_by_key(|failure| failure.index);
         failures.dedup_by_key(|failure| failure.index);
         let failed: Vec<usize> = failures.iter().map(|failure| failure.index).collect();
+        let (mut again, mut failures) = job.core().sort(retries, failures);
         let arrived = Arrived {
             start: range.start,
             reached,
             failed: &failed,
+            again: &again,
             results,
             worker,
             machine: Some(&self.name),
             attempt,
+            retries,
         };
         let mut first_failure = None;
         match job.unpack(arrived) {
             Ok(unpacked) if unpacked.are_back => {
                 (reached, died) = (range.start, None);
-                failures.clear();
+                (failures, again) = (Vec::new(), Vec::new());
             }
             Ok(unpacked) => {
                 first_failure = unpacked.first_error;
                 failures.extend(unpacked.failed.into_iter().map(|(index, cause)| one(index, cause)));
+                failures.extend(unpacked.erred);
+                again.extend(unpacked.again);
             }
-            Err(cause) => failures = (range.start..reached).map(|index| one(index, cause.clone())).collect(),
+            Err(cause) => {
+                failures = (range.start..reached).map(|index| one(index, cause.clone())).collect();
+                again = Vec::new();
+            }
         }
         self.link.consumed(bytes);
         if job.core().stops_at_failure() {
@@ -153,16 +162,20 @@ impl Conversation {
         let (start, end, told) = (range.start, range.end, &failures);
         let answered = Answered { job, range, reached, attempt, failures: told, first_failure, elapsed };
         events::chunk_answered(self, &self.pool, answered);
-        job.core().note_counts(reached - start, failures.len());
+        job.core().note_counts(reached - start - again.len(), failures.len());
         if let Some(died) = died {
             let takes_blocks = job.is_columns() || job.travel().is_some_and(|travel| travel.is_lists);
             let away = Some((worker, self.name.clone()));
-            let blame = blame(died, start..end, takes_blocks, self.item_timeout());
+            let overdue = |index| {
+                let cause = FailureCause::TimedOut { limit: self.item_timeout() };
+                job.core().overdue(retries, one(index, cause))
+            };
+            let blame = blame(died, start..end, takes_blocks, overdue);
             let blame = blame.map(|blame| Blame { away, ..blame });
-            let death = Death { reached, failures, again: Vec::new(), first_failure, blame };
+            let death = Death { reached, failures, again, first_failure, blame };
             self.step(Event::ChunkLost(lane, generation, death));
         } else {
-            let done = ChunkDone { reached, failures, again: Vec::new(), first_failure, elapsed };
+            let done = ChunkDone { reached, failures, again, first_failure, elapsed };
             self.step(Event::ChunkDone(lane, generation, done));
         }
         self.work_done();
@@ -266,7 +279,12 @@ impl Conversation {
 }
 
 /// Whose fault it is that a worker died there, or was stopped. Nothing that the node says goes beyond the chunk.
-fn blame(died: Died, chunk: Range<usize>, takes_blocks: bool, limit: Duration) -> Option<Blame> {
+fn blame(
+    died: Died,
+    chunk: Range<usize>,
+    takes_blocks: bool,
+    overdue: impl FnOnce(usize) -> Sentence,
+) -> Option<Blame> {
     let first = usize::try_from(died.first).unwrap_or(usize::MAX);
     let last = first.saturating_add(usize::try_from(died.count).unwrap_or(usize::MAX));
     let mut items = first.max(chunk.start)..last.min(chunk.end);
@@ -278,7 +296,7 @@ fn blame(died: Died, chunk: Range<usize>, takes_blocks: bool, limit: Duration) -
     }
     let exit = died.exit.map(|exit| WorkerExit::new(exit.signal, exit.story, exit.stderr));
     let sentence = match died.is_overdue && (takes_blocks || items.len() == 1) {
-        true => Sentence::Fails(FailureCause::TimedOut { limit }),
+        true => overdue(items.start),
         false => Sentence::Again(exit),
     };
     Some(Blame { items, sentence, away: None })
