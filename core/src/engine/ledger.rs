@@ -200,7 +200,7 @@ impl Ledger {
 
     /// How often an item may be tried again if it fails.
     pub(super) fn retries_left(&self, item: usize) -> u32 {
-        self.retries.saturating_sub(self.failures_of(item))
+        self.retries_after(self.tried_of(item))
     }
 
     /// The chunk of `worker` has ended: items before `reached` have their outcome, but for those to be tried `again`; the
@@ -271,12 +271,17 @@ impl Ledger {
 
     /// An item that was `tried` has failed and is worth another try, if there is one left.
     fn fail_for_now(&mut self, failure: ItemFailure, mut tried: Tried) {
-        if tried.failures >= self.retries.saturating_add(u32::from(planted!(RetriedTooOften))) {
+        if self.retries_after(tried) == 0 {
             return self.fail(failure);
         }
         tried.failures += 1;
         self.tried.insert(failure.index, tried);
         self.again.push(failure);
+    }
+
+    fn retries_after(&self, tried: Tried) -> u32 {
+        let one_more = planted!(RetriedTooOften) && self.retries > 0;
+        self.retries.saturating_add(u32::from(one_more)).saturating_sub(tried.failures)
     }
 
     /// Items that have failed and are to be tried again, since this was asked last.

@@ -163,8 +163,6 @@ mod bugs {
         CutSparesDeferred,
         /// No wake-up is asked for when an item is to be tried again.
         AlarmForgotten,
-        /// When items of a call that ends were to be tried again is remembered.
-        AlarmsRemembered,
         /// Calls go on waiting when the last slot was given up.
         NoWorkersForgotten,
         /// The status counts failed items as not done.

@@ -93,7 +93,6 @@ impl<H: Clone> Engine<H> {
 
     /// These items of a call are not waited for any more.
     pub(super) fn forget_waits(&mut self, id: CallId, waits: &BTreeMap<usize, Time>) {
-        planted!(AlarmsRemembered, return);
         for (&item, &at) in waits {
             self.alarms.remove(&(at, id, item));
         }

@@ -17,12 +17,14 @@ pub enum Law {
     /// time a new turn begins.
     OneChunkPerSlot,
     /// Waiting items go out in input order, suspects first in their chunk, and alone after a death; the
-    /// attempt counts the deaths.
+    /// attempt counts the deaths, and the failures.
     Order,
     /// The blocks of a block call differ by at most one item.
     EvenBlocks,
     /// Only a whole call is announced as quick.
     Quick,
+    /// An item that has failed is tried again as often as it may, alone, and when its wait is over.
+    Retries,
     /// A call is finished once, and not heard of afterwards.
     OneFinish,
     /// A call ends in the step that settles it, and as it must.
@@ -56,7 +58,7 @@ pub enum Law {
     Restart,
     /// A slot is given up at the fifth death in ten seconds without progress, and not before.
     Parking,
-    /// While a thread may have to be abandoned, a wake-up is on its way in time.
+    /// While a thread may have to be abandoned, or an item waits to be tried again, a wake-up is on its way in time.
     WakeUp,
     /// After the end nothing is given out, and every slot is released, once.
     Stop,
@@ -88,6 +90,7 @@ impl Law {
         Self::Order,
         Self::EvenBlocks,
         Self::Quick,
+        Self::Retries,
         Self::OneFinish,
         Self::Ending,
         Self::FirstFailure,

@@ -93,6 +93,7 @@ impl Model {
 
     /// The engine is about to be told `event`.
     pub(crate) fn event(&mut self, now: Time, event: &Event<CallId>) {
+        self.calls.values_mut().for_each(|call| call.resume(now));
         match event {
             Event::SlotReady(slot, generation) => self.ready(*slot, *generation),
             Event::SlotLost(slot, generation, death) => self.lost(now, *slot, *generation, death.as_ref()),
@@ -186,8 +187,9 @@ impl Model {
             SlotState::Released | SlotState::Parked => return,
             SlotState::Busy { call, range, .. } => {
                 // An item that took too long has its outcome too.
-                let has_verdict =
-                    |death: &Death| matches!(&death.blame, Some(Blame { sentence: Sentence::Fails(_), .. }));
+                let has_verdict = |death: &Death| {
+                    matches!(&death.blame, Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }))
+                };
                 if death.is_some_and(|death| death.reached > range.start || has_verdict(death)) {
                     slot.made_progress();
                 }

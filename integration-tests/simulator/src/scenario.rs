@@ -23,6 +23,9 @@ const FUNCTIONS: [&str; 4] = ["inv", "score", "sum", "fit"];
 /// No call has more virtual work than this, so that a seed takes milliseconds.
 const MOST_WORK: f64 = 1.5;
 
+/// Nor are more items of it tried again than this, each by itself.
+const MOST_RETRIES: usize = 1000;
+
 /// What kind of story it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -94,6 +97,10 @@ pub struct CallPlan {
     panics: f64,
     errors: f64,
     killers: f64,
+    /// How many items fail at first, where items are tried again; some of them every time.
+    flaky: f64,
+    /// How many failures are not worth another try.
+    worthless: f64,
 }
 
 /// How the items of an open call come, and its outcomes are taken.
@@ -138,8 +145,20 @@ pub enum Truth {
 }
 
 impl CallPlan {
-    /// What the plain loop gets from item `index`.
+    /// What the plain loop gets from item `index`, when it was tried as often as it may.
     pub fn truth(&self, index: usize) -> Truth {
+        let most = if self.is_worth_retrying(index) { self.spec.retries.times } else { 0 };
+        self.truth_after(most, index)
+    }
+
+    /// What item `index` gives that has failed so often before.
+    pub fn truth_after(&self, failures: u32, index: usize) -> Truth {
+        if self.flaky > 0.0 && fixed(self.seed ^ 3, index as u64) < self.flaky {
+            let times = 1 + (fixed(self.seed ^ 4, index as u64) * f64::from(self.spec.retries.times + 1)) as u32;
+            if failures < times {
+                return Truth::Panics;
+            }
+        }
         let at = fixed(self.seed, index as u64);
         if at < self.panics {
             Truth::Panics
@@ -148,6 +167,11 @@ impl CallPlan {
         } else {
             Truth::Fine
         }
+    }
+
+    /// Whether the predicate says that an item is worth another try.
+    pub fn is_worth_retrying(&self, index: usize) -> bool {
+        fixed(self.seed ^ 5, index as u64) >= self.worthless
     }
 
     /// What item `index` takes to compute.
@@ -173,9 +197,34 @@ impl CallPlan {
         self.spec.items + self.feed.as_ref().map_or(0, |feed| feed.items)
     }
 
-    /// What all items take, one after another.
+    /// What all items take, one after another, each as often as it may be tried.
     pub fn work(&self) -> Duration {
-        (0..self.items()).map(|index| self.cost(index)).sum()
+        let work: Duration = (0..self.items()).map(|index| self.cost(index)).sum();
+        work * (1 + self.spec.retries.times)
+    }
+
+    /// What items may wait to be tried again: all at once, or if they come while the call runs, one after another.
+    pub fn waits(&self) -> Duration {
+        let times = self.spec.retries.times;
+        let fails = |&index: &usize| times > 0 && self.truth_after(0, index) != Truth::Fine;
+        let failing = (0..self.items()).filter(fails).count();
+        self.spec.retries.most * times * if self.spec.is_open { failing as u32 } else { 1 }
+    }
+
+    /// Has items that fail tried again.
+    fn retry(&mut self, dice: &mut Dice) {
+        let first = Duration::from_secs_f64(dice.magnitude(1e-5, 30e-3));
+        let most = if dice.chance(0.5) { first } else { 4 * first };
+        let first = if dice.chance(0.1) { Duration::ZERO } else { first };
+        self.spec.retries = Retries { times: dice.within(1..5) as u32, first, most };
+        self.flaky = if dice.chance(0.8) { dice.magnitude(1.0 / (self.items() + 1) as f64, 0.5) } else { 0.0 };
+        self.worthless = if dice.chance(0.5) { 0.3 * dice.fraction() } else { 0.0 };
+        let failing = (0..self.items()).filter(|&index| self.truth_after(0, index) != Truth::Fine).count();
+        if failing * self.spec.retries.times as usize > MOST_RETRIES {
+            (self.spec.retries, self.flaky, self.worthless) = (Retries::NONE, 0.0, 0.0);
+        } else {
+            self.keeps_items = true; // or a clone of them
+        }
     }
 
     /// Makes it a call whose items come while it runs.
@@ -271,7 +320,20 @@ impl Scenario {
             Kind::Shares => scenario.shares(&mut dice),
         }
         scenario.add_nodes(may_have_none);
+        scenario.add_retries();
         scenario
+    }
+
+    /// With dice of their own, so that stories without retries stay what they are.
+    fn add_retries(&mut self) {
+        let mut dice = Dice::new(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5e7);
+        if self.kind != Kind::Shares && dice.chance(0.5) {
+            for call in &mut self.calls {
+                if dice.chance(0.5) {
+                    call.retry(&mut dice);
+                }
+            }
+        }
     }
 
     fn calm(&mut self, dice: &mut Dice) {
@@ -437,6 +499,8 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
         panics: if dice.chance(0.4) { dice.magnitude(rare, 1.0) } else { 0.0 },
         errors: if dice.chance(0.6) { dice.magnitude(rare, 0.5) } else { 0.0 },
         killers: 0.0,
+        flaky: 0.0,
+        worthless: 0.0,
     }
 }
 

@@ -186,7 +186,8 @@ impl<'a> World<'a> {
         let work: Duration = self.calls.iter().map(CallPlan::work).sum();
         let slowest = self.nodes.iter().map(|node| node.plan.slowness).max().unwrap_or(1);
         let patience = Duration::from_secs(10) + self.longest_way();
-        let limit = self.now + work * slowest + patience;
+        let waits: Duration = self.calls.iter().map(CallPlan::waits).sum();
+        let limit = self.now + work * slowest + waits + patience;
         self.run_until_quiet(Some(limit))?;
         self.serves_a_plain_call()?;
         self.step(self.now, Event::Stop(Ending::Finished), By::Other)?;
@@ -413,7 +414,8 @@ impl<'a> World<'a> {
     fn ran(&mut self, life: LifeId) -> Verdict {
         let Some(port) = self.lives.get_mut(&life) else { return Ok(()) };
         let Thread::Running(run) = std::mem::replace(&mut port.thread, Thread::Carrying) else { return Ok(()) };
-        self.owner.put(run.call, run.range.clone(), run.filled());
+        let again = run.again(&self.calls[run.call.0 as usize]);
+        self.owner.put(run.call, run.range.clone(), run.filled(), &again)?;
         self.news(run.call);
         let is_coarse = self.dice.chance(self.faults.coarse_clock);
         match run.result(&self.calls[run.call.0 as usize], is_coarse) {

@@ -32,6 +32,8 @@ fn every_law_holds_in_two_thousand_stories_that_get_everywhere() {
         ("a step's commands held up", 500),
         ("an event of an old life", 500),
         ("an item tried again", 500),
+        ("an item that had failed tried again", 2000),
+        ("an item tried for the last time", 500),
         ("an open call that ran dry and was extended", 10_000),
         ("a chunk across batches", 10_000),
         ("a call closed when it was done", 100),

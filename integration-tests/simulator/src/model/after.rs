@@ -26,6 +26,10 @@ impl Model {
             let untold = &call.untold;
             check(untold.is_empty(), Law::FailuresTold, || format!("open call {id} does not tell {untold:?}"))?;
         }
+        for (id, call) in &self.calls {
+            let unsaid = call.deferred.iter().find(|(_, at)| at.is_none());
+            check(unsaid.is_none(), Law::Retries, || format!("nothing is said about {unsaid:?} of call {id}"))?;
+        }
         if self.stopped.is_some() {
             self.nodes.clear();
         }
@@ -60,9 +64,10 @@ impl Model {
             SlotState::Busy { abandon_at, .. } => abandon_at,
             _ => None,
         });
-        let Some(first) = abandon_at.min() else { return Ok(()) };
+        let retry_at = self.calls.values().flat_map(|call| call.deferred.values().flatten().copied());
+        let Some(first) = abandon_at.chain(retry_at).min() else { return Ok(()) };
         check(self.wakes.iter().any(|&wake| wake <= first), Law::WakeUp, || {
-            format!("a thread may have to be abandoned at {first:?}, but wake-ups are at {:?}", self.wakes)
+            format!("something may have to be done at {first:?}, but wake-ups are at {:?}", self.wakes)
         })
     }
 
@@ -98,6 +103,7 @@ impl Model {
                 && call.function == model.spec.function
                 && call.items == model.items.len()
                 && (call.done, call.failed) == (outcomes, model.failed.len())
+                && call.deferred == model.deferred.len()
                 && first == model.first_failure;
             check(is_same, Law::Status, || {
                 let failed = model.failed.len();
@@ -109,15 +115,18 @@ impl Model {
 
     /// What the engine may remember: idle slots, the deaths that count, a cost per function, the chunks of
     /// lanes, and of each active call
-    /// its place in the queue, the chunks in flight, what came back of them, its suspects and the failures not told yet.
+    /// its place in the queue, the chunks in flight, what came back of them, its suspects, what waits to be tried again, and the
+    /// failures not told yet.
     pub(crate) fn memory(&self, engine: &Engine<CallId>) -> Verdict {
         let of_slots = self.slots.iter().map(|slot| slot.deaths() + usize::from(slot.state == SlotState::Idle));
         let of_calls = self.calls.values().map(|call| {
             let places = self.slots.len() + self.nodes.places();
-            let returned = call.returned().min(3 * places + 2 + 2 * call.suspects.len());
+            let tried = call.suspects.len() + call.failures.len();
+            let returned = call.returned().min(3 * places + 2 + 2 * tried);
             let untold = if call.spec.is_open { 0 } else { call.failed.len() };
             let refused = usize::from(!call.barred.is_empty());
-            1 + refused + usize::from(call.waiting > 0) + call.running() + returned + call.suspects.len() + untold
+            let deferred = 2 * call.deferred.len(); // and when they are due
+            1 + refused + usize::from(call.waiting > 0) + call.running() + returned + tried + deferred + untold
         });
         let of_lanes = self.nodes.lanes.values().filter(|lane| lane.chunk.is_some()).count();
         let most = of_slots.sum::<usize>() + of_calls.sum::<usize>() + of_lanes + self.measured.len();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Blame, CallSpec, ChunkDone, Death, MAX_DEATHS, Sentence, Shape},
+    engine::{Blame, CallSpec, ChunkDone, Death, MAX_DEATHS, Sentence, Shape, Time},
     failure::{Ending, FailureCause, ItemFailure},
     ids::{CallId, NodeId, WorkerId},
 };
@@ -15,6 +15,8 @@ use distfun_core::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Item {
     Waiting,
+    /// It has failed and will be tried again.
+    Deferred,
     Running(WorkerId),
     Done,
     Failed,
@@ -34,6 +36,10 @@ pub(crate) struct CallModel {
     pub(crate) done: usize,
     /// How often threads died at items that have no outcome yet.
     pub(crate) suspects: BTreeMap<usize, u32>,
+    /// How often items have failed that have no outcome yet.
+    pub(crate) failures: BTreeMap<usize, u32>,
+    /// Items that are to be tried again, and when, once that is said.
+    pub(crate) deferred: BTreeMap<usize, Option<Time>>,
     pub(crate) failed: BTreeSet<usize>,
     /// More items may come.
     pub(crate) is_open: bool,
@@ -64,6 +70,8 @@ impl CallModel {
             running: Vec::new(),
             done: 0,
             suspects: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            deferred: BTreeMap::new(),
             failed: BTreeSet::new(),
             is_open: spec.is_open,
             untold: BTreeSet::new(),
@@ -122,7 +130,7 @@ impl CallModel {
 
     /// The chunk of a lane has ended, well; that does not say what it would have taken here.
     pub(crate) fn report_away(&mut self, worker: WorkerId, done: &ChunkDone) {
-        self.settle(worker, done.reached, &done.failures);
+        self.settle(worker, done.reached, &done.failures, &done.again);
         if let Some(index) = done.first_failure {
             self.fails_at(index);
         }
@@ -135,18 +143,25 @@ impl CallModel {
         };
         let reached = death.map_or(range.start, |death| death.reached);
         let blame = death.map_or(Some(Blame::of_thread(range.start, true)), |death| death.blame.clone());
-        self.settle(worker, reached, death.map_or(&[], |death| &death.failures));
+        let again = death.map_or(&[][..], |death| &death.again);
+        self.settle(worker, reached, death.map_or(&[], |death| &death.failures), again);
         if let Some(Blame { items, sentence, .. }) = blame {
             // Of several nobody knows which it was; they are only tried again.
             let is_one = items.len() == 1 && range.contains(&items.start) && items.start >= reached;
             let item = items.start;
-            let fails = is_one && {
+            let is_for_now = is_one && matches!(sentence, Sentence::FailsForNow(_));
+            let fails = is_one && !is_for_now && {
                 let deaths = self.suspects.entry(item).or_insert(0);
                 *deaths += 1;
                 *deaths >= MAX_DEATHS || !matches!(sentence, Sentence::Again(_))
             };
+            if is_for_now {
+                self.waiting -= usize::from(item < self.limit);
+                self.fail_for_now(item);
+            }
             if fails {
                 self.suspects.remove(&item);
+                self.failures.remove(&item);
                 if self.items[item] == Item::Waiting && item < self.limit {
                     self.waiting -= 1;
                 }
@@ -162,12 +177,16 @@ impl CallModel {
         }
     }
 
-    /// Items before `reached` have their outcome, the others wait again.
-    pub(crate) fn settle(&mut self, worker: WorkerId, reached: usize, failures: &[ItemFailure]) {
+    /// Items before `reached` have their outcome, but for those that are to be tried `again`; the others wait again.
+    pub(crate) fn settle(&mut self, worker: WorkerId, reached: usize, failures: &[ItemFailure], again: &[ItemFailure]) {
         let Some(at) = self.running.iter().position(|(id, _)| *id == worker) else { return };
         let (_, range) = self.running.swap_remove(at);
         self.items[range.start..reached].fill(Item::Done);
-        self.done += reached - range.start - failures.len();
+        self.done += reached - range.start - failures.len() - again.len();
+        let is_again = |item: &usize| again.iter().any(|failure| failure.index == *item);
+        let has_outcome = |item: &usize| (range.start..reached).contains(item) && !is_again(item);
+        self.suspects.retain(|item, _| !has_outcome(item));
+        self.failures.retain(|item, _| !has_outcome(item));
         for failure in failures {
             self.fail(failure.index);
             if matches!(
@@ -177,12 +196,31 @@ impl CallModel {
                 self.died.insert(failure.index);
             }
         }
-        while let Some((&item, _)) = self.suspects.range(range.start..reached).next() {
-            self.suspects.remove(&item);
-        }
+        again.iter().for_each(|failure| self.fail_for_now(failure.index));
         self.items[reached..range.end].fill(Item::Waiting);
         self.waiting += range.end.min(self.limit).saturating_sub(reached);
         self.lowest = self.lowest.min(reached);
+    }
+
+    /// The item is to be tried again, if it is wanted.
+    fn fail_for_now(&mut self, index: usize) {
+        self.items[index] = Item::Deferred;
+        *self.failures.entry(index).or_insert(0) += 1;
+        if index < self.limit {
+            self.deferred.insert(index, None);
+        }
+    }
+
+    /// Items whose wait is over wait for a slot.
+    pub(crate) fn resume(&mut self, now: Time) {
+        let due = |at: &Option<Time>| at.is_some_and(|at| at <= now);
+        let items: Vec<usize> = self.deferred.iter().filter(|(_, at)| due(at)).map(|(&item, _)| item).collect();
+        for item in items {
+            self.deferred.remove(&item);
+            self.items[item] = Item::Waiting;
+            self.waiting += 1;
+            self.lowest = self.lowest.min(item);
+        }
     }
 
     fn fail(&mut self, index: usize) {
@@ -199,12 +237,13 @@ impl CallModel {
             let beyond = &self.items[index..self.limit];
             self.waiting -= beyond.iter().filter(|&&item| item == Item::Waiting).count();
             self.limit = index;
+            self.deferred.retain(|&item, _| item < index);
         }
     }
 
     /// Every item that is wanted has its outcome.
     pub(crate) fn is_settled(&self) -> bool {
-        self.waiting == 0 && self.running.iter().all(|(_, range)| range.start >= self.limit)
+        self.waiting == 0 && self.deferred.is_empty() && self.running.iter().all(|(_, range)| range.start >= self.limit)
     }
 
     /// How the call must end now, if it must.

@@ -37,7 +37,7 @@ impl Model {
             }
             Command::Lanes(..) | Command::Recall(..) | Command::Revoke(..) => self.lane_command(command),
             Command::Failed { handle, failures } => self.failed(*handle, failures),
-            Command::Retried { .. } => Ok(()),
+            Command::Retried { handle, failure, wait } => self.retried(now, *handle, failure, *wait),
             Command::Release(slot) => {
                 check(self.to_release.remove(slot), Law::Stop, || format!("slot {slot} is released for no reason"))?;
                 self.slots[slot.0 as usize].state = SlotState::Released;
@@ -88,6 +88,7 @@ impl Model {
         for (index, item) in range.clone().zip(&call.items[range.clone()]) {
             let law = match item {
                 Item::Waiting => continue,
+                Item::Deferred => Law::Retries,
                 Item::Running(_) => Law::OneSlotPerItem,
                 Item::Done | Item::Failed => Law::OneOutcome,
             };
@@ -96,9 +97,14 @@ impl Model {
         let lowest = call.lowest_waiting();
         check(lowest == Some(range.start), Law::Order, || format!("{} while item {lowest:?} waits", what()))?;
         let deaths = call.suspects.get(&range.start).copied().unwrap_or(0);
-        check(chunk.attempt == deaths + 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
-        check(deaths == 0 || range.len() == 1, Law::Order, || format!("{} after {deaths} deaths", what()))?;
-        let follower = call.suspects.range(range.start + 1..range.end.max(range.start + 1)).next();
+        let failures = call.failures.get(&range.start).copied().unwrap_or(0);
+        let often = || format!("{} after {deaths} deaths and {failures} failures", what());
+        check(chunk.attempt == deaths + failures + 1, Law::Order, often)?;
+        let most = call.spec.retries.times;
+        check(failures <= most && chunk.retries == most - failures, Law::Retries, often)?;
+        check(deaths + failures == 0 || range.len() == 1, Law::Order, often)?;
+        let behind = range.start + 1..range.end.max(range.start + 1);
+        let follower = call.suspects.range(behind.clone()).chain(call.failures.range(behind)).next();
         check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
         check(call.is_even(&range), Law::EvenBlocks, what)?;
         if !is_lane && call.shares_evenly() && call.is_fresh(range.start) {
@@ -112,12 +118,34 @@ impl Model {
         if deaths > 0 {
             self.seen.note("an item tried again");
         }
+        if failures > 0 {
+            self.seen.note("an item that had failed tried again");
+            if failures == most {
+                self.seen.note("an item tried for the last time");
+            }
+        }
         call.give(id, range.clone());
         if is_lane {
             self.gave(id, generation, chunk.handle, range);
         } else {
             self.slots[id.0 as usize].state = SlotState::Busy { call: chunk.handle, range, abandon_at: None };
         }
+        Ok(())
+    }
+
+    fn retried(&mut self, now: Time, id: CallId, failure: &ItemFailure, wait: Time) -> Verdict {
+        let what = || format!("{failure}, of call {id}, is to be tried again in {wait:?}");
+        let Some(call) = self.calls.get_mut(&id) else {
+            return check(false, Law::Retries, || format!("{}, but that has ended", what()));
+        };
+        let failures = call.failures.get(&failure.index).copied().unwrap_or(0);
+        let most = call.spec.retries.first * 2u32.pow(failures.saturating_sub(1));
+        check(wait <= most.min(call.spec.retries.most), Law::Retries, what)?;
+        match call.deferred.get_mut(&failure.index) {
+            Some(at @ None) => *at = Some(now + wait),
+            _ => check(false, Law::Retries, || format!("{} for no reason", what()))?,
+        }
+        call.resume(now); // some waits are none
         Ok(())
     }
 
@@ -188,7 +216,11 @@ fn is_right(plan: &CallPlan, call: &CallModel, failure: &ItemFailure) -> Verdict
         FailureCause::WorkerDied { .. } | FailureCause::Poisoned { .. } | FailureCause::TimedOut { .. } => {
             call.died.contains(&failure.index)
         }
-        _ => plan.truth(failure.index) == Truth::Panics,
+        _ => match plan.truth(failure.index) {
+            Truth::Panics => true,
+            Truth::Errs => plan.spec.retries.times > 0,
+            Truth::Fine => false,
+        },
     };
     check(is_right, Law::Failures, || format!("call {}: {failure}", call.spec.id))
 }

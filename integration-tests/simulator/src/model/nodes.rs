@@ -180,7 +180,7 @@ impl Model {
         for (lane, Away { call, range, .. }) in self.nodes.lose(id) {
             self.seen.note("a chunk of a lost node");
             if let Some(active) = self.calls.get_mut(&call) {
-                active.settle(lane, range.start, &[]);
+                active.settle(lane, range.start, &[], &[]);
             }
             self.settle(call);
         }

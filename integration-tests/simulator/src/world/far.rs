@@ -99,6 +99,8 @@ pub(crate) struct Job {
     pub(crate) call: CallId,
     pub(crate) range: Range<usize>,
     pub(crate) attempt: u32,
+    /// For the Manager's end to know: it looks at what has failed.
+    pub(crate) retries: u32,
 }
 
 /// What became of it.

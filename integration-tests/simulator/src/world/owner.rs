@@ -37,6 +37,8 @@ enum Place {
 struct Watched {
     plan: CallPlan,
     places: Vec<Place>,
+    /// How often items have failed and were put back.
+    failures: BTreeMap<usize, u32>,
     ending: Option<Ending>,
     stream: Option<Stream>,
 }
@@ -72,7 +74,10 @@ impl Owner {
             failed: 0,
             is_left: false,
         });
-        self.calls.insert(plan.spec.id, Watched { plan: plan.clone(), places, ending: None, stream });
+        self.calls.insert(
+            plan.spec.id,
+            Watched { plan: plan.clone(), places, failures: BTreeMap::new(), ending: None, stream },
+        );
     }
 
     /// More items of an open call are there; the engine hears of them next.
@@ -112,18 +117,28 @@ impl Owner {
         Ok(range)
     }
 
-    /// It puts them back: those before `reached` with their outcome.
-    pub(crate) fn put(&mut self, call: CallId, range: Range<usize>, reached: usize) {
-        let Some(watched) = self.calls.get_mut(&call).filter(|watched| watched.ending.is_none()) else { return };
+    /// It puts them back: those before `reached` with their outcome, but for those that are to be tried `again`.
+    pub(crate) fn put(&mut self, call: CallId, range: Range<usize>, reached: usize, again: &[usize]) -> Verdict {
+        let Some(watched) = self.calls.get_mut(&call).filter(|watched| watched.ending.is_none()) else { return Ok(()) };
         watched.places[range.start..reached].fill(Place::Filled);
         watched.places[reached..range.end].fill(Place::Blank);
-        let Some(stream) = &mut watched.stream else { return };
-        for index in range.start..reached {
+        let most = watched.plan.spec.retries.times;
+        for &index in again {
+            watched.places[index] = Place::Blank;
+            let failures = watched.failures.entry(index).or_insert(0);
+            *failures += 1;
+            check(*failures <= most, Law::Retries, || {
+                format!("item {index} of call {call} has failed {failures} times and may be tried again {most} times")
+            })?;
+        }
+        let Some(stream) = &mut watched.stream else { return Ok(()) };
+        for index in (range.start..reached).filter(|index| !again.contains(index)) {
             match watched.plan.truth(index) {
                 Truth::Fine => _ = stream.ready.insert(index),
                 _ => watched.places[index] = Place::Failing,
             }
         }
+        Ok(())
     }
 
     /// Failures of an open call are told; maybe by a thread that is slower than the one that tells its end.
@@ -258,7 +273,9 @@ fn died(failure: &ItemFailure) -> bool {
 
 /// An item failed for a reason that it has.
 fn is_right(plan: &CallPlan, failure: &ItemFailure) -> Verdict {
-    let is_right = died(failure) || plan.truth(failure.index) == Truth::Panics;
+    let truth = plan.truth(failure.index);
+    let is_error = truth == Truth::Errs && plan.spec.retries.times > 0;
+    let is_right = died(failure) || truth == Truth::Panics || is_error;
     check(is_right, Law::Failures, || format!("call {}: {failure}; that item is fine", plan.spec.id))
 }
 

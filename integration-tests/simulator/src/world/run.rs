@@ -73,6 +73,9 @@ pub(crate) struct Run {
     pub(crate) call: CallId,
     seat: Seat,
     attempt: u32,
+    /// How often its items may be tried again, and how often they have failed.
+    retries: u32,
+    failures: u32,
     pub(crate) range: Range<usize>,
     start: Time,
     /// When each item gets its outcome, from the first of the chunk on.
@@ -105,6 +108,8 @@ impl Run {
             call: chunk.handle,
             seat,
             attempt: chunk.attempt,
+            retries: chunk.retries,
+            failures: plan.spec.retries.times.saturating_sub(chunk.retries),
             range: range.clone(),
             start: now,
             ends: Vec::with_capacity(range.len()),
@@ -140,9 +145,9 @@ impl Run {
                 continue;
             }
             let stops = plan.spec.stops_at_failure && !seat.is_away;
-            let fails = stops && plan.truth(index) != Truth::Fine;
+            let fails = stops && run.fails_for_good(plan, index);
             left -= 1;
-            if plan.truth(index) == Truth::Panics {
+            if plan.truth_after(run.failures, index) == Truth::Panics {
                 left = 0; // a panic ends its strip
             }
             if left > 0 && !(fails && dice.chance(0.5)) {
@@ -176,7 +181,20 @@ impl Run {
     }
 
     fn has_failed(&self, plan: &CallPlan) -> bool {
-        (self.range.start..self.reached()).any(|index| plan.truth(index) != Truth::Fine)
+        (self.range.start..self.reached()).any(|index| self.fails_for_good(plan, index))
+    }
+
+    fn fails_for_good(&self, plan: &CallPlan, index: usize) -> bool {
+        plan.truth_after(self.failures, index) != Truth::Fine && !self.fails_for_now(plan, index)
+    }
+
+    fn fails_for_now(&self, plan: &CallPlan, index: usize) -> bool {
+        self.retries > 0 && plan.is_worth_retrying(index) && plan.truth_after(self.failures, index) != Truth::Fine
+    }
+
+    /// Items that have failed and are to be tried again.
+    pub(crate) fn again(&self, plan: &CallPlan) -> Vec<usize> {
+        (self.range.start..self.filled()).filter(|&index| self.fails_for_now(plan, index)).collect()
     }
 
     /// The thread does not start: its call has ended.
@@ -223,17 +241,23 @@ impl Run {
     /// What the engine hears at the end.
     pub(crate) fn result(&self, plan: &CallPlan, has_coarse_clock: bool) -> Result {
         let reached = self.reached();
-        let failed = |index: &usize| plan.truth(*index) != Truth::Fine;
-        let panicked = |index: &usize| plan.truth(*index) == Truth::Panics;
+        let failed = |index: &usize| self.fails_for_good(plan, *index);
+        // Where items are tried again an `Err` is a failure like others.
+        let is_told = |index: &usize| {
+            let truth = plan.truth_after(self.failures, *index);
+            truth == Truth::Panics || truth == Truth::Errs && plan.spec.retries.times > 0
+        };
+        let told = |index: &usize| failed(index) && is_told(index);
         let failure = |index, cause| ItemFailure::new(index, self.seat.worker, self.attempt, cause);
         let done = self.range.start..reached;
         let panic = |index| failure(index, FailureCause::Panicked { message: "simulated".into(), place: None });
-        let mut failures: Vec<ItemFailure> = done.clone().filter(panicked).map(panic).collect();
+        let mut failures: Vec<ItemFailure> = done.clone().filter(told).map(panic).collect();
+        let again: Vec<ItemFailure> = self.again(plan).into_iter().map(panic).collect();
         let mut first_failure = done.clone().find(failed).filter(|_| plan.spec.stops_at_failure);
         match self.fate {
             Fate::Report => {
                 let elapsed = if has_coarse_clock { Duration::ZERO } else { self.end - self.start };
-                Result::Done(ChunkDone { reached, failures, again: vec![], first_failure, elapsed })
+                Result::Done(ChunkDone { reached, failures, again, first_failure, elapsed })
             }
             Fate::BlindDeath => Result::Died(None),
             Fate::Crash(crash) => {
@@ -243,18 +267,20 @@ impl Run {
                     Crash::Block => Blame { items: self.range.clone(), sentence: Sentence::Again(None), away: None },
                     Crash::Overdue => {
                         let cause = FailureCause::TimedOut { limit: Duration::from_secs(1) };
-                        Blame { items: item, sentence: Sentence::Fails(cause), away: None }
+                        let is_for_now = self.retries > 0 && plan.is_worth_retrying(item.start);
+                        let sentence = if is_for_now { Sentence::FailsForNow(cause) } else { Sentence::Fails(cause) };
+                        Blame { items: item, sentence, away: None }
                     }
                 };
-                let (reached, failures) = (self.range.start, Vec::new());
-                Result::Died(Some(Death { reached, failures, again: vec![], first_failure: None, blame: Some(blame) }))
+                let (reached, failures, again) = (self.range.start, Vec::new(), Vec::new());
+                Result::Died(Some(Death { reached, failures, again, first_failure: None, blame: Some(blame) }))
             }
             Fate::Death { .. } if self.seat.is_away => {
                 // What was sent there is still here.
                 Result::Died(Some(Death {
                     reached,
                     failures,
-                    again: vec![],
+                    again,
                     first_failure,
                     blame: Some(Blame::of_thread(reached, true)),
                 }))
@@ -266,17 +292,11 @@ impl Run {
                 if plan.spec.stops_at_failure {
                     first_failure.get_or_insert(reached);
                 }
-                Result::Died(Some(Death {
-                    reached: self.range.end,
-                    failures,
-                    again: vec![],
-                    first_failure,
-                    blame: None,
-                }))
+                Result::Died(Some(Death { reached: self.range.end, failures, again, first_failure, blame: None }))
             }
             Fate::Death { blamed_is_kept } => {
                 let blame = blamed_is_kept.map(|is_kept| Blame::of_thread(reached, is_kept));
-                Result::Died(Some(Death { reached, failures, again: vec![], first_failure, blame }))
+                Result::Died(Some(Death { reached, failures, again, first_failure, blame }))
             }
         }
     }

@@ -35,6 +35,7 @@ struct Out {
     call: Option<CallId>,
     range: Range<usize>,
     attempt: u32,
+    retries: u32,
     state: State,
 }
 
@@ -78,7 +79,8 @@ impl World<'_> {
             return Ok(());
         }
         let (call, range) = (Some(chunk.handle), chunk.range);
-        let out = Out { generation: turn, call, range, attempt: chunk.attempt, state: State::Queued };
+        let out =
+            Out { generation: turn, call, range, attempt: chunk.attempt, retries: chunk.retries, state: State::Queued };
         talk.out.insert(lane, out);
         if self.dice.chance(0.5) {
             return self.pack(id, lane, turn);
@@ -131,7 +133,7 @@ impl World<'_> {
 
     fn put_back(&mut self, call: CallId, range: Range<usize>) {
         let start = range.start;
-        self.owner.put(call, range, start);
+        self.owner.put(call, range, start, &[]).expect("nothing of it has failed");
         self.news(call);
     }
 
@@ -180,7 +182,7 @@ impl World<'_> {
         match out.call {
             Some(call) if !is_over => {
                 (out.range, out.state) = (range.clone(), State::Sent(left));
-                let job = Job { epoch: id.1, lane, turn, call, range, attempt: out.attempt };
+                let job = Job { epoch: id.1, lane, turn, call, range, attempt: out.attempt, retries: out.retries };
                 self.post(id, Letter::Chunk(job));
             }
             call => {
@@ -244,12 +246,13 @@ impl World<'_> {
     pub(super) fn unpacked(&mut self, id: TalkId, delivery: Delivery) -> Verdict {
         let Delivery { lane, turn, call, range, answer } = delivery;
         let start = range.start;
-        let reached = match &answer {
-            Answer::Returned => start,
-            Answer::Done(done) => done.reached,
-            Answer::Died(death) => death.reached,
+        let (reached, again) = match &answer {
+            Answer::Returned => (start, &[][..]),
+            Answer::Done(done) => (done.reached, &done.again[..]),
+            Answer::Died(death) => (death.reached, &death.again[..]),
         };
-        self.owner.put(call, range, reached);
+        let again: Vec<usize> = again.iter().map(|failure| failure.index).collect();
+        self.owner.put(call, range, reached, &again)?;
         self.news(call);
         let nothing = ChunkDone::nothing(start);
         let event = match answer {
