@@ -48,8 +48,10 @@ use crate::{
 #[must_use = "give it to .retry(…)"]
 pub struct Retry {
     retries: Retries,
-    when: Option<Arc<dyn Fn(&ItemFailure) -> bool + Send + Sync>>,
+    when: Option<Arc<Predicate>>,
 }
+
+type Predicate = dyn Fn(&ItemFailure) -> bool + Send + Sync;
 
 impl Retry {
     /// Runs an item again up to `n` times, after random waits of up to 50, 100 and 200 ms and so on, at most 5 s.

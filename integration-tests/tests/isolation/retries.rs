@@ -21,8 +21,8 @@ fn fails(times: u32, context: &Context) -> u64 {
     context.rng().random()
 }
 
-fn fails_by_reference(text: &String, context: &Context) -> String {
-    assert!(context.attempt() as usize >= text.len(), "attempt {}", context.attempt());
+fn fails_by_reference((times, text): &(u32, String), context: &Context) -> String {
+    assert!(context.attempt() >= *times, "attempt {}", context.attempt());
     text.to_uppercase()
 }
 
@@ -48,8 +48,8 @@ fn items_by_value_and_by_reference_are_tried_again_everywhere() {
             let text = failure.to_string();
             assert!(text.contains("after 3 attempts: ") && text.ends_with("attempt 2"), "{text}");
             let dfun = place.of(distribute!(fails_by_reference), 2).retry(soon(2)).build().unwrap();
-            let texts = ["a", "", "bc", ""].map(String::from);
-            assert_eq!(dfun.map(texts).wait().unwrap(), ["A", "", "BC", ""]);
+            let items = [(1, "a"), (0, "b"), (2, "c")].map(|(times, text)| (times, text.to_owned()));
+            assert_eq!(dfun.map(items).wait().unwrap(), ["A", "B", "C"]);
         });
     }
 }
