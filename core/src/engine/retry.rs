@@ -35,12 +35,15 @@ impl Retries {
     /// How long an item waits that has failed so often.
     pub fn wait(&self, failures: u32, jitter: &mut ChaCha8Rng) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
-        full_jitter(self.first.saturating_mul(doubled).min(self.most), jitter)
+        full_jitter(self.first.saturating_mul(doubled).min(self.most).min(FOR_EVER), jitter)
     }
 }
 
 /// The first wait of everything that is tried again.
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Nothing waits longer: no clock counts beyond.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
 /// A random time up to `most`: what failed together is not tried again together.
 pub(super) fn full_jitter(most: Duration, jitter: &mut ChaCha8Rng) -> Duration {
@@ -117,6 +120,8 @@ mod tests {
             let (most, longest) = (Duration::from_millis(most), *waits.iter().max().unwrap());
             assert!(longest <= most && longest > most / 2, "{failures} failures: {longest:?} of {most:?}");
         }
+        let longest = Retries { first: Duration::MAX, most: Duration::MAX, ..retries };
+        assert!(longest.wait(1, &mut rng) > Duration::from_secs(1 << 20));
         let at_once = Retries { first: Duration::ZERO, ..retries };
         assert_eq!(at_once.wait(5, &mut rng), Duration::ZERO);
     }
