@@ -28,6 +28,7 @@
 //! - [`SharedData`]: arrays and values that every item may read, in memory once.
 //! - `stream` gives a [`ResultStream`]: results one by one, from input that may be endless. [`Call::fold_tree`] combines
 //!   results where they are made. [`Context::slot_state`] keeps what a function opens once per slot.
+//! - [`retries`](DistributeBuilder::retries) and [`Retry`] run items that fail again.
 //! - Services start a [`Manager`] and send it [`Distribute`], [`Status`], [`Cancel`], [`Finished`] and [`Shutdown`].
 //! - [`node::serve`] offers functions to other programs, which name this one in
 //!   [`machines`](DistributeBuilder::machines); [`machines::check`] asks whether machines can be used.

@@ -121,7 +121,7 @@ mod tests {
             assert!(longest <= most && longest > most / 2, "{failures} failures: {longest:?} of {most:?}");
         }
         let longest = Retries { first: Duration::MAX, most: Duration::MAX, ..retries };
-        assert!(longest.wait(1, &mut rng) > Duration::from_secs(1 << 20));
+        assert!((0..100).all(|_| longest.wait(1, &mut rng) <= FOR_EVER));
         let at_once = Retries { first: Duration::ZERO, ..retries };
         assert_eq!(at_once.wait(5, &mut rng), Duration::ZERO);
     }
