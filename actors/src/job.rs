@@ -1,6 +1,7 @@
 //! One call as the compute threads see it: something with items, whatever their types.
 
 mod away;
+mod bench;
 mod columns;
 pub(crate) mod fold;
 mod list;

@@ -19,7 +19,8 @@ use distfun_core::{
 
 use super::{
     Arrived, ListJob, Load, Unpacked,
-    list::{Errors, Source, Who, keep_again},
+    bench::keep_again,
+    list::{Errors, Source, Who},
 };
 use crate::{
     compute::{
