@@ -2,12 +2,19 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, DirEntry, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{COOKIE_VARIABLE, CREDENTIALS_VARIABLE};
+
+/// How the name of a file begins that is not complete.
+const UNFINISHED: &str = ".distfun-";
+
+/// Nobody takes so long to complete one.
+const LEFT_AFTER: Duration = Duration::from_secs(60);
 
 /// What is kept in a file for its owner alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +104,23 @@ fn complete(secret: Secret, path: &Path, bytes: &[u8]) -> Result<tempfile::Named
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     platform::create_directory(directory).map_err(failed)?;
     platform::check_homeless(path)?;
-    let mut file = tempfile::Builder::new().prefix(".distfun-").tempfile_in(directory).map_err(failed)?;
+    sweep(directory);
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     Ok(file)
+}
+
+/// Removes what processes have left that were killed before it had its name.
+fn sweep(directory: &Path) {
+    let is_left = |entry: &DirEntry| {
+        let made = entry.metadata().and_then(|found| found.modified()).ok();
+        let age = made.and_then(|made| made.elapsed().ok());
+        entry.file_name().to_string_lossy().starts_with(UNFINISHED) && age.is_some_and(|age| age > LEFT_AFTER)
+    };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten().filter(is_left) {
+        let _ = fs::remove_file(entry.path());
+    }
 }
 
 /// A cookie or a credential can't be used. Files are left as they are.

@@ -36,6 +36,22 @@ fn a_cookie_is_made_once_and_only_its_owner_may_read_it() {
     assert_eq!(names, ["cookie"], "nothing else is left");
 }
 
+/// Killed between its first byte and its name, a process leaves a file that the next one removes.
+#[test]
+fn what_killed_processes_left_is_removed() {
+    let directory = directory();
+    let [old, new, other] = [".distfun-abc", ".distfun-def", "precious"].map(|name| directory.path().join(name));
+    for path in [&old, &new, &other] {
+        fs::write(path, "half").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    for path in [&old, &other] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    Cookie::load_or_create(&directory.path().join("cookie")).unwrap();
+    assert!(!old.exists() && new.exists() && other.exists());
+}
+
 #[test]
 fn all_who_start_at_once_agree() {
     for _ in 0..20 {
