@@ -32,11 +32,27 @@ impl Own {
         let now = self.watched.now().map_err(|error| with_source(&error))?;
         if let Some(own) = now.as_ref().filter(|own| own.is_revoked(&own.facts().serial)) {
             let name = &own.facts().name;
-            return Err(format!(
-                "the certificate of this machine, {name}, was revoked: to come back it has to join anew"
-            ));
+            let anew = match self.watched.files().authority_key().exists() {
+                true => "run `distfun init` here",
+                false => "to come back it has to join anew",
+            };
+            return Err(format!("the certificate of this machine, {name}, was revoked: {anew}"));
         }
         Ok(now.map(Trust::Certificates))
+    }
+
+    /// How a machine comes by a manager's certificate that has none.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self.watched.files().cluster() {
+            Ok(None) => {
+                "run `distfun init` on this machine, once, then `distfun token`, and on the other the `distfun join …` that \
+                 it says"
+            }
+            _ => {
+                "run `distfun token --role manager` on the machine of `distfun init`, and on this one the `distfun join …` \
+                 that it says"
+            }
+        }
     }
 
     /// The list of revoked certificates, for others.
@@ -71,6 +87,10 @@ impl Own {
 
     pub(crate) fn trust(&self) -> Result<Option<Trust>, String> {
         Ok(None)
+    }
+
+    pub(crate) fn remedy(&self) -> &'static str {
+        ""
     }
 
     pub(crate) fn revocations(&self) -> Option<Vec<u8>> {

@@ -242,7 +242,7 @@ impl Handler<Watch> for Manager {
     type Result = ();
 
     fn handle(&mut self, Watch(job): Watch, context: &mut Context<Self>) {
-        self.watchers.push(Watcher::new(job));
+        self.watchers.push(Watcher::new(job, &self.pool));
         if !std::mem::replace(&mut self.is_watching, true) {
             draw_again(self, context);
         }

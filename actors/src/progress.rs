@@ -2,14 +2,14 @@
 
 use std::{
     io::{IsTerminal, Write, stderr},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use distfun_core::failure::Ending;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{call::Progress, job::JobCore};
+use crate::{call::Progress, job::JobCore, pool::Pool};
 
 /// How often a bar is drawn.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
@@ -21,12 +21,13 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Watcher {
     /// Not the job: that may hold input which somebody waits to have back.
     core: Arc<JobCore>,
+    pool: Weak<Pool>,
     bar: Option<ProgressBar>,
     next_line: Instant,
 }
 
 impl Watcher {
-    pub(crate) fn new(core: Arc<JobCore>) -> Self {
+    pub(crate) fn new(core: Arc<JobCore>, pool: &Arc<Pool>) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(core.items() as u64), ProgressDrawTarget::stderr());
             // Nobody knows how many items an iterator will give.
@@ -39,7 +40,7 @@ impl Watcher {
             bar.set_prefix(core.function);
             bar
         });
-        Self { core, bar, next_line: Instant::now() + LINE_EVERY }
+        Self { core, pool: Arc::downgrade(pool), bar, next_line: Instant::now() + LINE_EVERY }
     }
 
     /// Draws once; says whether the call has ended, after its summary.
@@ -49,6 +50,10 @@ impl Watcher {
         if progress.is_ended {
             if let Some(bar) = &self.bar {
                 bar.finish_and_clear();
+            }
+            // Machines that could not be used: without them the rest has done it all, which nobody would see.
+            for (machine, why) in self.pool.upgrade().map(|pool| pool.nodes.left_out()).unwrap_or_default() {
+                say(&format!("distfun: {}: without {machine}: {why}", core.function));
             }
             summary(core);
             return true;

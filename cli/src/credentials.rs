@@ -15,7 +15,7 @@ use distfun_net::{
     identity::default_credentials,
     tls::{
         Facts, Files,
-        authority::{Authority, AuthorityError, LIFE},
+        authority::{Authority, AuthorityError, LIFE, own_name},
         join::{self as joining, Admission, Joining, Terms},
         token,
     },
@@ -43,7 +43,7 @@ Next, for each other machine: `distfun token` here, and there the `distfun join 
 
 Exit status: 0 if it was made or renewed, 1 if not, 2 for a wrong command line.")]
 pub(crate) struct Init {
-    /// This machine's name in its certificates. Default: the host's.
+    /// This machine's name in its certificates. Default: as before, else the host's.
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
@@ -89,7 +89,7 @@ pub(crate) struct Token {
 pub(crate) struct Join {
     /// As `distfun token` says; `-` reads it from stdin.
     token: String,
-    /// This machine's name in its certificate. Default: the host's.
+    /// This machine's name in its certificate. Default: as before, else the host's.
     #[arg(long)]
     name: Option<String>,
     /// Leave the cluster that this machine is part of.
@@ -101,8 +101,8 @@ pub(crate) struct Join {
 
 /// Takes a machine's certificates back. To be run where `distfun init` was.
 ///
-/// This machine's programs refuse it at once. Nodes learn of it from the next program that connects to them from here or
-/// from any machine that has learned of it, and end its sessions.
+/// Programs of this machine refuse it from then on, and end what they have with it in two seconds. Other machines learn of it
+/// from the next program that connects to them from here, or from any machine that has learned of it, and do the same.
 #[derive(Args)]
 #[command(after_help = "Exit status: 0 if it was revoked, 1 if not, 2 for a wrong command line.")]
 pub(crate) struct Revoke {
@@ -111,6 +111,9 @@ pub(crate) struct Revoke {
     /// In this role only.
     #[arg(long, value_enum)]
     role: Option<Role>,
+    /// Even if it is this machine.
+    #[arg(long)]
+    even_this: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -165,7 +168,7 @@ pub(crate) fn init(flags: Init) -> ExitCode {
             Some(authority) => (authority, false),
             None => (Authority::create(files.clone()).map_err(elsewhere)?, true),
         };
-        let name = name(flags.name);
+        let name = name(flags.name, &files);
         authority.issue_here(Side::Manager, &name, LIFE)?;
         authority.issue_here(Side::Node, &name, LIFE)?;
         let (done, key) = (if is_new { "made" } else { "renewed" }, files.authority_key());
@@ -214,7 +217,10 @@ fn wait_for_machines(flags: Token) -> Done {
     let life = Duration::from_secs(86_400 * u64::from(flags.days));
     runtime.block_on(async {
         let door = TcpDoor::bind(listen).await.map_err(|error| {
-            format!("{error}; take another port by --address, or another place by --listen if {address} leads here another way")
+            format!(
+                "{error}; another `distfun token` may be waiting there (--uses lets several machines join), or {address} is no \
+                 address of this machine (say where to listen by --listen)"
+            )
         })?;
         // Port 0 is any that is free.
         let address = match address.strip_suffix(":0") {
@@ -291,7 +297,8 @@ pub(crate) fn join(flags: Join) -> ExitCode {
         // What is pasted may be the whole command.
         let text = text.trim().trim_start_matches("distfun join ").to_owned();
         let token: token::Token = text.parse()?;
-        let (files, name) = (flags.place.files(), name(flags.name));
+        let files = flags.place.files();
+        let name = name(flags.name, &files);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let facts = runtime.block_on(joining::join(&token, &name, &files, flags.replace))?;
         let Facts { name, role, not_after, .. } = facts;
@@ -311,6 +318,14 @@ pub(crate) fn join(flags: Join) -> ExitCode {
 pub(crate) fn revoke(flags: Revoke) -> ExitCode {
     let take_back = || {
         let authority = authority(&flags.place)?;
+        if !flags.even_this && authority.own_names().contains(&flags.name) {
+            let why = format!(
+                "{} is this machine itself, whose programs and nodes nobody would believe any more; `distfun init` renews its \
+                 certificates, and --even-this takes them back",
+                flags.name
+            );
+            return Err(why.into());
+        }
         for revoked in authority.revoke(&flags.name, flags.role.map(Side::from))? {
             say!("revoked: {} as a {}, certificate {}", revoked.name, revoked.role, revoked.serial);
         }
@@ -320,8 +335,10 @@ pub(crate) fn revoke(flags: Revoke) -> ExitCode {
     exit("revoke", take_back())
 }
 
-fn name(given: Option<String>) -> String {
-    given.unwrap_or_else(|| {
+/// As given, else as before, else the host's.
+fn name(given: Option<String>, files: &Files) -> String {
+    let before = || [Side::Manager, Side::Node].into_iter().find_map(|role| own_name(files, role));
+    given.or_else(before).unwrap_or_else(|| {
         let host = gethostname::gethostname().to_string_lossy().into_owned();
         host.split('.').next().unwrap_or_default().to_owned()
     })

@@ -77,8 +77,11 @@ fn credentials(files: &Files) -> Vec<Finding> {
     match files.cluster() {
         Err(error) => findings.push(Finding("cluster", State::Wrong, error.to_string())),
         Ok(None) => {
-            let text = "none: other machines are reached by tunnels or ssh: only; `distfun init` or `distfun join` changes that";
-            findings.push(Finding("cluster", State::Fine, text.into()));
+            let text = format!(
+                "none in {}: other machines are reached by tunnels or ssh: only; `distfun init` or `distfun join` changes that",
+                files.dir().display()
+            );
+            findings.push(Finding("cluster", State::Fine, text));
         }
         Ok(Some(cluster)) => {
             findings.push(Finding("cluster", State::Fine, format!("{cluster}, in {}", files.dir().display())))
@@ -115,7 +118,12 @@ fn own(files: &Files, role: Side) -> Option<Finding> {
             let facts = own.facts();
             let text = format!("{}, valid until {}", facts.name, day(facts.not_after));
             if own.is_revoked(&facts.serial) {
-                (State::Wrong, format!("{}: its certificate was revoked; to come back it has to join anew", facts.name))
+                let anew = if files.authority_key().exists() {
+                    "run `distfun init`"
+                } else {
+                    "to come back it has to join anew"
+                };
+                (State::Wrong, format!("{}: its certificate was revoked; {anew}", facts.name))
             } else if facts.left() < EARLY {
                 (
                     State::Soon,

@@ -18,11 +18,11 @@ use distfun::{
 pub(crate) enum Command {
     /// Asks machines whether they can be used, all at once, and shows a row for each.
     ///
-    /// A machine can be used if a program there serves a node (`distfun::node::serve`) and has the same cookie as this
-    /// user. Which functions it offers does not matter here.
+    /// A machine can be used if a node is there (`distfun node`, or a program that serves functions) and this user is known to
+    /// it: on this machine by the same cookie, on others by certificates of one cluster (`distfun init`). Which functions it
+    /// offers does not matter here.
     #[command(after_help = "\
-Machines are written as in a program: bob, bob:2719, [::1]:2718, n[01-08], dns:NAME, file:PATH, env:NAME, unix:PATH.
-Nodes listen where only their own machine reaches them; take a tunnel there: ssh -L 2718:localhost:2718 bob
+Machines are written as in a program: bob, bob:2719, [::1]:2718, ssh:bob, n[01-08], dns:NAME, file:PATH, env:NAME, unix:PATH.
 
 Exit status: 0 if all can be used, 1 if some can't, 2 for a wrong command line or no machines at all.")]
     Check(Check),

@@ -54,6 +54,9 @@ pub(crate) struct Flags {
     /// Memory that each process of a program may have, as in 512MiB. Default: no limit but the system's.
     #[arg(long, value_name = "BYTES", value_parser = size)]
     max_memory: Option<u64>,
+    /// Write a log there, a line of JSON for each event. Without it, warnings go to stderr.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// Serve one program by standard input and output, until it leaves: what machines `ssh:HOST` are for.
     #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "credentials", "keep", "allow_ship"])]
     stdio: bool,
@@ -64,6 +67,16 @@ pub(crate) struct Flags {
     /// Go on when a program's shutdown() wishes the node to stop.
     #[arg(long)]
     keep: bool,
+}
+
+/// Where events go; as long as what it returns is there.
+fn begin_log(file: Option<PathBuf>) -> Result<Option<distfun::log::Guard>, Box<dyn std::error::Error>> {
+    if let Some(file) = file {
+        return Ok(Some(distfun::log::json().file(file).init()?));
+    }
+    let warnings = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN);
+    warnings.with_target(false).compact().try_init().map_err(|error| error as Box<dyn std::error::Error>)?;
+    Ok(None)
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -83,10 +96,18 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         cache,
         cache_bytes,
         max_memory,
+        log,
         stdio,
         allow_ship,
         keep,
     } = flags;
+    let _log = match begin_log(log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("distfun node: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
     let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
         println!("distfun node {} serves at {address}; Ctrl-C ends it", env!("CARGO_PKG_VERSION"));

@@ -91,6 +91,13 @@ fn two_commands_make_a_machine_known() {
     let again = ann.fails(&["join", token], 1);
     assert!(again.contains("`distfun token` must still be waiting there"), "{again}");
 
+    // Two machines of one name could not be told apart, least of all these two.
+    let (mut other, line) = bob.wait_for_machines(&[]);
+    let token = line.strip_prefix("distfun join ").expect("it says what to type");
+    assert!(ann.fails(&["join", token, "--name", "bob"], 1).contains("the name of this machine itself"));
+    assert!(ann.succeeds(&["join", token]).starts_with("this machine is ann"), "by its name of before");
+    assert!(other.wait().expect("it ends").success());
+
     // Done again, it renews; and where the authority is not, it says so.
     assert!(bob.succeeds(&["init"]).starts_with("renewed: "));
     assert!(ann.fails(&["init"], 1).contains("whose authority is on another machine"));
@@ -162,11 +169,20 @@ fn the_doctor_finds_what_is_wrong() {
     let wrong = ann.fails(&["doctor"], 1);
     assert!(wrong.contains("WRONG as node") && wrong.contains("chmod 600"), "{wrong}");
     fs::set_permissions(&node, fs::Permissions::from_mode(0o600)).expect("it is ours");
-    ann.succeeds(&["revoke", "ann", "--role", "node"]);
+    assert!(ann.fails(&["revoke", "ann", "--role", "node"], 1).contains("--even-this"));
+    ann.succeeds(&["revoke", "ann", "--role", "node", "--even-this"]);
     let wrong = ann.fails(&["doctor"], 1);
     assert!(wrong.contains("its certificate was revoked"), "{wrong}");
-    ann.succeeds(&["init", "--name", "ann"]);
+    assert!(ann.succeeds(&["init"]).starts_with("renewed: this machine is ann,"), "by its name of before");
     ann.succeeds(&["doctor"]);
+    let issued = ann.credentials().join("issued");
+    fs::rename(&issued, ann.credentials().join("away")).unwrap();
+    assert!(ann.fails(&["doctor"], 1).contains("issued is missing"));
+    fs::rename(ann.credentials().join("away"), &issued).unwrap();
+    let list = ann.credentials().join("revoked.pem");
+    fs::rename(&list, ann.credentials().join("away")).unwrap();
+    assert!(ann.fails(&["doctor"], 1).contains("revoked.pem is missing"));
+    fs::rename(ann.credentials().join("away"), &list).unwrap();
     fs::write(ann.credentials().join("revoked.pem"), "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
         .unwrap();
     assert!(ann.fails(&["doctor"], 1).contains("is no list of this authority's"));

@@ -324,7 +324,7 @@ fn remedy(port: u16) -> String {
              once, on the machine that starts programs: distfun init\n  \
              there, for this machine:                   distfun token\n  \
              here, what that says:                      distfun join …\n\
-             or {tunnel}"
+             then this again, `distfun node` with --allow-ship; or {tunnel}"
         )
     } else {
         format!("this program is built without the feature `tls` of distfun: build it with that, or {tunnel}")

@@ -23,6 +23,8 @@ const OUT_OF_MEMORY: &str = "memory allocation of ";
 pub(super) struct Memory {
     max_bytes: u64,
     group: Option<Group>,
+    /// That it was refused some.
+    has_said: bool,
 }
 
 impl Memory {
@@ -33,12 +35,17 @@ impl Memory {
     pub(super) fn bound(host: Pid, max_bytes: u64) -> io::Result<Self> {
         let limit = Rlimit { current: Some(max_bytes), maximum: Some(max_bytes) };
         prlimit(Some(host), Resource::Data, limit)?;
-        Ok(Self { max_bytes, group: Group::make(host, max_bytes) })
+        Ok(Self { max_bytes, group: Group::make(host, max_bytes), has_said: false })
     }
 
-    /// What to say of a host whose last words are these, if memory is what it died of.
-    pub(super) fn story(&self, last_words: &str) -> Option<String> {
-        let has_run_out = last_words.contains(OUT_OF_MEMORY) || self.group.as_ref().is_some_and(Group::has_run_out);
+    /// Takes note of a line that the host has written.
+    pub(super) fn hear(&mut self, line: &str) {
+        self.has_said |= line.contains(OUT_OF_MEMORY);
+    }
+
+    /// What to say of a host that has died, if memory is what it died of.
+    pub(super) fn story(&self) -> Option<String> {
+        let has_run_out = self.has_said || self.group.as_ref().is_some_and(Group::has_run_out);
         has_run_out.then(|| format!("wanted more than the {} bytes of memory that max_memory allows", self.max_bytes))
     }
 }

@@ -49,8 +49,6 @@ impl<R: Read + AsFd> Output<R> {
     }
 
     fn take(&mut self, bytes: &[u8], tell: &mut impl FnMut(&str)) {
-        self.tail.extend(bytes);
-        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
         for &byte in bytes {
             if byte != b'\n' {
                 self.line.push(byte);
@@ -62,7 +60,13 @@ impl<R: Read + AsFd> Output<R> {
     }
 
     fn tell_line(&mut self, tell: &mut impl FnMut(&str)) {
-        tell(String::from_utf8_lossy(&self.line).trim_end_matches('\r'));
+        let line = String::from_utf8_lossy(&self.line);
+        let line = line.trim_end_matches('\r');
+        if !is_of_backtrace(line) {
+            self.tail.extend(line.bytes().chain([b'\n']));
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+        }
+        tell(line);
         self.line.clear();
     }
 
@@ -81,10 +85,18 @@ impl<R: Read + AsFd> Output<R> {
 
     /// The end of all that came, as text.
     pub(crate) fn tail(&self) -> String {
-        let bytes: Vec<u8> = self.tail.iter().copied().collect();
+        let bytes: Vec<u8> = self.tail.iter().chain(&self.line).copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         text.trim_start_matches(char::REPLACEMENT_CHARACTER).trim().to_owned()
     }
+}
+
+/// Whether a line is one of those by which a panic tells where it was, which would leave no room for what it says.
+fn is_of_backtrace(line: &str) -> bool {
+    let text = line.trim_start();
+    let is_frame = || text.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    let is_noted = || text.starts_with("note: ") && text.contains("RUST_BACKTRACE");
+    text == "stack backtrace:" || is_noted() || text.len() < line.len() && (text.starts_with("at ") || is_frame())
 }
 
 #[cfg(test)]
@@ -107,6 +119,22 @@ mod tests {
         output.read(|line| lines.push(line.to_owned()));
         assert_eq!(lines, ["one", "two", "\u{fffd}\0last"]);
         assert!(output.tail().ends_with("last") && output.pipe().is_none());
+    }
+
+    #[test]
+    fn last_words_are_words() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut output = Output::new(reader).unwrap();
+        let frames = "stack backtrace:\n   0: core::panicking::panic\n             at ./src/main.rs:3:4\n".repeat(100);
+        let all =
+            format!("thread 'main' panicked:\nnote: run with `RUST_BACKTRACE=1` environment\n{frames}at last 1: two\n");
+        let write = std::thread::spawn(move || writer.write_all(all.as_bytes()));
+        let mut told = 0;
+        while output.pipe().is_some() {
+            output.read(|_| told += 1);
+        }
+        write.join().unwrap().unwrap();
+        assert_eq!((told, &*output.tail()), (303, "thread 'main' panicked:\nat last 1: two"));
     }
 
     #[test]

@@ -414,7 +414,10 @@ impl Host {
                 overseer.line(&Source::Stdout, ran(&self.told, &self.unread), text);
             }
         });
-        self.stderr.read(|text| overseer.line(&Source::Stderr, ran(&self.told, &self.unread), text));
+        self.stderr.read(|text| {
+            self.memory.iter_mut().for_each(|memory| memory.hear(text));
+            overseer.line(&Source::Stderr, ran(&self.told, &self.unread), text);
+        });
         self.unread = still_unread(self.told.watch().items(), &self.unread);
     }
 
@@ -439,7 +442,7 @@ impl Host {
         let tail = self.stderr.tail();
         match status {
             Some(status) if is_gone => {
-                let memory = self.memory.as_ref().and_then(|memory| memory.story(&tail));
+                let memory = self.memory.as_ref().and_then(Memory::story);
                 exit::of(status, &tail, memory)
             }
             _ => {

@@ -37,6 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use distfun_core::failure::Ending;
 use tokio::sync::Notify;
 
 pub use config::NodeConfig;
@@ -227,6 +228,8 @@ struct Slots(Session);
 
 impl Drop for Slots {
     fn drop(&mut self) {
+        // That is how a node ends; nobody has forgotten anything.
+        self.0.0.stop(Ending::Finished);
         self.0.0.tell(Quit);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Met {
     #[cfg(unix)]
     pub(crate) _tunnel: Option<Tunnel>,
     pub(crate) round_trip: Duration,
+    /// Of its certificate.
+    pub(crate) serial: Option<String>,
 }
 
 /// Why a node can't be used.
@@ -133,6 +135,7 @@ pub(crate) async fn meet(address: &Address, limits: SessionLimits) -> Result<Met
         #[cfg(unix)]
         _tunnel: tunnel,
         round_trip,
+        serial: node.machine.map(|machine| machine.serial),
     })
 }
 
@@ -152,10 +155,7 @@ fn trust_of(wire: &dyn Wire, host: &str, port: u16) -> Result<Trust, Trouble> {
         let tunnel =
             format!("`ssh -N -L {port}:127.0.0.1:{port} {host}` and the machine localhost, or the machine ssh:{host}");
         unknown(if cfg!(feature = "tls") {
-            format!(
-                "it is another machine, and this one has no credentials to show: run `distfun init` here, once, then \
-                 `distfun token`, and there the `distfun join …` that it says; or take a tunnel: {tunnel}"
-            )
+            format!("it is another machine, and this one has no manager's certificate to show: {}, or take a tunnel: {tunnel}", own_credentials().remedy())
         } else {
             format!(
                 "it is another machine, and this program is built without the feature `tls` of distfun: build it with \
@@ -174,7 +174,9 @@ fn program() -> String {
 fn unreachable(error: &io::Error) -> Trouble {
     let is_unknown = is_unknown(error);
     let hint = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "; start a program there that calls distfun::node::serve",
+        io::ErrorKind::ConnectionRefused => {
+            "; start `distfun node` there, or a program that serves functions (distfun::node::serve)"
+        }
         _ if is_unknown => "; correct the name in machines, or make it known to this machine",
         _ => "",
     };

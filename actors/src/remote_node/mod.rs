@@ -63,6 +63,9 @@ const WELCOME_TIME: Duration = Duration::from_secs(3);
 /// How often a connection is looked at for silence.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// At one in so many of these looks it is also asked whether the node was revoked.
+const LOOKS_AT_CERTIFICATE: u32 = 8;
+
 /// A machine of one Manager.
 pub(crate) struct RemoteNode {
     pool: Weak<Pool>,
@@ -81,6 +84,9 @@ pub(crate) struct RemoteNode {
     since: Option<Instant>,
     /// The log says why it can't be reached.
     is_told: bool,
+    /// Of its certificate.
+    serial: Option<String>,
+    looks: u32,
 }
 
 impl RemoteNode {
@@ -102,6 +108,8 @@ impl RemoteNode {
             outage: None,
             since: None,
             is_told: false,
+            serial: None,
+            looks: 0,
         }))
     }
 
@@ -144,7 +152,8 @@ impl RemoteNode {
 
     /// The node is who it says; once it has introduced itself it computes.
     fn talk(&mut self, pool: &Arc<Pool>, met: Met, context: &mut Context<Self>) {
-        let Met { link, round_trip, .. } = &met;
+        let Met { link, round_trip, serial, .. } = &met;
+        self.serial.clone_from(serial);
         let (link, round_trip) = (link.clone(), *round_trip);
         let greeter = Greeter {
             pool: Arc::downgrade(pool),
@@ -192,6 +201,12 @@ impl RemoteNode {
         let watched = Arc::downgrade(conversation);
         context.run_later(LOOK, move |this, context| {
             let Some(conversation) = watched.upgrade().filter(|_| this.conversation.is_some()) else { return };
+            this.looks = this.looks.wrapping_add(1);
+            if this.looks.is_multiple_of(LOOKS_AT_CERTIFICATE)
+                && this.serial.as_deref().is_some_and(|serial| own_credentials().is_revoked(serial))
+            {
+                return conversation.link.close("the certificate of this node was revoked");
+            }
             let health = conversation.link.health();
             let is_draining = conversation.is_draining.load(Ordering::Relaxed);
             if is_draining && conversation.chunks() == 0 {

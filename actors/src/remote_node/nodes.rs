@@ -143,6 +143,13 @@ impl Nodes {
         });
     }
 
+    /// Machines that are not connected, each with the reason.
+    pub(crate) fn left_out(&self) -> Vec<(Arc<str>, String)> {
+        let state = self.state();
+        let entries = state.all.values().filter(|entry| !entry.has_left && entry.conversation.is_none());
+        entries.filter_map(|entry| Some((entry.name.clone()?, entry.trouble.clone()?))).collect()
+    }
+
     pub(crate) fn trouble(&self, id: NodeId) -> Option<String> {
         self.state().all.get(&id)?.trouble.clone()
     }

@@ -84,7 +84,7 @@ impl Refusal {
             Self::Busy => "too many connections have not finished their handshake; try again",
             Self::TooManyFailures => "too many handshakes from this address failed; wait a minute",
             Self::NeedsTls => "it wants TLS from other machines; name it by an address that is not loopback",
-            Self::NoCredentials => "its own credentials can't be used; its log says why",
+            Self::NoCredentials => "its own credentials can't be used; `distfun doctor` there says why",
         }
     }
 }
@@ -208,10 +208,11 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Whether to count it against the peer's address. A program of another release, or one that only has to be told of
-    /// a local socket, may ask as often as it likes: it should go on to hear why.
+    /// a local socket, may ask as often as it likes: it should go on to hear why. One that only goes away has guessed nothing, and
+    /// may be whoever looks whether somebody listens.
     #[must_use]
     pub fn counts_against_peer(&self) -> bool {
-        use HandshakeError::{Closed, Credentials, Malformed, NotDistfun, TimedOut, TooLong, WithoutTls, WrongCookie};
+        use HandshakeError::{Credentials, Malformed, NotDistfun, TimedOut, TooLong, WithoutTls, WrongCookie};
         matches!(
             self,
             NotDistfun { .. }
@@ -221,7 +222,6 @@ impl HandshakeError {
                 | Malformed { .. }
                 | TooLong { .. }
                 | TimedOut { .. }
-                | Closed { .. }
         )
     }
 }

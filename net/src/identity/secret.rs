@@ -98,6 +98,12 @@ pub(crate) fn replace(secret: Secret, path: &Path, bytes: &[u8]) -> Result<(), I
     made.map(drop).map_err(|refused| IdentityError::io(secret, "make", path, refused.error))
 }
 
+/// Makes a directory for such files, and sees that they can be written there.
+#[cfg(feature = "authority")]
+pub(crate) fn prepare(secret: Secret, directory: &Path) -> Result<(), IdentityError> {
+    complete(secret, &directory.join("any"), b"").map(drop)
+}
+
 /// Under another name, to be given its own: nobody reads half of it.
 fn complete(secret: Secret, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, IdentityError> {
     let failed = |cause| IdentityError::io(secret, "make", path, cause);

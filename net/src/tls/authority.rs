@@ -1,7 +1,8 @@
 //! Who signs certificates: a key on one machine.
 
 use std::{
-    fs::OpenOptions,
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
     io::{self, Write},
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     CredentialsError, Files,
-    certificate::{NAME_SCHEME, cluster, digits, fingerprint},
+    certificate::{Facts, NAME_SCHEME, cluster, digits, fingerprint, list_number, listed},
     credentials::node_name,
 };
 use crate::{
@@ -44,7 +45,6 @@ const MAX_RECORD_BYTES: usize = 32 << 20;
 pub struct Authority {
     files: Files,
     issuer: Issuer<'static, KeyPair>,
-    #[cfg(test)]
     certificate: CertificateDer<'static>,
     fingerprint: [u8; 32],
 }
@@ -110,6 +110,7 @@ impl Authority {
         }
         secret::replace(Secret::Credential, &files.authority(), certificate.pem().as_bytes())?;
         let authority = Self::open(files.clone())?.ok_or_else(there_already)?;
+        secret::create(Secret::Credential, &authority.record_path(), b"")?;
         authority.publish_revoked()?;
         Ok(authority)
     }
@@ -129,13 +130,7 @@ impl Authority {
         let unfit = || CredentialsError::Unfit { path: files.authority() };
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         let fingerprint = fingerprint(&certificate).ok_or_else(unfit)?;
-        Ok(Some(Self {
-            files,
-            issuer,
-            fingerprint,
-            #[cfg(test)]
-            certificate,
-        }))
+        Ok(Some(Self { files, issuer, fingerprint, certificate }))
     }
 
     /// The cluster's name.
@@ -210,7 +205,8 @@ impl Authority {
     /// # Errors
     /// The record can't be read.
     pub fn issued(&self) -> Result<Vec<Issued>, AuthorityError> {
-        let record = secret::read(Secret::Credential, &self.record_path(), MAX_RECORD_BYTES)?.unwrap_or_default();
+        let missing = || AuthorityError::NoRecord { path: self.record_path() };
+        let record = secret::read(Secret::Credential, &self.record_path(), MAX_RECORD_BYTES)?.ok_or_else(missing)?;
         let record = String::from_utf8_lossy(&record);
         let mut issued: Vec<Issued> = Vec::new();
         for line in record.lines() {
@@ -231,6 +227,13 @@ impl Authority {
         Ok(issued)
     }
 
+    /// Names of this machine itself, as its own certificates have them.
+    #[must_use]
+    pub fn own_names(&self) -> Vec<String> {
+        let names = [Side::Manager, Side::Node].into_iter().filter_map(|role| own_name(&self.files, role));
+        names.collect()
+    }
+
     /// Takes all certificates of a machine back, in one role or in both, and says which.
     ///
     /// # Errors
@@ -240,7 +243,11 @@ impl Authority {
             |known: &Issued| known.name == name && !known.is_revoked && role.is_none_or(|role| known.role == role);
         let meant: Vec<_> = self.issued()?.into_iter().filter(is_meant).collect();
         if meant.is_empty() {
-            return Err(AuthorityError::Unknown { name: name.to_owned(), dir: self.files.dir().to_owned() });
+            let mut known: Vec<_> =
+                self.issued()?.into_iter().filter(|known| !known.is_revoked).map(|known| known.name).collect();
+            known.sort();
+            known.dedup();
+            return Err(AuthorityError::Unknown { name: name.to_owned(), known: known.join(", ") });
         }
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         for Issued { serial, .. } in &meant {
@@ -252,10 +259,17 @@ impl Authority {
 
     /// Writes the list of what is not to be believed, as the record has it.
     fn publish_revoked(&self) -> Result<(), AuthorityError> {
-        let revoked: Vec<_> = self.issued()?.into_iter().filter(|known| known.is_revoked).collect();
+        let path = self.record_path();
+        let locked = File::open(&path).and_then(|file| lock(&file).map(|()| file));
+        let _locked = locked.map_err(|cause| IdentityError::io(Secret::Credential, "lock", &path, cause))?;
+        let last = self.files.read_revoked(&self.certificate)?;
+        // What is on the last list stays on it, whatever became of the record.
+        let mut serials: BTreeSet<String> = last.iter().flat_map(listed).collect();
+        serials.extend(self.issued()?.into_iter().filter(|known| known.is_revoked).map(|known| known.serial));
+        let number = last.and_then(|last| list_number(&last, &self.certificate)).map_or(1, |number| number + 1);
         let now = SystemTime::now();
-        let entry = |known: &Issued| RevokedCertParams {
-            serial_number: SerialNumber::from_slice(&bytes(&known.serial)),
+        let entry = |serial: &String| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&bytes(serial)),
             revocation_time: now.into(),
             reason_code: None,
             invalidity_date: None,
@@ -263,10 +277,9 @@ impl Authority {
         let list = CertificateRevocationListParams {
             this_update: (now - SKEW).into(),
             next_update: (now + AUTHORITY_LIFE).into(),
-            // It only grows, so its length counts it up.
-            crl_number: SerialNumber::from(1 + revoked.len() as u64),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
-            revoked_certs: revoked.iter().map(entry).collect(),
+            revoked_certs: serials.iter().map(entry).collect(),
             key_identifier_method: rcgen::KeyIdMethod::Sha256,
         };
         let pem = list.signed_by(&self.issuer)?.pem()?;
@@ -281,7 +294,6 @@ impl Authority {
     /// Adds a line, which is on the disk when this returns. Lines of processes that do so at once do not mix.
     fn record(&self, line: &str) -> Result<(), AuthorityError> {
         let path = self.record_path();
-        secret::create(Secret::Credential, &path, b"")?;
         let append = || {
             let mut file = OpenOptions::new().append(true).open(&path)?;
             file.write_all(format!("{line}\n").as_bytes())?;
@@ -333,6 +345,25 @@ fn bytes(digits: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).filter_map(pair).collect()
 }
 
+/// The name that this machine has in a role, if it has a certificate for that.
+#[must_use]
+pub fn own_name(files: &Files, role: Side) -> Option<String> {
+    let (certificate, _) = files.read_own(role).ok()??;
+    Facts::read(&certificate).map(|facts| facts.name)
+}
+
+/// Until the file is closed, nobody else has it so.
+#[cfg(unix)]
+fn lock(file: &File) -> io::Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    Ok(rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive))?)
+}
+
+#[cfg(not(unix))]
+fn lock(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
 /// Checks the name of a machine.
 ///
 /// # Errors
@@ -367,12 +398,18 @@ pub enum AuthorityError {
         name: String,
     },
     /// It has given no certificate to such a machine, or none that is still valid.
-    #[error("no machine {name} has a certificate that could be revoked; {} has a line for each that was issued", .dir.join("issued").display())]
+    #[error("no machine {name} has a certificate that could be revoked; those that have one are {known}")]
     Unknown {
         /// As given.
         name: String,
-        /// Where it keeps its record.
-        dir: PathBuf,
+        /// Names of machines.
+        known: String,
+    },
+    /// Its record of what was issued is gone, without which revoking is not possible.
+    #[error("{} is missing, which says what was issued: bring it back from a copy, or make a new authority in another directory", .path.display())]
+    NoRecord {
+        /// The record.
+        path: PathBuf,
     },
     /// Its record has been written by somebody else.
     #[error("{} has a line that can't be read: {line:?}", .path.display())]

@@ -54,7 +54,9 @@ impl Credentials {
         let Some((certificate, key)) = files.read_own(role)? else { return Ok(None) };
         let missing = || CredentialsError::Missing { path: files.authority() };
         let authority = files.read_authority()?.ok_or_else(missing)?;
-        let revoked = files.read_revoked(&authority)?;
+        // Without it, who was revoked would be let in.
+        let missing = || CredentialsError::Missing { path: files.revoked() };
+        let revoked = Some(files.read_revoked(&authority)?.ok_or_else(missing)?);
         let unfit = || CredentialsError::Unfit { path: files.own(role) };
         let facts = Facts::read(&certificate).filter(|facts| facts.role == role).ok_or_else(unfit)?;
         let now = SystemTime::now();

@@ -258,6 +258,12 @@ impl Admission {
             return Err("the token is not one that is valid now: run `distfun token` again".into());
         }
         check_name(asks.name).map_err(|error| error.to_string())?;
+        if self.authority.own_names().iter().any(|own| own == asks.name) {
+            return Err(format!(
+                "{} is the name of this machine itself: take another one, by `distfun join --name`",
+                asks.name
+            ));
+        }
         let _signing = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 || Instant::now() >= self.until {
@@ -289,6 +295,8 @@ pub async fn join(token: &Token, name: &str, files: &Files, replaces: bool) -> R
     if is_other && !replaces {
         return Err(JoinError::OtherCluster { cluster: known.unwrap_or_default(), dir: files.dir().to_owned() });
     }
+    // Before the secret is shown, which can be done once.
+    let _made = Prepared::of(files)?;
     let address = token.address.clone();
     let unreachable = |cause| JoinError::Unreachable { address: address.clone(), cause };
     let (host, port) = address.rsplit_once(':').unwrap_or((&address, ""));
@@ -304,6 +312,22 @@ pub async fn join(token: &Token, name: &str, files: &Files, replaces: bool) -> R
         Answer::Refused { why } => return Err(JoinError::Refused { address, why }),
     };
     keep(files, &authority, &request.with(&certificate), &revoked, is_other)
+}
+
+/// A directory that can be written to. Removed again, if it is still empty.
+struct Prepared<'f>(&'f Files);
+
+impl<'f> Prepared<'f> {
+    fn of(files: &'f Files) -> Result<Self, JoinError> {
+        secret::prepare(Secret::Credential, files.dir()).map_err(CredentialsError::from)?;
+        Ok(Self(files))
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(self.0.dir());
+    }
 }
 
 async fn ask(wire: &Arc<dyn Wire>, token: &Token, name: &str) -> Result<(String, Request, Answer), JoinError> {
@@ -394,7 +418,8 @@ async fn read_exactly(wire: &Arc<dyn Wire>, mut buffer: &mut [u8]) -> io::Result
 pub enum JoinError {
     /// Nobody is there, or not any more.
     #[error(
-        "{address} can't be reached: `distfun token` must still be waiting there, and its port be open to this machine"
+        "{address} does not answer: `distfun token` must still be waiting there, and its port be open to this machine; a token that \
+         is used up, too old, or was shown wrongly too often needs another one"
     )]
     Unreachable {
         /// Where.
