@@ -65,7 +65,7 @@ pub(crate) struct Token {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     uses: u32,
     /// How long to wait for them, as in 10m or 1h.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
     ttl: Duration,
     /// How many days their certificates are valid.
     #[arg(long, default_value_t = LIFE.as_secs() as u32 / 86_400, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -116,6 +116,13 @@ pub(crate) struct Revoke {
     even_this: bool,
     #[command(flatten)]
     place: Place,
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(30 * 86_400);
+    let expected = || "it is no time from 1s to 30days, as in 10m or 1h".to_owned();
+    let ttl = humantime::parse_duration(text).map_err(|_| expected())?;
+    if (Duration::from_secs(1)..=MOST).contains(&ttl) { Ok(ttl) } else { Err(expected()) }
 }
 
 #[derive(Args)]
@@ -169,6 +176,7 @@ pub(crate) fn init(flags: Init) -> ExitCode {
             None => (Authority::create(files.clone()).map_err(elsewhere)?, true),
         };
         let name = name(flags.name, &files);
+        authority.publish_revoked()?; // whatever has kept that from being done before
         authority.issue_here(Side::Manager, &name, LIFE)?;
         authority.issue_here(Side::Node, &name, LIFE)?;
         let (done, key) = (if is_new { "made" } else { "renewed" }, files.authority_key());

@@ -92,6 +92,11 @@ fn credentials(files: &Files) -> Vec<Finding> {
         Ok(None) => {}
         Ok(Some(authority)) => findings.push(match authority.issued() {
             Err(error) => Finding("authority", State::Wrong, error.to_string()),
+            Ok(_) if !matches!(authority.is_published(), Ok(true)) => {
+                let text =
+                    "not all that was revoked is on the list that others believe: run `distfun init`, which mends that";
+                Finding("authority", State::Wrong, text.into())
+            }
             Ok(issued) => {
                 let revoked = issued.iter().filter(|known| known.is_revoked).count();
                 let text = format!("its key is here; {} certificates issued, {revoked} of them revoked", issued.len());

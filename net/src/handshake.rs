@@ -244,7 +244,10 @@ impl<'t> Meeting<'t> {
                 problem: format!("has a certificate, but not that of a {wanted}"),
             }),
             Ok(Ok(shaken)) => Ok(shaken),
-            Ok(Err(cause)) if machine::is_closed(&cause) => Err(HandshakeError::Closed { peer }),
+            Ok(Err(cause)) if machine::is_closed(&cause) => {
+                let has_begun = cause.kind() != io::ErrorKind::NotConnected;
+                Err(HandshakeError::Closed { peer, has_begun })
+            }
             Ok(Err(cause)) => Err(self.explained(HandshakeError::Io { peer, cause })),
             Err(Cut::TimedOut) => Err(HandshakeError::TimedOut { peer, wanted }),
             Err(Cut::Evicted) => Err(HandshakeError::Evicted { peer }),

@@ -186,6 +186,8 @@ pub enum HandshakeError {
     Closed {
         /// The other side.
         peer: String,
+        /// After it had said something.
+        has_begun: bool,
     },
     /// It sent this program away.
     #[error("{peer} refused: {reason}")]
@@ -208,14 +210,15 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Whether to count it against the peer's address. A program of another release, or one that only has to be told of
-    /// a local socket, may ask as often as it likes: it should go on to hear why. One that only goes away has guessed nothing, and
+    /// a local socket, may ask as often as it likes: it should go on to hear why. One that goes away without a word has guessed nothing, and
     /// may be whoever looks whether somebody listens.
     #[must_use]
     pub fn counts_against_peer(&self) -> bool {
-        use HandshakeError::{Credentials, Malformed, NotDistfun, TimedOut, TooLong, WithoutTls, WrongCookie};
+        use HandshakeError::{Closed, Credentials, Malformed, NotDistfun, TimedOut, TooLong, WithoutTls, WrongCookie};
         matches!(
             self,
             NotDistfun { .. }
+                | Closed { has_begun: true, .. }
                 | WrongCookie { .. }
                 | Credentials { .. }
                 | WithoutTls { .. }

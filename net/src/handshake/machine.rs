@@ -195,9 +195,13 @@ impl Machine {
     pub(super) fn ended(&mut self) {
         let closed = match self.unsent.take() {
             Some(cause) if !is_closed(&cause) => HandshakeError::Io { peer: self.me.peer.clone(), cause },
-            _ => HandshakeError::Closed { peer: self.me.peer.clone() },
+            _ => self.closed(),
         };
         self.cut_off(closed);
+    }
+
+    fn closed(&self) -> HandshakeError {
+        HandshakeError::Closed { peer: self.me.peer.clone(), has_begun: self.read_bytes > 0 }
     }
 
     /// Reading failed.
@@ -213,7 +217,7 @@ impl Machine {
         match &self.outcome {
             None => self.unsent = Some(cause),
             // The other side does not know that we consent.
-            Some(Ok(_)) if is_closed(&cause) => self.fail(HandshakeError::Closed { peer: self.me.peer.clone() }),
+            Some(Ok(_)) if is_closed(&cause) => self.fail(self.closed()),
             Some(Ok(_)) => self.fail(HandshakeError::Io { peer: self.me.peer.clone(), cause }),
             Some(Err(_)) => {}
         }

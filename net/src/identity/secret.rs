@@ -65,6 +65,8 @@ impl fmt::Display for Secret {
 /// # Errors
 /// If others may read it, it is not this user's, or no file. It is left as it is.
 pub(crate) fn read(secret: Secret, path: &Path, max_bytes: usize) -> Result<Option<Vec<u8>>, IdentityError> {
+    platform::check_homeless(path)?;
+    platform::check_around(secret, path)?;
     let file = match platform::open(path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -98,6 +100,17 @@ pub(crate) fn replace(secret: Secret, path: &Path, bytes: &[u8]) -> Result<(), I
     made.map(drop).map_err(|refused| IdentityError::io(secret, "make", path, refused.error))
 }
 
+/// Adds a line to such a file, which is on the disk when this returns. Lines of processes that do so at once do not mix.
+#[cfg(feature = "authority")]
+pub(crate) fn append(secret: Secret, path: &Path, line: &str) -> Result<(), IdentityError> {
+    let add = || {
+        let mut file = platform::append(path)?;
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_all()
+    };
+    add().map_err(|cause| IdentityError::io(secret, "write", path, cause))
+}
+
 /// Makes a directory for such files, and sees that they can be written there.
 #[cfg(feature = "authority")]
 pub(crate) fn prepare(secret: Secret, directory: &Path) -> Result<(), IdentityError> {
@@ -110,6 +123,7 @@ fn complete(secret: Secret, path: &Path, bytes: &[u8]) -> Result<tempfile::Named
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     platform::create_directory(directory).map_err(failed)?;
     platform::check_homeless(path)?;
+    platform::check_around(secret, path)?;
     sweep(directory);
     let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
@@ -200,6 +214,17 @@ pub enum IdentityError {
         /// Who we are.
         user: u32,
     },
+    /// Others may write to the directory of the credentials.
+    #[error(
+        "the credentials in {} can be changed by others than user {user}: run `chown {user} {}` and `chmod 700 {}`, and look \
+         whether they are still as they were", .path.display(), quoted(.path), quoted(.path)
+    )]
+    OpenDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Who we are.
+        user: u32,
+    },
     /// The system refuses.
     #[error(
         "can't {doing} the {secret} {}: set {} to a {} that this process may read and make",
@@ -252,7 +277,20 @@ pub(super) mod platform {
     /// Anybody may have made the directory in `/tmp`: it must be ours, if the cookie is to be there.
     pub(in crate::identity) fn check_homeless(path: &Path) -> Result<(), IdentityError> {
         let directory = homeless_directory();
-        if path.parent() == Some(&directory) { check_directory(&directory) } else { Ok(()) }
+        if path.starts_with(&directory) { check_directory(&directory) } else { Ok(()) }
+    }
+
+    /// Who may write to a directory of credentials could bring old ones back, among them a list of who was revoked.
+    pub(in crate::identity) fn check_around(secret: Secret, path: &Path) -> Result<(), IdentityError> {
+        const OTHERS_WRITE: u32 = 0o022;
+        let Some(directory) = path.parent().filter(|_| secret == Secret::Credential) else { return Ok(()) };
+        let user = geteuid().as_raw();
+        match directory.metadata() {
+            Ok(found) if found.is_dir() && (found.uid() != user || found.mode() & OTHERS_WRITE != 0) => {
+                Err(IdentityError::OpenDirectory { path: directory.to_owned(), user })
+            }
+            _ => Ok(()), // what else it may be is told by what is done with it
+        }
     }
 
     pub(in crate::identity) fn check_directory(directory: &Path) -> Result<(), IdentityError> {
@@ -274,6 +312,11 @@ pub(super) mod platform {
         // Without NONBLOCK, opening a pipe would wait for its writer.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    }
+
+    #[cfg(feature = "authority")]
+    pub(in crate::identity) fn append(path: &Path) -> io::Result<File> {
+        OpenOptions::new().append(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
     }
 
     pub(in crate::identity) fn not_opened(secret: Secret, path: &Path, cause: io::Error) -> IdentityError {
@@ -321,12 +364,21 @@ pub(super) mod platform {
         Ok(())
     }
 
+    pub(in crate::identity) fn check_around(_secret: Secret, _path: &Path) -> Result<(), IdentityError> {
+        Ok(())
+    }
+
     pub(in crate::identity) fn create_directory(directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)
     }
 
     pub(in crate::identity) fn open(path: &Path) -> io::Result<File> {
         File::open(path)
+    }
+
+    #[cfg(feature = "authority")]
+    pub(in crate::identity) fn append(path: &Path) -> io::Result<File> {
+        File::options().append(true).open(path)
     }
 
     pub(in crate::identity) fn not_opened(secret: Secret, path: &Path, cause: io::Error) -> IdentityError {

@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -38,7 +37,9 @@ const SKEW: Duration = Duration::from_secs(300);
 /// Longest name of a machine.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Of what was signed.
+/// The file with a line for each certificate that was signed.
+const RECORD: &str = "issued";
+
 const MAX_RECORD_BYTES: usize = 32 << 20;
 
 /// The key that signs certificates, and the record of what it has signed.
@@ -92,27 +93,13 @@ impl Authority {
         if files.cluster()?.is_some() {
             return Err(AuthorityError::ThereAlready { path: files.authority() });
         }
-        let key = KeyPair::generate()?;
-        let now = SystemTime::now();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = (now - SKEW).into();
-        params.not_after = (now + AUTHORITY_LIFE).into();
-        // Another one for each authority, so that none is taken for another before its signature is looked at.
-        let cluster = cluster(&Sha256::digest(key.subject_public_key_info()).into());
-        params.distinguished_name = named(&format!("distfun {cluster}"));
-        let certificate = params.self_signed(&key)?;
+        // The key first: all else is made of it where it is missing, as after a process was killed.
+        let key = KeyPair::generate()?.serialize_pem();
         let there_already = || AuthorityError::ThereAlready { path: files.authority_key() };
-        // The key first: a certificate without it would keep a second try from mending it.
-        if !secret::create(Secret::Credential, &files.authority_key(), key.serialize_pem().as_bytes())? {
+        if !secret::create(Secret::Credential, &files.authority_key(), key.as_bytes())? {
             return Err(there_already());
         }
-        secret::replace(Secret::Credential, &files.authority(), certificate.pem().as_bytes())?;
-        let authority = Self::open(files.clone())?.ok_or_else(there_already)?;
-        secret::create(Secret::Credential, &authority.record_path(), b"")?;
-        authority.publish_revoked()?;
-        Ok(authority)
+        Self::open(files.clone())?.ok_or_else(there_already)
     }
 
     /// The authority of this machine. None if it is elsewhere, or nowhere.
@@ -125,12 +112,21 @@ impl Authority {
         let malformed = || CredentialsError::Malformed { path: path.clone(), what: "key" };
         let pem = String::from_utf8(pem).map_err(|_| malformed())?;
         let key = KeyPair::from_pem(&pem).map_err(|_| malformed())?;
+        let is_new = files.read_authority()?.is_none();
+        if is_new {
+            secret::create(Secret::Credential, &files.dir().join(RECORD), b"")?;
+            secret::replace(Secret::Credential, &files.authority(), certify(&key)?.as_bytes())?;
+        }
         let missing = || CredentialsError::Missing { path: files.authority() };
         let certificate = files.read_authority()?.ok_or_else(missing)?;
         let unfit = || CredentialsError::Unfit { path: files.authority() };
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         let fingerprint = fingerprint(&certificate).ok_or_else(unfit)?;
-        Ok(Some(Self { files, issuer, fingerprint, certificate }))
+        let authority = Self { files, issuer, certificate, fingerprint };
+        if is_new {
+            authority.publish_revoked()?;
+        }
+        Ok(Some(authority))
     }
 
     /// The cluster's name.
@@ -243,6 +239,14 @@ impl Authority {
             |known: &Issued| known.name == name && !known.is_revoked && role.is_none_or(|role| known.role == role);
         let meant: Vec<_> = self.issued()?.into_iter().filter(is_meant).collect();
         if meant.is_empty() {
+            // It may have been interrupted before the list was written.
+            let is_it =
+                |known: &Issued| known.name == name && known.is_revoked && role.is_none_or(|role| known.role == role);
+            let before: Vec<_> = self.issued()?.into_iter().filter(is_it).collect();
+            if !before.is_empty() && !self.is_published()? {
+                self.publish_revoked()?;
+                return Ok(before);
+            }
             let mut known: Vec<_> =
                 self.issued()?.into_iter().filter(|known| !known.is_revoked).map(|known| known.name).collect();
             known.sort();
@@ -257,17 +261,21 @@ impl Authority {
         Ok(meant)
     }
 
-    /// Writes the list of what is not to be believed, as the record has it.
-    fn publish_revoked(&self) -> Result<(), AuthorityError> {
-        let path = self.record_path();
-        let locked = File::open(&path).and_then(|file| lock(&file).map(|()| file));
-        let _locked = locked.map_err(|cause| IdentityError::io(Secret::Credential, "lock", &path, cause))?;
+    /// Writes the list of what is not to be believed, as the record and the list before have it.
+    ///
+    /// # Errors
+    /// Files can't be read or written.
+    pub fn publish_revoked(&self) -> Result<(), AuthorityError> {
+        let _locked = self.files.lock()?;
         let last = self.files.read_revoked(&self.certificate)?;
         // What is on the last list stays on it, whatever became of the record.
         let mut serials: BTreeSet<String> = last.iter().flat_map(listed).collect();
         serials.extend(self.issued()?.into_iter().filter(|known| known.is_revoked).map(|known| known.serial));
-        let number = last.and_then(|last| list_number(&last, &self.certificate)).map_or(1, |number| number + 1);
         let now = SystemTime::now();
+        // Larger than any that was given before, also if what is here was brought back from an old copy.
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        let number =
+            last.and_then(|last| list_number(&last, &self.certificate)).map_or(0, |number| number + 1).max(seconds);
         let entry = |serial: &String| RevokedCertParams {
             serial_number: SerialNumber::from_slice(&bytes(serial)),
             revocation_time: now.into(),
@@ -288,18 +296,21 @@ impl Authority {
     }
 
     fn record_path(&self) -> PathBuf {
-        self.files.dir().join("issued")
+        self.files.dir().join(RECORD)
     }
 
-    /// Adds a line, which is on the disk when this returns. Lines of processes that do so at once do not mix.
     fn record(&self, line: &str) -> Result<(), AuthorityError> {
-        let path = self.record_path();
-        let append = || {
-            let mut file = OpenOptions::new().append(true).open(&path)?;
-            file.write_all(format!("{line}\n").as_bytes())?;
-            file.sync_all()
-        };
-        append().map_err(|cause| IdentityError::io(Secret::Credential, "write", &path, cause).into())
+        Ok(secret::append(Secret::Credential, &self.record_path(), line)?)
+    }
+
+    /// Whether all that is recorded as revoked is on the list that others believe.
+    ///
+    /// # Errors
+    /// Files can't be read.
+    pub fn is_published(&self) -> Result<bool, AuthorityError> {
+        let Some(list) = self.files.read_revoked(&self.certificate)? else { return Ok(false) };
+        let listed = listed(&list);
+        Ok(self.issued()?.iter().all(|known| !known.is_revoked || listed.contains(&known.serial)))
     }
 
     #[cfg(test)]
@@ -311,6 +322,20 @@ impl Authority {
     pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
     }
+}
+
+/// The certificate of an authority, by its own key.
+fn certify(key: &KeyPair) -> Result<String, AuthorityError> {
+    let now = SystemTime::now();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + AUTHORITY_LIFE).into();
+    // Another one for each authority, so that none is taken for another before its signature is looked at.
+    let cluster = cluster(&Sha256::digest(key.subject_public_key_info()).into());
+    params.distinguished_name = named(&format!("distfun {cluster}"));
+    Ok(params.self_signed(key)?.pem())
 }
 
 /// How one that joins knows that it speaks to the authority.
@@ -350,18 +375,6 @@ fn bytes(digits: &str) -> Vec<u8> {
 pub fn own_name(files: &Files, role: Side) -> Option<String> {
     let (certificate, _) = files.read_own(role).ok()??;
     Facts::read(&certificate).map(|facts| facts.name)
-}
-
-/// Until the file is closed, nobody else has it so.
-#[cfg(unix)]
-fn lock(file: &File) -> io::Result<()> {
-    use rustix::fs::{FlockOperation, flock};
-    Ok(rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive))?)
-}
-
-#[cfg(not(unix))]
-fn lock(_: &File) -> io::Result<()> {
-    Ok(())
 }
 
 /// Checks the name of a machine.

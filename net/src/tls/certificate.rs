@@ -86,6 +86,12 @@ pub(super) fn fingerprint(authority: &CertificateDer<'_>) -> Option<[u8; 32]> {
     Some(Sha256::digest(certificate.public_key().raw).into())
 }
 
+/// Whether it is an authority's own word about itself.
+#[cfg(feature = "authority")]
+pub(super) fn is_self_signed(authority: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(authority).is_ok_and(|(rest, one)| rest.is_empty() && one.verify_signature(None).is_ok())
+}
+
 /// The name of the cluster of such an authority.
 pub(super) fn cluster(fingerprint: &[u8; 32]) -> String {
     let mut digits = digits(fingerprint);

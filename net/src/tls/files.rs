@@ -1,6 +1,8 @@
 //! The directory of credentials.
 
 use std::{
+    fs::File,
+    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -8,7 +10,7 @@ use std::{
 use data_encoding::BASE64;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
-use super::certificate::{cluster, fingerprint, list_number};
+use super::certificate::{cluster, fingerprint, list_number, listed};
 use crate::{
     handshake::Side,
     identity::{IdentityError, Secret, secret},
@@ -121,6 +123,7 @@ impl Files {
     /// Ours can't be read, or it can't be written.
     pub fn learn(&self, list: &[u8]) -> Result<Learned, CredentialsError> {
         let Some(authority) = self.read_authority()? else { return Ok(Learned::Nothing) };
+        let _locked = self.lock()?;
         let theirs = CertificateRevocationListDer::from(list);
         let Some(number) = list_number(&theirs, &authority) else { return Ok(Learned::Nothing) };
         let ours = self.read_revoked(&authority)?.and_then(|list| list_number(&list, &authority));
@@ -129,6 +132,23 @@ impl Files {
         }
         secret::replace(Secret::Credential, &self.revoked(), &pem("X509 CRL", list))?;
         Ok(Learned::Newer)
+    }
+
+    /// Whether the certificate of this serial is on the list, as the file has it now.
+    ///
+    /// # Errors
+    /// The list can't be read.
+    pub fn is_revoked(&self, serial: &str) -> Result<bool, CredentialsError> {
+        let Some(authority) = self.read_authority()? else { return Ok(false) };
+        Ok(self.read_revoked(&authority)?.is_some_and(|list| listed(&list).contains(serial)))
+    }
+
+    /// Until it is dropped, nobody else makes another list of the one that is there.
+    pub(super) fn lock(&self) -> Result<File, CredentialsError> {
+        let path = self.dir.join(".lock");
+        secret::create(Secret::Credential, &path, b"")?;
+        let locked = File::open(&path).and_then(|file| lock(&file).map(|()| file));
+        locked.map_err(|cause| IdentityError::io(Secret::Credential, "lock", &path, cause).into())
     }
 
     fn read<T>(
@@ -155,7 +175,18 @@ pub enum Learned {
     Nothing,
 }
 
-fn pem(label: &str, der: &[u8]) -> Vec<u8> {
+#[cfg(unix)]
+fn lock(file: &File) -> io::Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    Ok(rustix::io::retry_on_intr(|| flock(file, FlockOperation::LockExclusive))?)
+}
+
+#[cfg(not(unix))]
+fn lock(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+pub(super) fn pem(label: &str, der: &[u8]) -> Vec<u8> {
     let text = BASE64.encode(der);
     let lines = text.as_bytes().chunks(64).flat_map(|line| [line, b"\n"]).flatten().copied();
     let (begin, end) = (format!("-----BEGIN {label}-----\n"), format!("-----END {label}-----\n"));

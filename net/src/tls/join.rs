@@ -15,10 +15,10 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls::{
@@ -30,10 +30,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
-    Credentials, CredentialsError, Facts, Files,
+    CredentialsError, Facts, Files,
     authority::{Authority, AuthorityError, Request, check_name, join_name},
-    certificate::{cluster, fingerprint, list_number},
+    certificate::{cluster, fingerprint, is_self_signed, list_number},
     credentials::{ServerBuilder, client, server},
+    files::pem,
     problem::{problem, within},
     token::Token,
     wire::{TlsWire, negotiate},
@@ -190,11 +191,13 @@ impl Admission {
                 return Joining::Refused { peer, why: turned.to_string() };
             }
         };
+        let signed = OnceLock::new();
         let met = tokio::select! {
-            met = timeout(JOIN_TIME, self.meet(&wire)) => met.unwrap_or_else(|_| Err("it was too slow".into())),
+            met = timeout(JOIN_TIME, self.meet(&wire, &signed)) => met.unwrap_or_else(|_| Err("it was too slow".into())),
             () = pass.evicted() => Err("others wanted its place".into()),
         };
-        match met {
+        // Who has a certificate has joined, whatever became of the connection then.
+        match signed.into_inner().map_or(met.and(Err("it has shown nothing".into())), Ok) {
             Ok(name) => {
                 pass.succeeded();
                 Joining::Joined { name, peer }
@@ -207,8 +210,8 @@ impl Admission {
         }
     }
 
-    /// The name of who has joined.
-    async fn meet(&self, wire: &Arc<dyn Wire>) -> Result<String, String> {
+    /// Meets one that wants to join; its name is in `signed` from the moment on that it has a certificate.
+    async fn meet(&self, wire: &Arc<dyn Wire>, signed: &OnceLock<String>) -> Result<(), String> {
         let mut greeting = [0; GREETING.len()];
         read_exactly(wire, &mut greeting).await.map_err(|cause| cause.to_string())?;
         if greeting != GREETING {
@@ -235,8 +238,11 @@ impl Admission {
         }
         let mut asks = vec![0; length];
         read_exactly(&wire, &mut asks).await.map_err(|cause| cause.to_string())?;
-        let (answer, name) = match self.answer(&asks) {
-            Ok((answer, name)) => (answer, Ok(name)),
+        let (answer, end) = match self.answer(&asks) {
+            Ok((answer, name)) => {
+                let _ = signed.set(name);
+                (answer, Ok(()))
+            }
             Err(why) => (Answer::Refused { why: why.clone() }, Err(why)),
         };
         let answer = postcard::to_stdvec(&answer).map_err(|error| error.to_string())?;
@@ -246,7 +252,7 @@ impl Admission {
         // It closes when it has read all.
         let mut rest = [0; 1];
         let _ = read(&wire, &mut rest).await;
-        name
+        end
     }
 
     fn answer(&self, asks: &[u8]) -> Result<(Answer, String), String> {
@@ -269,12 +275,12 @@ impl Admission {
         if left == 0 || Instant::now() >= self.until {
             return Err("the token is used up: run `distfun token` again".into());
         }
+        let revoked = std::fs::read_to_string(self.authority.files().revoked()).map_err(|cause| cause.to_string())?;
         // Before anything is signed: what fails from here on costs a use, and nothing is signed twice for one.
         self.left.store(left - 1, Ordering::Relaxed);
         let Terms { role, life, .. } = self.terms;
         let certificate =
             self.authority.sign(asks.request, role, asks.name, life).map_err(|error| error.to_string())?;
-        let revoked = std::fs::read_to_string(self.authority.files().revoked()).map_err(|cause| cause.to_string())?;
         Ok((Answer::Joined { certificate, revoked }, asks.name.to_owned()))
     }
 }
@@ -336,10 +342,14 @@ async fn ask(wire: &Arc<dyn Wire>, token: &Token, name: &str) -> Result<(String,
     write(wire, &GREETING).await.map_err(unreachable)?;
     let mut length = [0; 2];
     read_exactly(wire, &mut length).await.map_err(unreachable)?;
-    let mut pem = vec![0; u16::from_le_bytes(length).into()];
-    read_exactly(wire, &mut pem).await.map_err(unreachable)?;
-    let authority = CertificateDer::from_pem_slice(&pem).ok().filter(|der| fingerprint(der) == Some(token.fingerprint));
-    let authority = authority.ok_or_else(|| JoinError::OtherAuthority { address: address.clone() })?;
+    let mut shown = vec![0; u16::from_le_bytes(length).into()];
+    read_exactly(wire, &mut shown).await.map_err(unreachable)?;
+    let authority =
+        CertificateDer::from_pem_slice(&shown).ok().filter(|der| fingerprint(der) == Some(token.fingerprint));
+    // Its key is known; that the rest is the authority's own word, its signature says.
+    let authority =
+        authority.filter(is_self_signed).ok_or_else(|| JoinError::OtherAuthority { address: address.clone() })?;
+    let kept = pem("CERTIFICATE", &authority);
 
     let mut roots = RootCertStore::empty();
     let other = || JoinError::OtherAuthority { address: address.clone() };
@@ -374,7 +384,7 @@ async fn ask(wire: &Arc<dyn Wire>, token: &Token, name: &str) -> Result<(String,
     read_exactly(&wire, &mut answer).await.map_err(unreachable)?;
     wire.shut();
     let (answer, _) = postcard::take_from_bytes(&answer).map_err(|_| other())?;
-    Ok((String::from_utf8_lossy(&pem).into_owned(), request, answer))
+    Ok((String::from_utf8_lossy(&kept).into_owned(), request, answer))
 }
 
 /// Writes what a machine has been given, once it is sure that it is whole.
@@ -386,6 +396,11 @@ fn keep(files: &Files, authority: &str, own: &str, revoked: &str, is_other: bool
     let Some(facts) = facts.filter(|_| is_whole) else {
         return Err(JoinError::Files(CredentialsError::Unfit { path: files.dir().to_owned() }));
     };
+    let now = SystemTime::now();
+    if now < facts.not_before || now >= facts.not_after {
+        let is_over = now >= facts.not_after;
+        return Err(JoinError::Files(CredentialsError::OutOfTime { path: files.own(facts.role), is_over }));
+    }
     let put = |path: std::path::PathBuf, text: &str| {
         secret::replace(Secret::Credential, &path, text.as_bytes()).map_err(CredentialsError::from)
     };
@@ -398,7 +413,6 @@ fn keep(files: &Files, authority: &str, own: &str, revoked: &str, is_other: bool
     put(files.revoked(), revoked)?;
     put(files.authority(), authority)?;
     put(files.own(facts.role), own)?;
-    Credentials::load(files, facts.role)?;
     Ok(facts)
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use rustls::Connection;
 
-use super::{Credentials, Facts};
+use super::{Credentials, Facts, PROTOCOL};
 use crate::{
     handshake::{MAX_HANDSHAKE_BYTES, read},
     transport::Wire,
@@ -55,6 +55,10 @@ pub(super) async fn negotiate(
     loop {
         send(wire, &mut connection).await?;
         if !connection.is_handshaking() {
+            // One that says nothing of what it speaks is let through by TLS.
+            if connection.alpn_protocol() != Some(PROTOCOL) {
+                return Err(invalid(rustls::Error::NoApplicationProtocol));
+            }
             return Ok(Ok(connection));
         }
         if have == buffer.len() {
@@ -62,7 +66,8 @@ pub(super) async fn negotiate(
         }
         let got = read(wire, &mut buffer[have..]).await?;
         if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            let kind = if have == 0 { io::ErrorKind::NotConnected } else { io::ErrorKind::UnexpectedEof };
+            return Err(kind.into());
         }
         if have == 0 && !FIRST_BYTES.contains(&buffer[0]) {
             return Ok(Err(buffer[..got].to_vec()));
@@ -70,7 +75,9 @@ pub(super) async fn negotiate(
         let mut new = &buffer[have..have + got];
         have += got;
         while !new.is_empty() {
-            connection.read_tls(&mut new)?;
+            if connection.read_tls(&mut new)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             if let Err(error) = connection.process_new_packets() {
                 // It says why, if there is room for a few bytes.
                 let _ = connection.write_tls(&mut Raw(&**wire));
@@ -145,6 +152,9 @@ impl State {
     fn decrypt(&mut self, wire: &dyn Wire) -> io::Result<()> {
         let mut new = &self.incoming[self.begin..self.end];
         let taken = self.connection.read_tls(&mut new)?;
+        if taken == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes behind the end of TLS"));
+        }
         self.begin += taken;
         let processed = self.connection.process_new_packets();
         // An alert that says why, or an answer to a change of keys; what has no room now goes with what is written next.
