@@ -110,6 +110,7 @@ fn builder_flags_environment_and_file_go_in_this_order() {
                 ("named_pipe", Origin::Default, "default".to_owned()),
                 ("isolation", Origin::Default, "default".to_owned()),
                 ("item_timeout", Origin::Default, "default".to_owned()),
+                ("max_memory", Origin::Default, "default".to_owned()),
             ]
         );
         let dfun = builder.build().unwrap();
@@ -178,7 +179,7 @@ fn every_fault_in_a_file_is_refused_with_its_place_and_what_must_be_there() {
             (b"max_cpus = 2", ":1:1: max_cpus is not a setting of distfun; did you mean max_cpu?"),
             (
                 b"colour = 2",
-                ":1:1: colour is not a setting of distfun; known are max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout",
+                ":1:1: colour is not a setting of distfun; known are max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, max_memory",
             ),
             (b"max_cpu = \"two\"", ":1:11: max_cpu = \"two\" is not a whole number, 0 or more"),
             (b"seed = -1", ":1:8: seed = -1 is not a whole number, 0 or more"),
