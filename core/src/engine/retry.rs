@@ -111,6 +111,7 @@ impl<H: Clone> Engine<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     #[test]
     fn waits_double_up_to_their_limit() {
         let mut rng = jitter(7);
