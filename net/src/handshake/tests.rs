@@ -308,8 +308,10 @@ fn refusals_are_said_in_the_words_of_who_refuses() {
 
 #[test]
 fn all_refusals_fit() {
-    use Refusal::{Busy, TooManyFailures, TooSlow, TrustDiffers, Unreadable, Version, WrongCookie};
-    let all = [Version, WrongCookie, TrustDiffers, Unreadable, TooSlow, Busy, TooManyFailures];
+    use Refusal::{
+        Busy, NeedsTls, NoCredentials, TooManyFailures, TooSlow, TrustDiffers, Unreadable, Version, WrongCookie,
+    };
+    let all = [Version, WrongCookie, TrustDiffers, Unreadable, TooSlow, Busy, TooManyFailures, NeedsTls, NoCredentials];
     for (index, refusal) in all.into_iter().enumerate() {
         assert_eq!(usize::from(refusal.code()), index + 1);
         assert!((1..=hello::MAX_REASON_BYTES).contains(&refusal.text().len()));
