@@ -357,7 +357,7 @@ pub(super) mod platform {
     use super::*;
 
     pub(in crate::identity) fn homeless_directory() -> PathBuf {
-        env::temp_dir().join("distfun")
+        std::env::temp_dir().join("distfun")
     }
 
     pub(in crate::identity) fn check_homeless(_path: &Path) -> Result<(), IdentityError> {
