@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use distfun::Manager;
 use distfun_net::{
     handshake::Side,
     identity::default_credentials,
@@ -133,6 +134,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The same, once it is sure that a slip in a variable's name is not the reason for another directory.
+    fn checked(&self) -> Result<Files, Box<dyn std::error::Error>> {
+        Manager::builder().settings()?;
+        Ok(self.files())
+    }
+
     pub(crate) fn files(&self) -> Files {
         Files::at(self.credentials.clone().unwrap_or_else(default_credentials))
     }
@@ -170,7 +177,7 @@ fn exit(command: &str, done: Done) -> ExitCode {
 
 pub(crate) fn init(flags: Init) -> ExitCode {
     let make = || {
-        let files = flags.place.files();
+        let files = flags.place.checked()?;
         let (authority, is_new) = match Authority::open(files.clone())? {
             Some(authority) => (authority, false),
             None => (Authority::create(files.clone()).map_err(elsewhere)?, true),
@@ -203,7 +210,7 @@ fn elsewhere(error: AuthorityError) -> Box<dyn std::error::Error> {
 }
 
 fn authority(place: &Place) -> Result<Authority, Box<dyn std::error::Error>> {
-    let files = place.files();
+    let files = place.checked()?;
     Authority::open(files.clone())?.ok_or_else(|| {
         format!(
             "{} has no key of an authority: run this where `distfun init` was run, or that first",
@@ -305,7 +312,7 @@ pub(crate) fn join(flags: Join) -> ExitCode {
         // What is pasted may be the whole command.
         let text = text.trim().trim_start_matches("distfun join ").to_owned();
         let token: token::Token = text.parse()?;
-        let files = flags.place.files();
+        let files = flags.place.checked()?;
         let name = name(flags.name, &files);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let facts = runtime.block_on(joining::join(&token, &name, &files, flags.replace))?;

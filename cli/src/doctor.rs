@@ -42,6 +42,9 @@ struct Finding(&'static str, State, String);
 pub(crate) fn run(flags: Flags) -> ExitCode {
     let files = flags.place.files();
     let mut findings = vec![version(), cookie()];
+    if let Err(error) = Manager::builder().settings() {
+        findings.push(Finding("settings", State::Wrong, error.to_string()));
+    }
     findings.extend(credentials(&files));
     findings.extend(listeners(&files));
     for Finding(about, state, text) in &findings {

@@ -136,6 +136,12 @@ fn what_can_not_be_is_said() {
     ann.fails(&["token", "--uses", "0"], 2);
     assert!(ann.fails(&["init", "--name", "a b"], 1).contains("\"a b\" is no name for a machine"));
     ann.fails(&["join"], 2);
+    // A slip in the name of a variable would have them look elsewhere.
+    for command in ["init", "token", "doctor"] {
+        let output = ann.command(&[command]).env("DISTFUN_CREDENTIAL", "/elsewhere").output().expect("it starts");
+        let said = said(&output);
+        assert!(output.status.code() == Some(1) && said.contains("did you mean DISTFUN_CREDENTIALS?"), "{said}");
+    }
     for command in ["init", "token", "join", "revoke", "doctor"] {
         assert!(ann.succeeds(&[command, "--help"]).contains("Exit status"), "{command}");
     }
