@@ -30,7 +30,7 @@ impl Own {
     /// What to show; none if there is nothing.
     pub(crate) fn trust(&self) -> Result<Option<Trust>, String> {
         let now = self.watched.now().map_err(|error| with_source(&error))?;
-        if let Some(own) = now.as_ref().filter(|own| own.is_revoked(&own.facts().serial)) {
+        if let Some(own) = now.as_ref().filter(|own| self.is_revoked(&own.facts().serial)) {
             let name = &own.facts().name;
             let anew = match self.watched.files().authority_key().exists() {
                 true => "run `distfun init` here",
@@ -70,7 +70,7 @@ impl Own {
 
     /// Whether the certificate of a peer has been revoked since it came.
     pub(crate) fn is_revoked(&self, serial: &str) -> bool {
-        self.watched.files().is_revoked(serial).inspect_err(unlearned).unwrap_or(false)
+        self.watched.is_revoked(serial).inspect_err(unlearned).unwrap_or(false)
     }
 }
 

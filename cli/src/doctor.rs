@@ -14,7 +14,7 @@ use distfun_net::{
     DEFAULT_PORT, VERSION,
     handshake::Side,
     identity::{self, Cookie},
-    tls::{Credentials, CredentialsError, Files, authority::Authority},
+    tls::{Credentials, CredentialsError, Files, Watched, authority::Authority},
 };
 
 use crate::credentials::{Place, day, say};
@@ -125,7 +125,7 @@ fn own(files: &Files, role: Side) -> Option<Finding> {
         Ok(Some(own)) => {
             let facts = own.facts();
             let text = format!("{}, valid until {}", facts.name, day(facts.not_after));
-            if own.is_revoked(&facts.serial) {
+            if matches!(Watched::new(files.clone(), role).is_revoked(&facts.serial), Ok(true)) {
                 let anew = if files.authority_key().exists() {
                     "run `distfun init`"
                 } else {

@@ -40,6 +40,7 @@ const MAX_NAME_BYTES: usize = 64;
 /// The file with a line for each certificate that was signed.
 const RECORD: &str = "issued";
 
+/// Of that file: a line has about 100 bytes.
 const MAX_RECORD_BYTES: usize = 32 << 20;
 
 /// The key that signs certificates, and the record of what it has signed.
@@ -235,23 +236,20 @@ impl Authority {
     /// # Errors
     /// There are none that are valid, or files can't be written.
     pub fn revoke(&self, name: &str, role: Option<Side>) -> Result<Vec<Issued>, AuthorityError> {
-        let is_meant =
-            |known: &Issued| known.name == name && !known.is_revoked && role.is_none_or(|role| known.role == role);
-        let meant: Vec<_> = self.issued()?.into_iter().filter(is_meant).collect();
+        let issued = self.issued()?;
+        let is_it = |known: &&Issued| known.name == name && role.is_none_or(|role| known.role == role);
+        let (before, meant): (Vec<_>, Vec<_>) =
+            issued.iter().filter(is_it).cloned().partition(|known| known.is_revoked);
         if meant.is_empty() {
             // It may have been interrupted before the list was written.
-            let is_it =
-                |known: &Issued| known.name == name && known.is_revoked && role.is_none_or(|role| known.role == role);
-            let before: Vec<_> = self.issued()?.into_iter().filter(is_it).collect();
             if !before.is_empty() && !self.is_published()? {
                 self.publish_revoked()?;
                 return Ok(before);
             }
-            let mut known: Vec<_> =
-                self.issued()?.into_iter().filter(|known| !known.is_revoked).map(|known| known.name).collect();
-            known.sort();
-            known.dedup();
-            return Err(AuthorityError::Unknown { name: name.to_owned(), known: known.join(", ") });
+            let known: BTreeSet<_> =
+                issued.iter().filter(|known| !known.is_revoked).map(|known| &*known.name).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(AuthorityError::Unknown { name: name.to_owned(), known });
         }
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         for Issued { serial, .. } in &meant {

@@ -18,7 +18,7 @@ use rustls::{
 
 use super::{
     CredentialsError, Facts, Files, PROTOCOL,
-    certificate::{cluster, fingerprint, listed},
+    certificate::{cluster, fingerprint},
 };
 use crate::handshake::Side;
 
@@ -27,7 +27,6 @@ use crate::handshake::Side;
 pub struct Credentials {
     facts: Facts,
     cluster: String,
-    revoked: HashSet<String>,
     config: Config,
 }
 
@@ -82,7 +81,7 @@ impl Credentials {
         roots.add(authority).unwrap();
         let name = ServerName::try_from(node_name(&cluster)).unwrap();
         let config = Config::Manager(client(Arc::new(roots), None, None).unwrap(), name);
-        Self { facts: Facts::nobody(Side::Manager), cluster, revoked: HashSet::new(), config }
+        Self { facts: Facts::nobody(Side::Manager), cluster, config }
     }
 
     /// None if the parts do not belong together.
@@ -93,7 +92,6 @@ impl Credentials {
     fn with(facts: Facts, parts: Parts, role: Side) -> Option<Self> {
         let Parts { authority, certificate, key, revoked } = parts;
         let cluster = cluster(&fingerprint(&authority)?);
-        let not_believed = revoked.as_ref().map(listed).unwrap_or_default();
         let mut roots = RootCertStore::empty();
         roots.add(authority).ok()?;
         let roots = Arc::new(roots);
@@ -108,19 +106,13 @@ impl Credentials {
                 Config::Node(server(ServerBuilder::Verified(verifier), vec![certificate], key)?)
             }
         };
-        Some(Self { facts, cluster, revoked: not_believed, config })
+        Some(Self { facts, cluster, config })
     }
 
     /// What this side's certificate says.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
-    }
-
-    /// Whether the certificate of this serial was revoked, as far as is known here.
-    #[must_use]
-    pub fn is_revoked(&self, serial: &str) -> bool {
-        self.revoked.contains(serial)
     }
 
     /// Name of the cluster.
@@ -209,6 +201,8 @@ pub struct Watched {
     files: Files,
     role: Side,
     last: Mutex<Option<Last>>,
+    /// Who is on the list, and when the files were changed that say so.
+    revoked: Mutex<([Option<SystemTime>; 3], HashSet<String>)>,
 }
 
 #[derive(Debug)]
@@ -221,7 +215,7 @@ impl Watched {
     /// Credentials of these files, which are read when they are asked for.
     #[must_use]
     pub fn new(files: Files, role: Side) -> Self {
-        Self { files, role, last: Mutex::default() }
+        Self { files, role, last: Mutex::default(), revoked: Mutex::default() }
     }
 
     /// Where they are.
@@ -246,5 +240,18 @@ impl Watched {
         let credentials = Credentials::load(&self.files, self.role)?.map(Arc::new);
         *last = credentials.clone().map(|credentials| Last { changed, credentials });
         Ok(credentials)
+    }
+
+    /// Whether the certificate of this serial was revoked, as the list says now, whatever is with the other files.
+    ///
+    /// # Errors
+    /// The list can't be read.
+    pub fn is_revoked(&self, serial: &str) -> Result<bool, CredentialsError> {
+        let changed = self.files.changed(self.role);
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        if revoked.0 != changed {
+            *revoked = (changed, self.files.listed()?);
+        }
+        Ok(revoked.1.contains(serial))
     }
 }

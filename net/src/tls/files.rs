@@ -1,6 +1,7 @@
 //! The directory of credentials.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -123,30 +124,37 @@ impl Files {
     /// Ours can't be read, or it can't be written.
     pub fn learn(&self, list: &[u8]) -> Result<Learned, CredentialsError> {
         let Some(authority) = self.read_authority()? else { return Ok(Learned::Nothing) };
-        let _locked = self.lock()?;
         let theirs = CertificateRevocationListDer::from(list);
         let Some(number) = list_number(&theirs, &authority) else { return Ok(Learned::Nothing) };
-        let ours = self.read_revoked(&authority)?.and_then(|list| list_number(&list, &authority));
-        if ours.is_some_and(|ours| ours >= number) {
-            return Ok(if ours > Some(number) { Learned::IsOlder } else { Learned::Nothing });
+        let ours = || -> Result<Option<u64>, CredentialsError> {
+            Ok(self.read_revoked(&authority)?.and_then(|list| list_number(&list, &authority)))
+        };
+        // Most say nothing new, and need not wait for anybody.
+        match ours()? {
+            Some(ours) if ours > number => return Ok(Learned::IsOlder),
+            Some(ours) if ours == number => return Ok(Learned::Nothing),
+            _ => {}
+        }
+        let _locked = self.lock()?;
+        if ours()?.is_some_and(|ours| ours >= number) {
+            return Ok(Learned::Nothing); // another one was quicker
         }
         secret::replace(Secret::Credential, &self.revoked(), &pem("X509 CRL", list))?;
         Ok(Learned::Newer)
     }
 
-    /// Whether the certificate of this serial is on the list, as the file has it now.
-    ///
-    /// # Errors
-    /// The list can't be read.
-    pub fn is_revoked(&self, serial: &str) -> Result<bool, CredentialsError> {
-        let Some(authority) = self.read_authority()? else { return Ok(false) };
-        Ok(self.read_revoked(&authority)?.is_some_and(|list| listed(&list).contains(serial)))
+    /// Serials of the certificates on the list, as the file has it now.
+    pub(super) fn listed(&self) -> Result<HashSet<String>, CredentialsError> {
+        let Some(authority) = self.read_authority()? else { return Ok(HashSet::new()) };
+        Ok(self.read_revoked(&authority)?.as_ref().map(listed).unwrap_or_default())
     }
 
     /// Until it is dropped, nobody else makes another list of the one that is there.
     pub(super) fn lock(&self) -> Result<File, CredentialsError> {
         let path = self.dir.join(".lock");
-        secret::create(Secret::Credential, &path, b"")?;
+        if !path.exists() {
+            secret::create(Secret::Credential, &path, b"")?;
+        }
         let locked = File::open(&path).and_then(|file| lock(&file).map(|()| file));
         locked.map_err(|cause| IdentityError::io(Secret::Credential, "lock", &path, cause).into())
     }

@@ -63,7 +63,7 @@ fn what_was_interrupted_is_completed() {
     fs::write(files.revoked(), &old).unwrap();
     assert!(!cluster.authority.is_published().unwrap());
     assert_eq!(cluster.authority.revoke("a-node", None).unwrap()[0].serial, serial);
-    assert!(files.is_revoked(&serial).unwrap());
+    assert!(Watched::new(files.clone(), Side::Node).is_revoked(&serial).unwrap());
     assert!(matches!(cluster.authority.revoke("a-node", None), Err(AuthorityError::Unknown { .. })));
     // Killed when only the key was there.
     for path in [files.authority(), files.revoked(), files.dir().join("issued")] {
