@@ -39,7 +39,7 @@ fn every_law_holds_in_two_thousand_stories_that_get_everywhere() {
         ("a call closed when it was done", 100),
         ("a call closed before", 500),
         ("failures told while their call ran", 10_000),
-        ("failures told after the end of their call", 5),
+        ("failures told after the end of their call", 20),
         ("items for a call that has ended", 100),
         ("items for a call that was closed", 100),
         ("a stream dropped", 50),

@@ -53,7 +53,10 @@ impl World<'_> {
     /// Carries out the commands of `batch`, all now unless the thread is put aside.
     pub(crate) fn carry(&mut self, mut batch: Batch) -> Verdict {
         loop {
-            if self.dice.chance(self.faults.stall) {
+            // Failures are told seldom, and are to be late often enough to come after the end of their call.
+            let tells = matches!(batch.commands.front(), Some((_, Command::Failed { .. })));
+            let stall = if tells { (4.0 * self.faults.stall).min(0.8) } else { self.faults.stall };
+            if self.dice.chance(stall) {
                 self.seen.note("a step's commands held up");
                 let pause = Duration::from_secs_f64(self.dice.magnitude(1e-6, 20e-3));
                 self.plan(pause, Happening::Carry(batch));
