@@ -80,6 +80,8 @@ struct Tried {
     /// Threads that died at it.
     deaths: u32,
     failures: u32,
+    /// Who died at it last.
+    killed: Option<WorkerId>,
 }
 
 #[derive(Debug)]
@@ -163,12 +165,33 @@ impl Ledger {
     pub(super) fn front(&self) -> Range<usize> {
         planted!(KillerNotAlone, return self.returned.iter().next().map_or(self.next..self.limit, |(&a, &b)| a..b));
         match self.returned.first_key_value() {
-            // An item that has killed before runs alone, so that nothing else goes down with it; one that has failed, so
-            // that its attempt is known.
-            Some((&start, _)) if self.tried.contains_key(&start) => start..start + 1,
-            Some((&start, &end)) => start..self.tried.range(start + 1..end).next().map_or(end, |(&tried, _)| tried),
+            Some((&start, &end)) => self.begin_of(start..end),
             None => self.next..self.limit.max(self.next),
         }
+    }
+
+    /// The same for `worker`: an item at which it has died goes to another one, as long as there is something else for it.
+    pub(super) fn front_for(&mut self, worker: WorkerId) -> Range<usize> {
+        let first = self.front();
+        planted!(KillerComesBack, return first);
+        let mut front = first.clone();
+        while !front.is_empty() && self.tried_of(front.start).killed == Some(worker) {
+            self.cut_returned(front.end);
+            front = match self.returned.range(front.end..).next() {
+                Some((&start, &end)) => self.begin_of(start..end),
+                None => self.next..self.limit.max(self.next),
+            };
+        }
+        if front.is_empty() { first } else { front }
+    }
+
+    /// As much of a range that came back as goes together: an item that has killed before runs alone, so that nothing else
+    /// goes down with it; one that has failed, so that its attempt is known.
+    fn begin_of(&self, range: Range<usize>) -> Range<usize> {
+        if self.tried.contains_key(&range.start) {
+            return range.start..range.start + 1;
+        }
+        range.start..self.tried.range(range.start + 1..range.end).next().map_or(range.end, |(&tried, _)| tried)
     }
 
     /// Gives the chunk `range`, a beginning of [`front`](Self::front), to `worker`.
@@ -183,7 +206,7 @@ impl Ledger {
             debug_assert_eq!(range.start, self.next, "a chunk begins at the front");
             self.next = range.end - usize::from(planted!(LastItemGivenTwice));
         }
-        let Tried { deaths, failures } = self.tried_of(range.start);
+        let Tried { deaths, failures, .. } = self.tried_of(range.start);
         let attempt = 1 + deaths.saturating_add(failures) * u32::from(!planted!(AttemptNotCounted));
         self.running.insert(worker, Running { range, attempt });
         attempt
@@ -242,7 +265,7 @@ impl Ledger {
                 return self.cut_returned(items.start + items.len() / 2);
             }
             Sentence::Again(exit) => {
-                let Some(deaths) = self.note_death(items.start) else { return };
+                let Some(deaths) = self.note_death(items.start, worker) else { return };
                 FailureCause::Poisoned { deaths, exit }
             }
             Sentence::Lost(exit) => FailureCause::WorkerDied { exit },
@@ -319,8 +342,10 @@ impl Ledger {
     }
 
     /// One more worker died at `item`; says how many, if they are enough.
-    fn note_death(&mut self, item: usize) -> Option<u32> {
-        let deaths = &mut self.tried.entry(item).or_default().deaths;
+    fn note_death(&mut self, item: usize, worker: WorkerId) -> Option<u32> {
+        let tried = self.tried.entry(item).or_default();
+        tried.killed = Some(worker);
+        let deaths = &mut tried.deaths;
         *deaths += 1 + u32::from(planted!(BlamedTwice));
         planted!(DeathsDoNotAddUp, *deaths = 1);
         Some(*deaths).filter(|&deaths| deaths >= MAX_DEATHS)

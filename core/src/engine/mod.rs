@@ -491,8 +491,13 @@ impl<H: Clone> Engine<H> {
                 },
             };
             self.served = self.served.max(served);
-            call.plan.set_slots(self.live_slots + self.nodes.slots());
-            let (front, pending) = (call.ledger.front(), call.ledger.pending());
+            let places = self.live_slots + self.nodes.slots();
+            call.plan.set_slots(places);
+            let front = match seat {
+                Seat::Slot(slot) if places > 1 => call.ledger.front_for(slot),
+                _ => call.ledger.front(),
+            };
+            let pending = call.ledger.pending();
             let mut range = call.plan.next_chunk(&front, pending);
             if let Seat::Node(node) = seat {
                 let most = self.nodes.most_items(node, call.function, call.plan.cost());

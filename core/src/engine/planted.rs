@@ -75,6 +75,8 @@ mod bugs {
         SuspectNeverForgotten,
         /// An item that has killed twice takes others with it.
         KillerNotAlone,
+        /// An item goes back to the slot that it has killed, though that has other work.
+        KillerComesBack,
         /// An item tried again is announced as tried for the first time.
         AttemptNotCounted,
         /// Failures are lost when a thread dies.

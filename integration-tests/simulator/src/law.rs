@@ -16,7 +16,8 @@ pub enum Law {
     /// A slot is given a chunk when it is idle, in its current life, and not otherwise; a lane when it is free, and each
     /// time a new turn begins.
     OneChunkPerSlot,
-    /// Waiting items go out in input order, suspects first in their chunk, and alone after a death; the
+    /// Waiting items go out in input order, not to whom they killed while there is other work, suspects first in their chunk, and
+    /// alone after a death; the
     /// attempt counts the deaths, and the failures.
     Order,
     /// The blocks of a block call differ by at most one item.

@@ -69,6 +69,23 @@ proptest! {
 }
 
 #[test]
+fn an_item_is_tried_by_another_worker_while_there_is_other_work_for_the_one_it_killed() {
+    let mut ledger = Ledger::new(10);
+    let [one, other] = [WorkerId(0), WorkerId(1)];
+    ledger.give(one, 0..6);
+    ledger.bury(one, death(2));
+    // What it had begun, and then what it had not.
+    assert_eq!((ledger.front_for(one), ledger.front_for(other)), (3..6, 2..3));
+    ledger.give(one, 3..6);
+    assert_eq!((ledger.front_for(one), ledger.front_for(other)), (6..10, 2..3));
+    ledger.give(one, 6..10);
+    assert_eq!(ledger.front_for(one), 2..3, "nothing else is left");
+    ledger.give(other, 2..3);
+    ledger.bury(other, death(2));
+    assert_eq!((ledger.front_for(one), ledger.front_for(other)), (2..3, 2..3));
+}
+
+#[test]
 fn an_item_that_keeps_killing_fails_alone_at_the_third_death() {
     let mut ledger = Ledger::new(10);
     ledger.give(W, 0..10);

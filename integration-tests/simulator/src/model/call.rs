@@ -36,6 +36,8 @@ pub(crate) struct CallModel {
     pub(crate) done: usize,
     /// How often threads died at items that have no outcome yet.
     pub(crate) suspects: BTreeMap<usize, u32>,
+    /// At which item whoever died last, of those that wait or run again.
+    killed: BTreeMap<usize, WorkerId>,
     /// How often items have failed that have no outcome yet.
     pub(crate) failures: BTreeMap<usize, u32>,
     /// Items that are to be tried again, and when, once that is said.
@@ -70,6 +72,7 @@ impl CallModel {
             running: Vec::new(),
             done: 0,
             suspects: BTreeMap::new(),
+            killed: BTreeMap::new(),
             failures: BTreeMap::new(),
             deferred: BTreeMap::new(),
             failed: BTreeSet::new(),
@@ -101,6 +104,13 @@ impl CallModel {
         let found = left.iter().position(|&item| item == Item::Waiting).map(|at| self.lowest + at);
         self.lowest = found.unwrap_or(self.limit.max(self.lowest));
         found
+    }
+
+    /// What a slot is to get: of those that wait the first at which it has not died, or the first.
+    pub(crate) fn next_for(&mut self, slot: WorkerId) -> Option<usize> {
+        let lowest = self.lowest_waiting()?;
+        let is_other = |item: &usize| self.items[*item] == Item::Waiting && self.killed.get(item) != Some(&slot);
+        (lowest..self.limit).find(is_other).or(Some(lowest))
     }
 
     pub(crate) fn give(&mut self, worker: WorkerId, range: Range<usize>) {
@@ -153,6 +163,7 @@ impl CallModel {
             let fails = is_one && !is_for_now && {
                 let deaths = self.suspects.entry(item).or_insert(0);
                 *deaths += 1;
+                self.killed.insert(item, worker);
                 *deaths >= MAX_DEATHS || !matches!(sentence, Sentence::Again(_))
             };
             if is_for_now {

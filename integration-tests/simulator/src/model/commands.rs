@@ -94,7 +94,7 @@ impl Model {
             };
             return check(false, law, || format!("{}, but item {index} is {item:?}", what()));
         }
-        let lowest = call.lowest_waiting();
+        let lowest = if is_lane || places < 2 { call.lowest_waiting() } else { call.next_for(id) };
         check(lowest == Some(range.start), Law::Order, || format!("{} while item {lowest:?} waits", what()))?;
         let deaths = call.suspects.get(&range.start).copied().unwrap_or(0);
         let failures = call.failures.get(&range.start).copied().unwrap_or(0);
