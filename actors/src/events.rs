@@ -5,6 +5,7 @@
 
 mod chunks;
 mod nodes;
+mod serving;
 mod watch;
 
 #[cfg(target_os = "linux")]
@@ -42,6 +43,7 @@ pub(crate) use nodes::{
     Answered, OfConversation, blob_there, chunk_answered, chunk_dispatched, node_connected, node_draining, node_lost,
     node_output, node_refuses, node_rejected, node_suspect,
 };
+pub(crate) use serving::{node_joined, node_left, node_started, node_stopped, node_stopping};
 pub(crate) use watch::{Looks, begin_looks, job_runs};
 
 /// Whether anybody listens at all.

@@ -55,6 +55,7 @@ pub fn json() -> Json {
         queue: 8192,
         service_name: None,
         service_version: None,
+        role: Role::Manager,
         is_minimal: false,
     }
 }
@@ -67,7 +68,18 @@ pub struct Json {
     queue: usize,
     service_name: Option<String>,
     service_version: Option<String>,
+    role: Role,
     is_minimal: bool,
+}
+
+/// What a process is to distfun: [`Json::role`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It calls distributed functions.
+    Manager,
+    /// It serves others, and does nothing else.
+    Node,
 }
 
 enum Output {
@@ -121,6 +133,12 @@ impl Json {
     /// `service.version` on every line. Default: none.
     pub fn service_version(mut self, version: impl Into<String>) -> Self {
         self.service_version = Some(version.into());
+        self
+    }
+
+    /// `distfun.role` on every line. Default: [`Role::Manager`].
+    pub fn role(mut self, role: Role) -> Self {
+        self.role = role;
         self
     }
 
@@ -203,7 +221,7 @@ impl Json {
         let mut short = Vec::new();
         line::text(&mut short, "distfun.schema", SCHEMA);
         line::text(&mut short, "distfun.boot_id", boot_id);
-        line::text(&mut short, "distfun.role", "manager");
+        line::text(&mut short, "distfun.role", if self.role == Role::Node { "node" } else { "manager" });
         line::text(&mut short, "service.instance.id", boot_id);
         let mut full = short.clone();
         line::text(&mut full, "service.name", &name);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use distfun::{Overrides, node};
+use distfun::{Overrides, log::Role, node};
 use distfun_core::options::bytes;
 
 use crate::notify::notify;
@@ -72,7 +72,7 @@ pub(crate) struct Flags {
 /// Where events go; as long as what it returns is there.
 fn begin_log(file: Option<PathBuf>) -> Result<Option<distfun::log::Guard>, Box<dyn std::error::Error>> {
     if let Some(file) = file {
-        return Ok(Some(distfun::log::json().file(file).init()?));
+        return Ok(Some(distfun::log::json().role(Role::Node).file(file).init()?));
     }
     let warnings = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN);
     warnings.with_target(false).compact().try_init().map_err(|error| error as Box<dyn std::error::Error>)?;

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 fn distfun(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_distfun"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DISTFUN_")) {
@@ -52,7 +54,8 @@ fn a_service_manager_is_told_and_sigterm_ends_it_with_0() {
     let manager = UnixDatagram::bind(&place).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut node = distfun(home.path());
-    node.args(["node", "--listen", "127.0.0.1:0", "--slots", "1"]).env("NOTIFY_SOCKET", &place).stdout(Stdio::piped());
+    node.args(["node", "--listen", "127.0.0.1:0", "--slots", "1", "--name", "one", "--log", "log"]);
+    node.env("NOTIFY_SOCKET", &place).stdout(Stdio::piped());
     let mut node = Node(node.spawn().unwrap());
     let mut said = String::new();
     BufReader::new(node.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
@@ -66,6 +69,15 @@ fn a_service_manager_is_told_and_sigterm_ends_it_with_0() {
     signal(&node, "-TERM");
     assert_eq!(ended(&mut node), Some(0));
     assert_eq!(told(), "STOPPING=1");
+    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["distfun.role"] == "node"), "{log}");
+    let of_node = |line: &&Value| line["distfun.node.name"] == "one";
+    let texts: Vec<_> = lines.iter().filter(of_node).map(|line| line["message"].as_str().unwrap()).collect();
+    let [started, stopping, stopped] = texts[..] else { panic!("{log}") };
+    assert!(started.starts_with("one serves at 127.0.0.1:") && started.ends_with(", with 1 slot"), "{started}");
+    assert_eq!(stopping, "one stops, told so by a signal");
+    assert!(stopped.starts_with("one has stopped after "), "{stopped}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use distfun_net::{
 };
 
 use super::{Serving, guest::Guest};
+use crate::events;
 
 /// What peers are asked for.
 pub(super) struct Entrance {
@@ -121,8 +122,10 @@ pub(super) async fn host_guest(
         runs_programs: serving.runs_programs,
     };
     let _ = link.send(&Message::Welcome(welcome), Vec::new());
+    events::node_joined(&serving.name, &guest.name, serving.all_guests().len());
     let hearing = guest.clone();
     let end = link.run(move |incoming| hearing.hear(incoming)).await;
-    tracing::debug!(manager = guest.name, %end, "a Manager has gone");
     guest.leave();
+    let others = serving.all_guests().iter().filter(|other| !Arc::ptr_eq(other, &guest)).count();
+    events::node_left(&serving.name, &guest.name, others, &end.to_string());
 }

@@ -22,7 +22,7 @@ use distfun_net::{
 #[cfg(target_os = "linux")]
 use super::brought::{Brought, Refused};
 use super::{
-    Serving,
+    Serving, Why,
     luggage::{Arrival, Luggage},
     visit::{MOST_FAILURES, Over, Visitor, Work, ending},
 };
@@ -143,7 +143,7 @@ impl Guest {
                 let stays = self.serving.stays_for(self);
                 self.send(&Message::ShutdownAnswer { stays: stays.clone() });
                 if stays.is_none() {
-                    self.serving.stop();
+                    self.serving.stop(Why::Manager(&self.name));
                 }
             }
             Message::Revoked { list } if self.serial.is_some() => {

@@ -21,11 +21,11 @@ use distfun_net::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{NodeConfig, NodeError, NodeHandle, STOPS, Serving, Slots, entrance::Entrance, luggage};
+use super::{NodeConfig, NodeError, NodeHandle, STOPS, Serving, Slots, Why, entrance::Entrance, luggage};
 use crate::{
     config,
     credentials::Own,
-    instance,
+    events, instance,
     pool::{Pool, Session},
 };
 
@@ -72,8 +72,11 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
                 Err(error) => return drop(sender.send(Err(error))),
             };
             let local = doors.local.as_ref().map(LocalDoor::place);
-            let _ = sender.send(Ok((doors.tcp.address(), local)));
-            run(theirs, doors, cookie).await;
+            let (address, since) = (doors.tcp.address(), Instant::now());
+            events::node_started(&theirs.name, &address.to_string(), theirs.pool.settings.slots);
+            let _ = sender.send(Ok((address, local)));
+            run(theirs.clone(), doors, cookie).await;
+            events::node_stopped(&theirs.name, since.elapsed());
         });
         runtime.shutdown_timeout(Duration::from_millis(200));
     };
@@ -169,7 +172,7 @@ async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
                 if drain_until.is_some() {
                     break; // told twice
                 }
-                serving.drain("the node was told to end");
+                serving.drain(Why::Signal, "the node was told to end");
                 drain_until = Some(Instant::now() + DRAIN_TIME);
             }
             () = tokio::time::sleep(Duration::from_millis(20)), if drain_until.is_some() => {}

@@ -54,6 +54,7 @@ pub(crate) use visit::{MOST_FAILURES, Over, Visitor};
 
 use crate::{
     credentials::Own,
+    events,
     messages::internal::Quit,
     pool::{Pool, Session},
 };
@@ -205,14 +206,16 @@ impl Serving {
     }
 
     /// Takes nothing new from now on.
-    fn drain(&self, reason: &str) {
+    fn drain(&self, why: Why<'_>, reason: &str) {
         if !self.draining.swap(true, Ordering::Relaxed) {
-            self.all_guests().iter().for_each(|guest| guest.say_draining(reason));
+            let guests = self.all_guests();
+            events::node_stopping(&self.name, why, guests.len());
+            guests.iter().for_each(|guest| guest.say_draining(reason));
         }
     }
 
-    fn stop(&self) {
-        self.drain(STOPS);
+    fn stop(&self, why: Why<'_>) {
+        self.drain(why, STOPS);
         self.stopping.store(true, Ordering::Relaxed);
         self.changed.notify_one();
     }
@@ -221,6 +224,16 @@ impl Serving {
     fn is_drained(&self) -> bool {
         self.all_guests().iter().all(|guest| guest.chunks() == 0 && guest.link().is_written())
     }
+}
+
+/// What tells a node to stop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Why<'a> {
+    Signal,
+    /// This one has sent `Shutdown`.
+    Manager(&'a str),
+    /// That it is part of.
+    Program,
 }
 
 /// The slots of a node, and the Manager of them: they end with it.
@@ -267,7 +280,7 @@ impl NodeHandle {
 
     /// Takes nothing new, and waits until what has come is done, at most for `limit`. Says whether it is.
     pub fn drain(&self, limit: Duration) -> bool {
-        self.serving.drain("the node is about to stop");
+        self.serving.drain(Why::Program, "the node is about to stop");
         let limit = Instant::now() + limit;
         while !self.serving.is_drained() {
             if Instant::now() >= limit {
@@ -284,7 +297,7 @@ impl NodeHandle {
     }
 
     fn end(&mut self) {
-        self.serving.stop();
+        self.serving.stop(Why::Program);
         self.wait();
     }
 

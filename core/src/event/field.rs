@@ -254,6 +254,14 @@ fields! {
     outage_s: Float = "distfun.outage_s";
     /// Whether it is not tried again.
     gives_up: Flag = "distfun.gives_up";
+    /// Where it listens.
+    address: Text = "distfun.address";
+    /// A Manager as it introduced itself: its program, and its machine if it has shown a certificate.
+    manager_name: Text = "distfun.manager.name";
+    /// Managers that are connected.
+    managers: Whole = "distfun.managers";
+    /// What has told a node to stop: a signal to its process, a Manager's `Shutdown`, or the program that it is part of.
+    node_stop_reason: Text ["signal" "shutdown" "program"] = "distfun.reason";
     /// Chunks that were there, which are done elsewhere.
     chunks_requeued: Whole = "distfun.chunks.requeued";
     /// Bytes that were sent for it.

@@ -21,7 +21,7 @@ pub use table::*;
 
 /// Version of the schema, on every line of a log: a larger second number has more events or fields, a larger first one
 /// is another schema.
-pub const SCHEMA: &str = "1.1";
+pub const SCHEMA: &str = "1.2";
 
 /// The `tracing` target of every event here.
 pub const TARGET: &str = "distfun::event";

@@ -266,6 +266,21 @@ events! {
     NodeLost = "distfun.node.lost", ERROR,
         { manager_id, node_id, machine, error_message, chunks_requeued }, optional {};
 
+    /// Said by a node: it serves from now on.
+    NodeStarted = "distfun.node.started", INFO, { node_name, address, workers_total, node_version }, optional {};
+
+    /// Said by a node: a Manager is connected.
+    NodeJoined = "distfun.node.joined", INFO, { node_name, manager_name, managers }, optional {};
+
+    /// Said by a node: a Manager is gone.
+    NodeLeft = "distfun.node.left", INFO, { node_name, manager_name, managers, error_message }, optional {};
+
+    /// Said by a node: it finishes what it has, takes nothing new and stops.
+    NodeStopping = "distfun.node.stopping", INFO, { node_name, node_stop_reason, managers }, optional { manager_name };
+
+    /// Said by a node: it serves nobody any more.
+    NodeStopped = "distfun.node.stopped", INFO, { node_name, uptime_s }, optional {};
+
     /// A node has the shared data of a call.
     SharedTransfer = "distfun.shared.transfer", INFO,
         { manager_id, node_id, machine, digest, total_bytes, wire_bytes, duration_s, cached }, optional {};

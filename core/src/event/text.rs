@@ -205,6 +205,18 @@ says! {
         "{} is lost: {}; {} will be done elsewhere",
         e.machine, e.error_message, count(e.chunks_requeued, "chunk")
     );
+    NodeStarted |e, f| write!(f, "{} serves at {}, with {}", e.node_name, e.address, count(e.workers_total, "slot"));
+    NodeJoined |e, f| write!(f, "{} is connected", e.manager_name);
+    NodeLeft |e, f| write!(f, "{} is gone: {}", e.manager_name, e.error_message);
+    NodeStopping |e, f| {
+        write!(f, "{} stops, ", e.node_name)?;
+        match (e.node_stop_reason, e.manager_name) {
+            ("signal", _) => f.write_str("told so by a signal"),
+            ("shutdown", Some(manager)) => write!(f, "as {manager} wished"),
+            _ => f.write_str("as its program wished"),
+        }
+    };
+    NodeStopped |e, f| write!(f, "{} has stopped after {}", e.node_name, Seconds(e.uptime_s));
     SharedTransfer |e, f| {
         if e.cached {
             return write!(f, "{} has the shared data already, {} bytes", e.machine, e.total_bytes);

@@ -111,14 +111,14 @@ fn processes_left(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Whatever is not the log, the cookie or in a node's cache: temporary files, sockets.
+/// Whatever is not a log, the cookie or in a node's cache: temporary files, sockets.
 fn files_left(dir: &Path) -> Result<(), String> {
     let mut left = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_kept = ["cache", "cookie", "log", LOG].iter().any(|name| entry.file_name() == *name);
+            let is_kept = ["cache", "cookie", "log", "events", LOG].iter().any(|name| entry.file_name() == *name);
             match entry.file_type() {
                 _ if is_kept => {}
                 Ok(kind) if kind.is_dir() => folders.push(path),

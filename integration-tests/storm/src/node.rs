@@ -60,6 +60,8 @@ impl Node {
             .arg(&self.program)
             .args(["node", "--listen", "127.0.0.1", "--slots", "2"])
             .args(["--port", &self.port.to_string(), "--name", &self.name])
+            .arg("--log")
+            .arg(file("events"))
             .arg("--cache")
             .arg(file("cache"))
             .env("TMPDIR", file("tmp"))
@@ -128,7 +130,7 @@ impl Node {
 
     /// Whether it has said that it serves, each time it was started. Before, a signal ends it as any program.
     pub(crate) fn serves(&self) -> bool {
-        self.said().filter(|line| line.contains(SERVES)).count() >= self.starts && self.process().is_some()
+        self.lines("log").filter(|line| line.contains(SERVES)).count() >= self.starts && self.process().is_some()
     }
 
     /// Tells it to end, for a while.
@@ -174,19 +176,20 @@ impl Node {
 
     /// The last it has written.
     pub(crate) fn log(&self) -> String {
-        let lines: Vec<_> = self.said().filter(|line| !line.contains(SERVES)).collect();
-        let last = &lines[lines.len().saturating_sub(20)..];
-        last.iter().map(|line| format!("  {}: {line}\n", self.name)).collect()
+        let said: Vec<_> = self.lines("log").filter(|line| !line.contains(SERVES)).collect();
+        let events: Vec<_> = self.lines("events").collect();
+        let last = [said, events].into_iter().flat_map(|lines| lines[lines.len().saturating_sub(20)..].to_vec());
+        last.map(|line| format!("  {}: {line}\n", self.name)).collect()
     }
 
-    fn said(&self) -> impl Iterator<Item = String> {
-        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-        log.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+    fn lines(&self, file: &str) -> impl Iterator<Item = String> + use<> {
+        let text = fs::read(self.dir.join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
     }
 
     /// Whether it has ever written that it panicked.
     pub(crate) fn has_panicked(&self) -> bool {
-        self.said().any(|line| line.contains("panicked"))
+        self.lines("log").any(|line| line.contains("panicked"))
     }
 }
 

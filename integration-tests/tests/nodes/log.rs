@@ -49,6 +49,9 @@ fn a_call_over_nodes_is_told_as_the_table_says() {
         assert_eq!(count("node.rejected"), 1);
         assert!(count("chunk.dispatched") >= 4);
         assert!(count("chunk.returned") >= 4);
+        assert_eq!([count("node.started"), count("node.stopping"), count("node.stopped")], [2; 3]);
+        assert!(count("node.joined") >= 3);
+        assert_eq!(count("node.joined"), count("node.left"));
         let of_proxy = |line: &&crate::events::check::Line| line["distfun.machine"] == proxy.address();
         let lost = lines_of(&lines, "node.lost");
         assert_eq!(lost.iter().filter(|line| of_proxy(line)).count(), 1, "{lost:?}");
