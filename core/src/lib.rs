@@ -18,3 +18,4 @@ pub mod machines;
 pub mod options;
 pub mod payload;
 pub mod shared_data;
+pub mod view;

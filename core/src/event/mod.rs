@@ -18,6 +18,7 @@ use std::time::Duration;
 use tracing::Level;
 
 pub use table::*;
+pub(crate) use text::Seconds;
 
 /// Version of the schema, on every line of a log: a larger second number has more events or fields, a larger first one
 /// is another schema.

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::table::*;
 
 /// Seconds as people read them.
-struct Seconds(f64);
+pub(crate) struct Seconds(pub(crate) f64);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

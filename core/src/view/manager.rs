@@ -1,0 +1,806 @@
+//! A Manager with its workers and nodes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use super::{Kept, Line, Name, Place, Span, Time, job::text_of};
+
+/// What was told within this time before a snapshot may be newer than it.
+const SLACK: Duration = Duration::from_millis(5);
+
+/// A worker says every 10 s that it is still inside a long chunk; where it has not for so long, it is not any more, or
+/// many others want to say so too.
+const BUSY_FOR_S: f64 = 30.0;
+
+/// A Manager.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Manager {
+    /// Within its process.
+    pub id: u64,
+    /// When it was first heard of.
+    pub since: Time,
+    /// How it ended, if it has.
+    pub ended: Option<Ended>,
+    /// Its workers, by id.
+    pub workers: BTreeMap<u64, Worker>,
+    /// Its nodes, by id: the entries of `machines`.
+    pub nodes: BTreeMap<u64, Node>,
+    /// The last snapshot.
+    pub snapshot: Option<Snapshot>,
+    /// Since when no call gets on, if that is so.
+    pub stall: Option<Stall>,
+    /// Whether everything ends with the first call.
+    pub endaftercall: bool,
+    #[serde(skip)]
+    seq: u64,
+}
+
+/// The end of a Manager.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Ended {
+    /// When.
+    pub at: Time,
+    /// `finished`, `shutdown`, `endaftercall` or `error`.
+    pub reason: String,
+}
+
+/// Why no call gets on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Stall {
+    /// Since when.
+    pub since: Time,
+    /// `no_workers`, `workers_stuck` or `no_nodes`.
+    pub reason: String,
+    /// Calls that wait.
+    pub jobs: u64,
+    /// Their items without an outcome.
+    pub items: u64,
+}
+
+/// Figures of a Manager, as it says them every 10 or 60 seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// When.
+    pub at: Time,
+    /// Calls that have not ended.
+    pub jobs_active: u64,
+    /// Calls that have.
+    pub jobs_finished: u64,
+    /// Items without an outcome.
+    pub items_pending: u64,
+    /// Chunks that run.
+    pub chunks_running: u64,
+    /// Chunks that ended.
+    pub chunks_done: u64,
+    /// Chunks in which an item failed.
+    pub chunks_failed: u64,
+    /// Chunks tried again.
+    pub chunks_retried: u64,
+    /// Workers that wait for work.
+    pub available: u64,
+    /// Workers that compute.
+    pub busy: u64,
+    /// Workers whose thread is started or replaced.
+    pub restarting: u64,
+    /// Workers that were given up or ended.
+    pub offline: u64,
+    /// Machines that are connected.
+    pub nodes_up: u64,
+    /// Machines that are not.
+    pub nodes_lost: u64,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WorkerState {
+    /// It is there; what it does is said at DEBUG only.
+    Up,
+    /// It waits for work.
+    Available,
+    /// It computes.
+    Busy,
+    /// Its thread is replaced, and starts then at the latest.
+    Restarting {
+        /// When.
+        until: Time,
+    },
+    /// Its slot is released, or its thread left behind.
+    Offline,
+    /// It died again and again, and is not used any more.
+    GaveUp,
+}
+
+/// A worker: one slot of this machine.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Worker {
+    /// Within its Manager.
+    pub id: u64,
+    /// Counts the lives of its thread.
+    pub generation: u64,
+    /// `cpu` or `gpu`.
+    pub kind: String,
+    /// What it does.
+    pub state: WorkerState,
+    /// Since when.
+    pub since: Time,
+    /// The chunk that it computes.
+    pub running: Option<Running>,
+    /// How often its thread was replaced.
+    pub restarts: u64,
+    /// Chunks that it has ended, as far as the log told.
+    pub chunks: u64,
+    /// Time that it has computed, in seconds, as far as the log told.
+    pub busy_s: f64,
+    /// What went wrong last.
+    pub error: Option<String>,
+    #[serde(skip)]
+    seq: u64,
+    /// What earlier lives have done, by their own last words.
+    #[serde(skip)]
+    before: (u64, f64),
+}
+
+/// How a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NodeState {
+    /// It computes.
+    Up,
+    /// Nothing comes from it: it gets no new chunks.
+    Suspect,
+    /// It is about to stop, and finishes what it has.
+    Draining,
+    /// The connection is gone.
+    Lost,
+    /// It can't be used, and is tried again.
+    Rejected,
+    /// It can't be used, and is not tried again.
+    GivenUp,
+}
+
+/// A machine of a Manager.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Node {
+    /// Within its Manager; none for a machine that was never connected.
+    pub id: Option<u64>,
+    /// As `machines` names it.
+    pub machine: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Chunks that it computes at once.
+    pub slots: u64,
+    /// Its version of distfun.
+    pub version: String,
+    /// From the Manager to the node and back, in seconds.
+    pub rtt_s: Option<f64>,
+    /// How it stands.
+    pub state: NodeState,
+    /// Since when.
+    pub since: Time,
+    /// How often it was lost.
+    pub losses: u64,
+    /// Chunks that were done elsewhere because it was lost.
+    pub requeued: u64,
+    /// Chunks that it has answered for, as far as the log told.
+    pub chunks: u64,
+    /// Time that its slots have computed, in seconds, likewise.
+    pub busy_s: f64,
+    /// Bytes of shared data that were sent to it.
+    pub shared_bytes: u64,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// The chunks that it has, by call and first item.
+    #[serde(serialize_with = "values")]
+    pub running: BTreeMap<(u64, u64), Running>,
+    #[serde(skip)]
+    seq: u64,
+    /// The number of the last line that said how it stands.
+    #[serde(skip)]
+    fenced: u64,
+}
+
+fn values<S: serde::Serializer>(map: &BTreeMap<(u64, u64), Running>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map.values())
+}
+
+/// A chunk that runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Running {
+    /// [`super::Job::id`].
+    pub job: u64,
+    /// What is called.
+    pub function: Name,
+    /// Its first item.
+    pub index: u64,
+    /// How many it has.
+    pub items: u64,
+    /// How often it was tried, this time included.
+    pub attempt: u64,
+    /// Since when.
+    pub since: Time,
+    /// Whether it was said to have run much longer than others.
+    pub is_slow: bool,
+    /// When it was last said that it runs.
+    #[serde(skip)]
+    told: Time,
+    /// It was told by a heartbeat, which is to be repeated.
+    #[serde(skip)]
+    is_pulse: bool,
+}
+
+impl Running {
+    fn of(line: &Line<'_>, kept: &mut Kept) -> Option<Self> {
+        Some(Self {
+            job: line.job_id?,
+            function: kept.name(line.function.as_deref().unwrap_or_default()),
+            index: line.chunk_index?,
+            items: line.chunk_items.unwrap_or(0),
+            attempt: line.chunk_attempt.unwrap_or(1),
+            since: line.at.before(line.running_s.unwrap_or(0.0)),
+            is_slow: false,
+            told: line.at,
+            is_pulse: line.running_s.is_some(),
+        })
+    }
+
+    fn is(&self, line: &Line<'_>) -> bool {
+        Some(self.job) == line.job_id && Some(self.index) == line.chunk_index
+    }
+}
+
+impl Manager {
+    pub(super) fn new(id: u64, since: Time) -> Self {
+        Self {
+            id,
+            since,
+            ended: None,
+            workers: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            snapshot: None,
+            stall: None,
+            endaftercall: false,
+            seq: 0,
+        }
+    }
+
+    /// Whether it has, or had, slots or machines; others have nothing to say.
+    pub(super) fn is_heard_of(&self) -> bool {
+        self.snapshot.is_some() || !self.workers.is_empty() || !self.nodes.is_empty()
+    }
+
+    fn worker(&mut self, line: &Line<'_>, kept: &mut Kept) -> Option<&mut Worker> {
+        let id = line.worker_id?;
+        if self.workers.len() >= kept.limits.workers && !self.workers.contains_key(&id) {
+            kept.cut += 1;
+            return None;
+        }
+        Some(self.workers.entry(id).or_insert_with(|| Worker::new(id, line)))
+    }
+
+    pub(super) fn apply(&mut self, event: &str, line: &Line<'_>, kept: &mut Kept) {
+        match event {
+            "session.opened" => self.endaftercall = line.endaftercall.unwrap_or(false),
+            "manager.started" => self.since = self.since.min(line.at),
+            "manager.stopped" => {
+                self.seq = self.seq.max(line.seq);
+                let reason = line.reason.as_deref().unwrap_or_default().into();
+                self.ended = Some(Ended { at: line.at, reason });
+                self.stall = None;
+                self.workers.values_mut().for_each(|worker| worker.release(line));
+                self.nodes.values_mut().for_each(|node| node.running.clear());
+            }
+            "manager.stalled" if self.is_new(line) => {
+                self.stall = Some(Stall {
+                    since: line.at.before(line.stalled_s.unwrap_or(0.0)),
+                    reason: line.reason.as_deref().unwrap_or_default().into(),
+                    jobs: line.jobs_active.unwrap_or(0),
+                    items: line.items_pending.unwrap_or(0),
+                });
+            }
+            "manager.resumed" if self.is_new(line) => self.stall = None,
+            _ if event.starts_with("worker.") && line.machine.is_none() => {
+                let has_ended = self.ended.is_some();
+                if let Some(worker) = self.worker(line, kept) {
+                    worker.apply(event, line, kept);
+                    if has_ended {
+                        worker.release(line);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_new(&mut self, line: &Line<'_>) -> bool {
+        let is_new = line.seq >= self.seq && self.ended.is_none();
+        if is_new {
+            self.seq = line.seq;
+        }
+        is_new
+    }
+
+    /// Says whether it was news. What it contradicts was told by lines whose successors are lost.
+    pub(super) fn snapshot(&mut self, line: &Line<'_>) -> bool {
+        if !self.is_new(line) {
+            return false;
+        }
+        let now = Snapshot {
+            at: line.at,
+            jobs_active: line.jobs_active.unwrap_or(0),
+            jobs_finished: line.jobs_finished.unwrap_or(0),
+            items_pending: line.items_pending.unwrap_or(0),
+            chunks_running: line.chunks_running.unwrap_or(0),
+            chunks_done: line.chunks_done.unwrap_or(0),
+            chunks_failed: line.chunks_failed.unwrap_or(0),
+            chunks_retried: line.chunks_retried.unwrap_or(0),
+            available: line.available.unwrap_or(0),
+            busy: line.busy.unwrap_or(0),
+            restarting: line.restarting.unwrap_or(0),
+            offline: line.offline.unwrap_or(0),
+            nodes_up: line.nodes_up.unwrap_or(0),
+            nodes_lost: line.nodes_lost.unwrap_or(0),
+        };
+        self.snapshot = Some(now);
+        if now.items_pending == 0 || now.jobs_active == 0 {
+            self.stall = None;
+        }
+        self.heal_workers(line, &now);
+        self.heal_nodes(line, &now);
+        true
+    }
+
+    fn heal_workers(&mut self, line: &Line<'_>, now: &Snapshot) {
+        let is_old = |since: Time| now.at.since(since) > SLACK;
+        let mut busy: Vec<_> = self
+            .workers
+            .values_mut()
+            .filter(|worker| worker.is_busy() && worker.running.as_ref().is_none_or(|running| is_old(running.told)))
+            .collect();
+        busy.sort_by_key(|worker| worker.running.as_ref().map(|running| running.told));
+        let too_many = busy.len().saturating_sub(now.busy as usize);
+        for worker in busy.into_iter().take(too_many) {
+            worker.set(WorkerState::Available, now.at);
+        }
+        let is_none_left = now.available + now.busy + now.restarting == 0;
+        for worker in self.workers.values_mut().filter(|worker| is_none_left && is_old(worker.since)) {
+            if worker.state != WorkerState::GaveUp {
+                worker.release(line);
+            }
+        }
+        if now.restarting == 0 {
+            let is_restarting = |worker: &&mut Worker| matches!(worker.state, WorkerState::Restarting { .. });
+            let restarting = self.workers.values_mut().filter(is_restarting).filter(|worker| is_old(worker.since));
+            restarting.for_each(|worker| worker.set(WorkerState::Up, now.at));
+        }
+    }
+
+    fn heal_nodes(&mut self, line: &Line<'_>, now: &Snapshot) {
+        let known = |node: &&mut Node| node.id.is_some();
+        if now.nodes_up == 0 {
+            for node in self.nodes.values_mut().filter(known).filter(|node| node.is_up()) {
+                node.lose(line, "it is not connected any more".into());
+            }
+        }
+        if now.nodes_lost == 0 && now.nodes_up > 0 {
+            for node in self.nodes.values_mut().filter(known).filter(|node| node.state != NodeState::Up) {
+                node.set(NodeState::Up, now.at);
+            }
+        }
+        // Lanes at nodes have chunks that workers here have not.
+        let here = self.workers.values().filter(|worker| worker.running.is_some()).count();
+        let is_old = |running: &Running| now.at.since(running.told) > SLACK;
+        let mut there: Vec<_> = self
+            .nodes
+            .iter()
+            .flat_map(|(&node, state)| {
+                state.running.iter().map(move |(&key, running)| (running.told, node, key, running))
+            })
+            .filter(|(.., running)| is_old(running))
+            .map(|(told, node, key, _)| (told, node, key))
+            .collect();
+        there.sort_unstable();
+        let too_many = (here + there.len()).saturating_sub(now.chunks_running as usize).min(there.len());
+        for (_, node, key) in there.into_iter().take(too_many) {
+            if let Some(node) = self.nodes.get_mut(&node) {
+                node.running.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn apply_to_chunk(
+        &mut self,
+        process: u32,
+        event: &str,
+        line: &Line<'_>,
+        job_has_ended: bool,
+        kept: &mut Kept,
+    ) {
+        let has_ended = self.ended.is_some();
+        let manager = self.id;
+        match event {
+            "chunk.started" | "chunk.slow" if !has_ended => {
+                let Some(running) = Running::of(line, kept) else { return };
+                let Some(worker) = self.worker(line, kept) else { return };
+                worker
+                    .runs(line, Running { is_slow: event == "chunk.slow", is_pulse: event == "chunk.slow", ..running });
+            }
+            "chunk.finished" => {
+                let Some(span) = span(process, manager, Place::Worker(line.worker_id.unwrap_or(0)), line, kept) else {
+                    return;
+                };
+                kept.span(span);
+                if let Some(worker) = self.worker(line, kept) {
+                    worker.ends(line);
+                }
+            }
+            "chunk.dispatched" if !has_ended && !job_has_ended => {
+                let Some(running) = Running::of(line, kept) else { return };
+                let most = kept.limits.workers;
+                if let Some(node) = self.node(line, kept)
+                    && line.seq >= node.fenced
+                    && node.running.len() < most
+                {
+                    node.running.insert((running.job, running.index), running);
+                }
+            }
+            "chunk.returned" => {
+                let Some(span) = span(process, manager, Place::Node(line.node_id.unwrap_or(0)), line, kept) else {
+                    return;
+                };
+                let took = span.end.since(span.start).as_secs_f64();
+                kept.span(span);
+                if let Some(node) = self.node(line, kept) {
+                    (node.chunks, node.busy_s) = (node.chunks + 1, node.busy_s + took);
+                    if let Some(key) = line.job_id.zip(line.chunk_index) {
+                        node.running.remove(&key);
+                    }
+                }
+            }
+            "chunk.retry" => {
+                if let Some(worker) = self.worker(line, kept) {
+                    worker.error = Some(format!("died at item {} of call {}", Or(line.item_index), Or(line.job_id)));
+                    worker.dies(line);
+                }
+            }
+            "chunk.failed" | "chunk.exception" if line.machine.is_none() => {
+                if let Some(worker) = self.worker(line, kept) {
+                    worker.error = Some(text_of(line));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn node(&mut self, line: &Line<'_>, kept: &mut Kept) -> Option<&mut Node> {
+        let machine = line.machine.as_deref().unwrap_or_default();
+        // One that was never connected has no number of its own yet.
+        let named = || self.nodes.iter().find(|(_, node)| node.machine == machine).map(|(&key, _)| key);
+        let free = || self.nodes.keys().next_back().map_or(u64::MAX / 2, |&last| last.max(u64::MAX / 2) + 1);
+        let key = match line.node_id {
+            Some(id) => {
+                let nameless = self.nodes.iter().find(|(_, node)| node.id.is_none() && node.machine == machine);
+                if let Some(key) = nameless.map(|(&key, _)| key)
+                    && let Some(node) = self.nodes.remove(&key)
+                {
+                    self.nodes.insert(id, Node { id: Some(id), ..node });
+                }
+                id
+            }
+            None => named().unwrap_or_else(free),
+        };
+        if !self.nodes.contains_key(&key) && self.nodes.len() >= kept.limits.workers {
+            kept.cut += 1;
+            return None;
+        }
+        Some(self.nodes.entry(key).or_insert_with(|| Node::new(line.node_id, machine, line.at)))
+    }
+
+    pub(super) fn apply_to_node(&mut self, verb: &str, line: &Line<'_>, kept: &mut Kept) {
+        let has_ended = self.ended.is_some();
+        let Some(node) = self.node(line, kept) else { return };
+        let is_new = line.seq >= node.seq;
+        match verb {
+            "transfer" => {
+                node.shared_bytes += line.wire_bytes.unwrap_or(0);
+                return;
+            }
+            "refused" => {
+                node.error = Some(text_of(line));
+                return;
+            }
+            "lost" => {
+                node.losses += 1;
+                node.requeued += line.chunks_requeued.unwrap_or(0);
+            }
+            "connected" => {
+                node.name = line.node_name.as_deref().unwrap_or_default().into();
+                node.version = line.node_version.as_deref().unwrap_or_default().into();
+                (node.slots, node.rtt_s) = (line.workers_total.unwrap_or(0), line.rtt_s);
+            }
+            _ => {}
+        }
+        if !is_new || has_ended {
+            return;
+        }
+        node.seq = line.seq;
+        match verb {
+            "connected" => node.set(NodeState::Up, line.at),
+            "suspect" => node.set(NodeState::Suspect, line.at),
+            "draining" => node.set(NodeState::Draining, line.at),
+            "lost" => node.lose(line, text_of(line)),
+            "rejected" => {
+                node.error = Some(text_of(line));
+                node.set(if line.gives_up == Some(true) { NodeState::GivenUp } else { NodeState::Rejected }, line.at);
+            }
+            _ => {}
+        }
+    }
+
+    /// All chunks that run, as far as the log told.
+    pub fn running(&self) -> impl Iterator<Item = (Place, &Running)> {
+        let here =
+            self.workers.values().filter_map(|worker| Some((Place::Worker(worker.id), worker.running.as_ref()?)));
+        let there =
+            self.nodes.iter().flat_map(|(&id, node)| node.running.values().map(move |it| (Place::Node(id), it)));
+        here.chain(there)
+    }
+
+    /// Workers that can compute.
+    pub fn live_workers(&self) -> usize {
+        let is_dead = |worker: &&Worker| matches!(worker.state, WorkerState::Offline | WorkerState::GaveUp);
+        self.workers.len() - self.workers.values().filter(is_dead).count()
+    }
+
+    /// Workers that compute at `now` and workers that can: by what each said, or else by the last snapshot.
+    pub fn busy(&self, now: Time) -> (usize, usize) {
+        let states = || self.workers.values().map(|worker| worker.state_at(now));
+        let live = self.live_workers();
+        let told = states().filter(|state| *state == WorkerState::Busy).count();
+        let is_untold = states().any(|state| state == WorkerState::Up);
+        match self.snapshot {
+            Some(snapshot) if is_untold && self.ended.is_none() => (told.max(snapshot.busy as usize).min(live), live),
+            _ => (told, live),
+        }
+    }
+}
+
+/// A number, or a question mark.
+struct Or(Option<u64>);
+
+impl std::fmt::Display for Or {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "{number}"),
+            None => f.write_str("?"),
+        }
+    }
+}
+
+fn span(process: u32, manager: u64, place: Place, line: &Line<'_>, kept: &mut Kept) -> Option<Span> {
+    let running = Running::of(line, kept)?;
+    Some(Span {
+        number: 0,
+        process,
+        manager,
+        place,
+        job: running.job,
+        function: running.function,
+        index: running.index,
+        items: line.items_done.unwrap_or(running.items),
+        attempt: running.attempt,
+        start: line.at.before(line.compute_s.unwrap_or(0.0)),
+        end: line.at,
+        is_failed: line.outcome.as_deref() == Some("failure"),
+    })
+}
+
+impl Worker {
+    fn new(id: u64, line: &Line<'_>) -> Self {
+        Self {
+            id,
+            generation: line.generation.unwrap_or(0),
+            kind: "cpu".into(),
+            state: WorkerState::Up,
+            since: line.at,
+            running: None,
+            restarts: 0,
+            chunks: 0,
+            busy_s: 0.0,
+            error: None,
+            seq: 0,
+            before: (0, 0.0),
+        }
+    }
+
+    /// What it does at `now`: a chunk that was not heard of for long may have ended.
+    pub fn state_at(&self, now: Time) -> WorkerState {
+        match &self.running {
+            Some(running) if running.is_pulse && now.since(running.told).as_secs_f64() > BUSY_FOR_S => WorkerState::Up,
+            _ => self.state,
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.state == WorkerState::Busy
+    }
+
+    fn set(&mut self, state: WorkerState, at: Time) {
+        if self.state != state {
+            (self.state, self.since) = (state, at);
+        }
+        if state != WorkerState::Busy {
+            self.running = None;
+        }
+    }
+
+    /// Whether the line is about the life that is known last, or a later one, and no line after it was heard.
+    fn is_new(&mut self, line: &Line<'_>) -> bool {
+        let generation = line.generation.unwrap_or(self.generation);
+        if generation < self.generation || line.seq < self.seq {
+            return false;
+        }
+        if generation > self.generation {
+            self.running = None; // that of another life
+        }
+        (self.generation, self.seq) = (generation, line.seq);
+        true
+    }
+
+    fn apply(&mut self, event: &str, line: &Line<'_>, kept: &mut Kept) {
+        match event {
+            // Each life says once what it has done.
+            "worker.stopped" => {
+                self.before.0 += line.chunks_done.unwrap_or(0);
+                self.before.1 += line.busy_s.unwrap_or(0.0);
+                self.chunks = self.chunks.max(self.before.0);
+                self.busy_s = self.busy_s.max(self.before.1);
+            }
+            "worker.restarted" => self.restarts += 1,
+            _ => {}
+        }
+        if matches!(event, "worker.restarted" | "worker.gave_up") && self.error.is_none() {
+            self.error = line.cause.as_deref().map(str::to_owned);
+        }
+        if let ("worker.stopped", Some(text)) = (event, &line.error_message) {
+            self.error = Some(text.to_string());
+        }
+        if event == "worker.output" || event == "worker.logged" || !self.is_new(line) {
+            return;
+        }
+        match event {
+            "worker.started" => {
+                self.kind = line.worker_kind.as_deref().unwrap_or("cpu").into();
+                self.set(WorkerState::Up, line.at);
+            }
+            "worker.stopped" => match line.reason.as_deref() {
+                Some("released") => self.set(WorkerState::Offline, line.at),
+                // Supervision says what becomes of it.
+                Some("died" | "replaced" | "spawn_failed") => {
+                    self.set(WorkerState::Restarting { until: line.at }, line.at)
+                }
+                _ => self.set(WorkerState::Offline, line.at),
+            },
+            "worker.restarted" => {
+                let until = line.at.after(line.backoff_s.unwrap_or(0.0));
+                self.set(WorkerState::Restarting { until }, line.at);
+            }
+            "worker.gave_up" => self.set(WorkerState::GaveUp, line.at),
+            "worker.state" => match (line.worker_state.as_deref(), Running::of(line, kept)) {
+                (Some("busy"), Some(running)) => self.hold(running),
+                (Some("busy"), None) => {
+                    if !self.is_busy() {
+                        (self.state, self.since) = (WorkerState::Busy, line.at);
+                    }
+                }
+                (Some("available"), _) => self.set(WorkerState::Available, line.at),
+                (Some("offline"), _) => self.set(WorkerState::Offline, line.at),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn runs(&mut self, line: &Line<'_>, running: Running) {
+        if self.is_new(line) {
+            self.hold(running);
+        }
+    }
+
+    fn hold(&mut self, running: Running) {
+        if matches!(self.state, WorkerState::GaveUp) {
+            return;
+        }
+        self.set(WorkerState::Busy, running.since);
+        self.running = match self.running.take() {
+            Some(known) if (known.job, known.index) == (running.job, running.index) => Some(Running {
+                told: running.told,
+                is_slow: known.is_slow || running.is_slow,
+                attempt: known.attempt.max(running.attempt),
+                ..known
+            }),
+            _ => Some(running),
+        };
+    }
+
+    fn ends(&mut self, line: &Line<'_>) {
+        self.chunks += 1;
+        self.busy_s += line.compute_s.unwrap_or(0.0);
+        if self.is_new(line) && self.running.as_ref().is_none_or(|running| running.is(line)) {
+            self.set(WorkerState::Available, line.at);
+        }
+    }
+
+    /// Inside a chunk, as this line says.
+    fn dies(&mut self, line: &Line<'_>) {
+        if self.is_new(line) {
+            self.set(WorkerState::Restarting { until: line.at }, line.at);
+        }
+    }
+
+    fn release(&mut self, line: &Line<'_>) {
+        self.seq = self.seq.max(line.seq);
+        self.running = None;
+        if self.state != WorkerState::GaveUp {
+            self.set(WorkerState::Offline, line.at);
+        }
+    }
+}
+
+impl Node {
+    fn new(id: Option<u64>, machine: &str, at: Time) -> Self {
+        Self {
+            id,
+            machine: machine.into(),
+            name: String::new(),
+            slots: 0,
+            version: String::new(),
+            rtt_s: None,
+            state: NodeState::Up,
+            since: at,
+            losses: 0,
+            requeued: 0,
+            chunks: 0,
+            busy_s: 0.0,
+            shared_bytes: 0,
+            error: None,
+            running: BTreeMap::new(),
+            seq: 0,
+            fenced: 0,
+        }
+    }
+
+    /// Whether it is connected.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, NodeState::Up | NodeState::Suspect | NodeState::Draining)
+    }
+
+    fn set(&mut self, state: NodeState, at: Time) {
+        if self.state != state {
+            (self.state, self.since) = (state, at);
+        }
+        if !self.is_up() {
+            self.running.clear();
+        }
+    }
+
+    fn lose(&mut self, line: &Line<'_>, why: String) {
+        self.error = Some(why);
+        self.fenced = line.seq;
+        self.set(NodeState::Lost, line.at);
+    }
+
+    pub(super) fn forget_job(&mut self, job: u64) {
+        self.running.retain(|&(of, _), _| of != job);
+    }
+}
