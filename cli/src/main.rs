@@ -3,11 +3,15 @@
 mod check;
 mod credentials;
 mod doctor;
+mod logs;
 mod machines;
 mod node;
 mod notify;
+mod picture;
+mod status;
+mod trace;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -32,6 +36,9 @@ enum Command {
     Join(credentials::Join),
     Revoke(credentials::Revoke),
     Doctor(doctor::Flags),
+    Status(status::Status),
+    Explain(status::Explain),
+    Trace(trace::Flags),
 }
 
 fn main() -> ExitCode {
@@ -45,5 +52,19 @@ fn main() -> ExitCode {
         Command::Join(flags) => credentials::join(flags),
         Command::Revoke(flags) => credentials::revoke(flags),
         Command::Doctor(flags) => doctor::run(flags),
+        Command::Status(flags) => status::status(flags),
+        Command::Explain(flags) => status::explain(flags),
+        Command::Trace(flags) => trace::run(flags),
     }
+}
+
+/// Where nobody reads it, as in `| head`, that is all right.
+fn print(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn fails(command: &str, error: &str) -> ExitCode {
+    eprintln!("distfun {command}: {error}");
+    ExitCode::FAILURE
 }

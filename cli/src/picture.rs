@@ -1,0 +1,44 @@
+//! A view as JSON: what `distfun status --json` prints and pages are drawn from.
+
+use distfun_core::view::{Concern, FailureGroup, Losses, Process, Span, Time, Told, View};
+use serde::Serialize;
+
+/// Times are seconds since 1970 (UTC), durations seconds (`_s`), sizes bytes (`_bytes`). Fields may be added.
+#[derive(Serialize)]
+pub(crate) struct Picture<'a> {
+    /// Version of this form.
+    pub(crate) form: u32,
+    /// The time it is of, by the clocks of those who wrote.
+    pub(crate) now: Time,
+    /// The time of the first line.
+    pub(crate) first: Option<Time>,
+    /// What is wrong, the gravest first.
+    pub(crate) concerns: Vec<Concern>,
+    /// What the record lacks.
+    pub(crate) losses: Losses,
+    /// Programs that have written, with their Managers, workers, nodes and calls.
+    pub(crate) processes: Vec<&'a Process>,
+    /// What failed, by kind, the latest last.
+    pub(crate) failures: Vec<&'a FailureGroup>,
+    /// Lines for people, the latest last.
+    pub(crate) story: Vec<&'a Told>,
+    /// Chunks that ended, the latest last.
+    pub(crate) spans: Vec<&'a Span>,
+}
+
+impl<'a> Picture<'a> {
+    /// At `now`, with lines and chunks from these numbers on.
+    pub(crate) fn of(view: &'a View, now: Time, told_from: u64, spans_from: u64) -> Self {
+        Self {
+            form: 1,
+            now,
+            first: view.first(),
+            concerns: view.concerns(now),
+            losses: view.losses(),
+            processes: view.processes().collect(),
+            failures: view.failures(),
+            story: view.story().filter(|told| told.number >= told_from).collect(),
+            spans: view.spans().filter(|span| span.number >= spans_from).collect(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `distfun status` and `distfun explain`: what a log says, in words or as JSON.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use distfun_core::view::{JobState, Limits, Time, View};
+
+use crate::{
+    logs::{Logs, Reached},
+    picture::Picture,
+};
+
+/// Shows how things stood at the end of a log, or of several.
+#[derive(Args)]
+pub(crate) struct Status {
+    /// The logs: lines of JSON, as `distfun::log::json()` and `distfun node --log` write them; `-` is standard input.
+    #[arg(required = true, value_name = "LOG")]
+    logs: Vec<PathBuf>,
+    /// As one object of JSON, for programs.
+    #[arg(long)]
+    json: bool,
+    /// As things stood then: RFC 3339, as in the log, or seconds after its beginning.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
+}
+
+/// Says in a sentence why a call is not done yet, or how it ended.
+#[derive(Args)]
+#[command(after_help = "Exit status: 0 if the log knows the call, 1 if not, 2 for a wrong command line.")]
+pub(crate) struct Explain {
+    /// The number of the call, as events and `distfun top` show it.
+    call: u64,
+    /// The logs; `-` is standard input.
+    #[arg(required = true, value_name = "LOG")]
+    logs: Vec<PathBuf>,
+    /// As things stood then: RFC 3339, as in the log, or seconds after its beginning.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
+}
+
+/// A time of a log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Moment {
+    At(Time),
+    /// Seconds after the first line.
+    After(f64),
+}
+
+impl std::str::FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(seconds) = text.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0) {
+            return Ok(Self::After(seconds));
+        }
+        let time = humantime::parse_rfc3339_weak(text)
+            .map_err(|_| "neither a time as 2026-01-31T12:00:00Z nor a number of seconds".to_owned())?;
+        let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| "that was before 1970".to_owned())?;
+        Ok(Self::At(Time(since.as_micros() as u64)))
+    }
+}
+
+/// What `paths` say at `moment`, or to their ends.
+pub(crate) fn read(paths: &[PathBuf], moment: Option<Moment>, limits: Limits) -> Result<View, String> {
+    let mut logs = Logs::open(paths, false)?;
+    let mut view = View::new(limits);
+    advance_to(&mut logs, &mut view, moment)?;
+    if view.losses().lines == 0 {
+        return Err(match view.losses().unreadable {
+            0 => "the log is empty".into(),
+            count => format!("none of {count} lines is a line of a log: `distfun::log::json()` writes such lines"),
+        });
+    }
+    Ok(view)
+}
+
+/// Reads to `moment`, or to the end.
+pub(crate) fn advance_to(logs: &mut Logs, view: &mut View, moment: Option<Moment>) -> Result<Reached, String> {
+    let mut until = match moment {
+        Some(Moment::At(time)) => Some(time),
+        // The first line says what that is.
+        Some(Moment::After(_)) => Some(Time(0)),
+        None => None,
+    };
+    loop {
+        let reached = logs.advance(view, until, Duration::from_secs(1))?;
+        match (reached, moment, logs.next_time()) {
+            (Reached::Time, Some(Moment::After(seconds)), Some(first)) if until == Some(Time(0)) => {
+                until = Some(first.after(seconds));
+            }
+            (Reached::More, ..) => {}
+            // A pipe, whose writer takes its time.
+            (Reached::Now, ..) => std::thread::sleep(Duration::from_millis(5)),
+            (Reached::Time | Reached::End, ..) => return Ok(reached),
+        }
+    }
+}
+
+pub(crate) fn status(flags: Status) -> ExitCode {
+    match read(&flags.logs, flags.at, Limits::default()) {
+        Ok(view) if flags.json => {
+            let picture = Picture::of(&view, view.now(), 0, u64::MAX);
+            crate::print(&serde_json::to_string(&picture).expect("a picture is JSON"))
+        }
+        Ok(view) => crate::print(&text(&view)),
+        Err(error) => crate::fails("status", &error),
+    }
+}
+
+fn text(view: &View) -> String {
+    use std::fmt::Write;
+    let now = view.now();
+    let mut text = format!("at {now}\n");
+    for concern in view.concerns(now) {
+        let _ = writeln!(text, "{} {}", if concern.is_grave { "!!" } else { " !" }, concern.text);
+    }
+    for process in view.processes() {
+        let _ = writeln!(text, "{} ({}), on {}", process.name(), process.role, process.host);
+        for manager in process.managers.values().filter(|manager| manager.ended.is_none()) {
+            let (busy, live) = manager.busy(now);
+            let up = manager.nodes.values().filter(|node| node.is_up()).count();
+            let _ = write!(text, "  manager {}: {busy} of {live} workers busy", manager.id);
+            let _ = match manager.nodes.len() {
+                0 => writeln!(text),
+                all => writeln!(text, ", {up} of {all} machines connected"),
+            };
+        }
+        let ended = process.jobs.values().filter(|job| job.state != JobState::Running).count();
+        for job in process.jobs.values().filter(|job| job.state == JobState::Running) {
+            let _ = writeln!(text, "  {}", view.explain(process, job, now));
+        }
+        if ended > 0 {
+            let failed = process.jobs.values().filter(|job| matches!(job.state, JobState::Failure | JobState::Timeout));
+            let _ = writeln!(text, "  {ended} calls have ended, {} of them failed", failed.count());
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+pub(crate) fn explain(flags: Explain) -> ExitCode {
+    let view = match read(&flags.logs, flags.at, Limits::default()) {
+        Ok(view) => view,
+        Err(error) => return crate::fails("explain", &error),
+    };
+    let told: Vec<_> = view.jobs_of(flags.call).collect();
+    if told.is_empty() {
+        let known: Vec<_> = view.jobs().map(|(_, job)| job.id).collect();
+        let known = match (known.iter().min(), known.iter().max()) {
+            (Some(first), Some(last)) => format!("; it knows calls {first} to {last}"),
+            _ => "; it knows no calls".into(),
+        };
+        return crate::fails("explain", &format!("the log has no call {}{known}", flags.call));
+    }
+    let is_one = told.len() == 1;
+    let lines = told.iter().map(|(process, job)| {
+        let sentence = view.explain(process, job, view.now());
+        if is_one { sentence } else { format!("{}: {sentence}", process.name()) }
+    });
+    crate::print(&lines.collect::<Vec<_>>().join("\n"))
+}
