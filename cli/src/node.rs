@@ -1,6 +1,6 @@
 //! `distfun node`: serves Managers of other programs, and runs what they bring.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use distfun::{Overrides, log::Role, node};
@@ -75,6 +75,8 @@ fn begin_log(file: Option<PathBuf>) -> Result<Option<distfun::log::Guard>, Box<d
         return Ok(Some(distfun::log::json().role(Role::Node).file(file).init()?));
     }
     let warnings = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN);
+    // It would write what can't be written to stderr, and panic there.
+    let warnings = warnings.log_internal_errors(false);
     warnings.with_target(false).compact().try_init().map_err(|error| error as Box<dyn std::error::Error>)?;
     Ok(None)
 }
@@ -110,7 +112,9 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     };
     let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
     let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
-        println!("distfun node {} serves at {address}; Ctrl-C ends it", env!("CARGO_PKG_VERSION"));
+        let version = env!("CARGO_PKG_VERSION");
+        // Whoever started it may not listen.
+        let _ = writeln!(std::io::stdout(), "distfun node {version} serves at {address}; Ctrl-C ends it");
         notify("READY=1");
     });
     if let Some(listen) = listen {

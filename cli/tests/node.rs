@@ -2,7 +2,9 @@
 #![cfg(target_os = "linux")]
 
 use std::{
-    io::{BufRead, BufReader},
+    ffi::OsString,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Stdio},
@@ -19,6 +21,12 @@ fn distfun(home: &Path) -> Command {
     command.env("DISTFUN_COOKIE", home.join("cookie")).env("DISTFUN_CACHE", home.join("cache"));
     command.env("DISTFUN_CREDENTIALS", home.join("credentials")).current_dir(home);
     command
+}
+
+/// That were set for `command`.
+fn vars(command: &Command) -> Vec<(OsString, OsString)> {
+    let set = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    set.collect()
 }
 
 /// A node that ends with the test.
@@ -96,6 +104,30 @@ fn a_node_that_cannot_start_says_why_and_exits_with_1() {
     assert!(said.contains("if one runs there already"), "{said}");
     assert_eq!(why(&["--slots", "many"]).0, Some(2));
     assert_eq!(why(&["--stdio", "--listen", "127.0.0.1"]).0, Some(2));
+}
+
+/// Its stderr was a file on a full disk, and a warning that could not be written ended it.
+#[test]
+fn a_node_whose_warnings_can_not_be_written_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let node = distfun(home.path());
+    let mut shell = Command::new("/bin/sh");
+    // Few files: it can't let everybody in, and says so where nobody else would notice.
+    shell.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]).arg(node.get_program()).envs(vars(&node));
+    let mut node = shell;
+    node.args(["node", "--listen", "127.0.0.1:0", "--slots", "1"]).stdout(Stdio::piped()).stderr(full);
+    let mut node = Node(node.spawn().unwrap());
+    let mut said = String::new();
+    BufReader::new(node.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let address = said.split(" serves at ").nth(1).and_then(|rest| rest.split(';').next()).unwrap();
+    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let loud = |mut peer: TcpStream| (peer.write_all(b"GET / HTTP/1.0\r\n\r\n"), peer.read_to_end(&mut Vec::new()));
+    silent.into_iter().for_each(|peer| drop(loud(peer)));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(node.0.try_wait().unwrap(), None, "it goes on");
+    signal(&node, "-TERM");
+    assert_eq!(ended(&mut node), Some(0));
 }
 
 /// What is no Manager must not keep it.

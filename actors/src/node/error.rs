@@ -67,6 +67,9 @@ pub enum NodeError {
     /// The operating system gave no thread; raise its limit on threads or memory, or end other programs.
     #[error("a thread of the node could not be started")]
     Thread(#[source] io::Error),
+    /// A bug: the thread that lets Managers in has panicked; stderr has the text.
+    #[error("the node has failed, by a bug: its thread has panicked; start it anew")]
+    Failed,
     /// The Manager of its slots could not be started; the log has the text.
     #[error(transparent)]
     Start(#[from] crate::StartError),

@@ -82,15 +82,14 @@ pub fn config() -> NodeConfig {
 /// chunks that have come are finished first, for at most a minute.
 ///
 /// # Errors
-/// The node could not start.
+/// The node could not start, or has failed by a bug.
 pub fn serve(config: NodeConfig) -> Result<(), NodeError> {
     let ready = config.ready.clone();
     let mut node = listen::start(config, false)?;
     if let Some(ready) = ready {
         ready(node.address());
     }
-    node.wait();
-    Ok(())
+    node.wait()
 }
 
 /// As [`serve`], for programs that Managers bring: a node that knows nothing asks for the program of a Manager, checks
@@ -298,15 +297,14 @@ impl NodeHandle {
 
     fn end(&mut self) {
         self.serving.stop(Why::Program);
-        self.wait();
+        let _ = self.wait();
     }
 
     /// Waits until somebody else ends it.
-    fn wait(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+    fn wait(&mut self) -> Result<(), NodeError> {
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
         self.slots = None;
+        ended.map_err(|_| NodeError::Failed)
     }
 }
 

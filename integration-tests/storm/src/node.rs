@@ -25,6 +25,8 @@ pub(crate) struct Node {
     dir: PathBuf,
     port: u16,
     program: PathBuf,
+    /// It writes events; otherwise only warnings go to its stderr.
+    has_log: bool,
     state: State,
     starts: usize,
 }
@@ -44,8 +46,8 @@ impl Node {
         fs::create_dir_all(dir.join("tmp"))?;
         let port = free_port(number);
         let proxy = Proxy::to(&format!("127.0.0.1:{port}"));
-        let mut node =
-            Self { name, proxy, dir, port, program: program.to_owned(), state: State::Down(Instant::now()), starts: 0 };
+        let (program, has_log, state) = (program.to_owned(), number != 1, State::Down(Instant::now()));
+        let mut node = Self { name, proxy, dir, port, program, has_log, state, starts: 0 };
         node.state = State::Up(node.spawn()?);
         Ok(node)
     }
@@ -55,20 +57,17 @@ impl Node {
         self.starts += 1;
         let log = File::options().append(true).create(true).open(self.dir.join("log"))?;
         let file = |name: &str| self.dir.join(name);
-        Command::new("/bin/sh")
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        let mut node = Command::new("/bin/sh");
+        node.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(&self.program)
             .args(["node", "--listen", "127.0.0.1", "--slots", "2"])
             .args(["--port", &self.port.to_string(), "--name", &self.name])
-            .arg("--log")
-            .arg(file("events"))
             .arg("--cache")
-            .arg(file("cache"))
-            .env("TMPDIR", file("tmp"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
+            .arg(file("cache"));
+        if self.has_log {
+            node.arg("--log").arg(file("events"));
+        }
+        node.env("TMPDIR", file("tmp")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
     }
 
     /// Starts it again where it is time, and says what is wrong with it.

@@ -184,8 +184,13 @@ impl TcpDoor {
 
 impl Listener for TcpDoor {
     async fn accept(&self) -> io::Result<Arc<dyn Wire>> {
-        let (stream, _) = self.listener.accept().await?;
-        TcpWire::wire(stream)
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            // One that is gone already is nobody's trouble.
+            if let Ok(wire) = TcpWire::wire(stream) {
+                return Ok(wire);
+            }
+        }
     }
 
     fn place(&self) -> String {
