@@ -698,11 +698,7 @@ impl Worker {
             "worker.gave_up" => self.set(WorkerState::GaveUp, line.at),
             "worker.state" => match (line.worker_state.as_deref(), Running::of(line, kept)) {
                 (Some("busy"), Some(running)) => self.hold(running),
-                (Some("busy"), None) => {
-                    if !self.is_busy() {
-                        (self.state, self.since) = (WorkerState::Busy, line.at);
-                    }
-                }
+                (Some("busy"), None) if !self.is_busy() => (self.state, self.since) = (WorkerState::Busy, line.at),
                 (Some("available"), _) => self.set(WorkerState::Available, line.at),
                 (Some("offline"), _) => self.set(WorkerState::Offline, line.at),
                 _ => {}

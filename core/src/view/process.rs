@@ -280,12 +280,10 @@ impl Process {
             return;
         };
         match verb {
-            "published" => {
-                if self.shared.len() < kept.limits.workers {
-                    let bytes = line.total_bytes.unwrap_or(0);
-                    let shared = self.shared.entry(key.into()).or_insert(Shared { bytes, since: line.at, count: 0 });
-                    (shared.bytes, shared.count) = (bytes, shared.count + 1);
-                }
+            "published" if self.shared.len() < kept.limits.workers => {
+                let bytes = line.total_bytes.unwrap_or(0);
+                let shared = self.shared.entry(key.into()).or_insert(Shared { bytes, since: line.at, count: 0 });
+                (shared.bytes, shared.count) = (bytes, shared.count + 1);
             }
             "released" => {
                 if let Some(shared) = self.shared.get_mut(key) {
