@@ -89,6 +89,13 @@ impl OfManager {
         }
     }
 
+    /// One of its calls, if somebody listened when that was made.
+    pub(crate) fn job_ended(&self, core: &JobCore) {
+        if core.events.0.is_some() {
+            self.jobs_finished.fetch_add(1, Relaxed);
+        }
+    }
+
     fn totals(&self) -> Totals {
         Totals {
             jobs_finished: self.jobs_finished.load(Relaxed),

@@ -206,6 +206,7 @@ impl Pool {
                     }
                     let ends = handle.core().ends_pool;
                     handle.core().finish(ending, failures);
+                    self.events.job_ended(handle.core());
                     if ends && self.nodes.are_any() {
                         self.tell(internal::SlotsReleased); // there may be no slot that is released
                     }

@@ -344,14 +344,19 @@ fn a_chunk_that_takes_long_is_called_slow_once() {
     alone(|| {
         let memory = Memory::default();
         let log = log::json().writer(memory.clone()).init().unwrap();
-        let dfun = distribute_local(|s: f64| std::thread::sleep(Duration::from_secs_f64(s))).slots(1).build().unwrap();
+        let nap = |s: f64| std::thread::sleep(Duration::from_secs_f64(s));
+        let dfun = distribute_local(nap).slots(1).endaftercall(false).build().unwrap();
+        dfun.map([0.0]).wait().unwrap();
         dfun.map([14.5]).wait().unwrap();
+        dfun.finished().unwrap();
         log.flush(LIMIT);
         let lines = memory.lines();
         check(&lines);
         for (name, count) in [("chunk.slow", 1), ("worker.state", 1), ("manager.state", 1)] {
             assert_eq!(lines_of(&lines, name).len(), count, "{name}");
         }
+        let state = lines_of(&lines, "manager.state")[0];
+        assert_eq!([&state["distfun.jobs.active"], &state["distfun.jobs.finished"]], [1, 1]);
     });
 }
 
