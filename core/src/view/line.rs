@@ -126,7 +126,7 @@ macro_rules! line {
         }
 
         #[cfg(test)]
-        pub(super) const READ: &[&str] = &[$($text_name,)* $($number_name,)*];
+        pub(super) const READ: &[(&str, bool)] = &[$(($text_name, true),)* $(($number_name, false),)*];
     };
 }
 

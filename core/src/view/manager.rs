@@ -451,6 +451,9 @@ impl Manager {
                     && line.seq >= node.fenced
                     && node.running.len() < most
                 {
+                    if !node.is_up() {
+                        node.set(NodeState::Up, line.at); // that it is back was in a line that is lost
+                    }
                     node.running.insert((running.job, running.index), running);
                 }
             }
