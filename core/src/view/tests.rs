@@ -427,3 +427,25 @@ fn it_says_why_nothing_happens() {
     let (_, manager) = view.managers().next().expect("a Manager");
     assert_eq!(manager.nodes.len(), 1, "the machine has its number now: {:?}", manager.nodes);
 }
+
+#[test]
+fn late_lines_do_not_bring_back_what_is_over() {
+    let mut log = Log::default();
+    let chunk = |more: Value| {
+        let mut all = json!({ "job.id": 1, "function.name": "f", "chunk.index": 0, "chunk.items": 1, "items.done": 1 });
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let here = chunk(json!({ "worker.id": 0, "worker.generation": 0 }));
+    let there = chunk(json!({ "node.id": 0, "machine": "m", "chunk.index": 9 }));
+    log.say("chunk.started", here.clone());
+    log.say("chunk.finished", here);
+    log.say("chunk.dispatched", there);
+    log.say("node.lost", json!({ "node.id": 0, "machine": "m", "error.message": "gone", "chunks.requeued": 1 }));
+    for order in [[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0]] {
+        let lines = order.map(|at| log.lines[at].clone());
+        let view = view_of(&lines);
+        assert_eq!(seen(&view).len(), 0, "{order:?}");
+        assert!(view.losses().is_whole(), "{order:?}");
+    }
+}
