@@ -27,3 +27,5 @@ mod stream;
 mod supervision;
 mod support;
 mod verbose;
+#[cfg(target_os = "linux")]
+mod watch;
