@@ -122,9 +122,9 @@ impl From<io::Error> for StartFault {
     }
 }
 
-/// Whether the system is short of something, and may have it again later.
+/// Whether the system is short of something, and may have it again later; or a program is still being written.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
-    const SHORT: [Errno; 9] = [
+    const SHORT: [Errno; 10] = [
         Errno::AGAIN,
         Errno::DQUOT,
         Errno::FBIG,
@@ -134,6 +134,7 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
         Errno::NOBUFS,
         Errno::NOMEM,
         Errno::NOSPC,
+        Errno::TXTBSY,
     ];
     Errno::from_io_error(error).is_some_and(|errno| SHORT.contains(&errno))
 }

@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use distfun_core::{
@@ -124,7 +124,7 @@ impl Spawner {
         let (sender, orders) = mpsc::channel::<Order>();
         let body = move || {
             for (mut command, answer) in orders {
-                let _ = answer.send(command.spawn());
+                let _ = answer.send(spawn(&mut command));
             }
         };
         std::thread::Builder::new().name("distfun-spawner".into()).spawn(body)?;
@@ -138,6 +138,23 @@ impl Spawner {
         answer.recv().map_err(|_| gone())?
     }
 }
+
+/// Starts a process of a program that may just have been written. Nothing can be run that anybody has open for writing:
+/// another node with the same cache, or a process that has been forked here meanwhile and does not run its own program yet.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let until = Instant::now() + WRITTEN_WITHIN;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            started => return started,
+        }
+    }
+}
+
+/// Whoever has written a program needs no longer to close its file, unless it hangs.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -287,4 +304,31 @@ pub(super) fn name_of(function: &str) -> &'static str {
     let name: &'static str = Box::leak(function.to_owned().into_boxed_str());
     names.insert(name);
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    /// Two nodes with one cache got the same program at once. The first had it open still when the second started it, which
+    /// the second took for a fault of the program, and it was not tried again.
+    #[test]
+    fn a_program_that_is_still_open_for_writing_is_started_when_it_is_closed() {
+        let path = std::env::temp_dir().join(format!("distfun-busy-{}", std::process::id()));
+        fs::copy("/bin/true", &path).unwrap();
+        let writing = File::options().append(true).open(&path).unwrap();
+        let busy = Command::new(&path).spawn().unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::ExecutableFileBusy);
+        assert!(crate::host::is_passing(&busy));
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(writing);
+        });
+        let started = Spawner::start().unwrap().spawn(Command::new(&path));
+        writer.join().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(started.unwrap().wait().unwrap().success());
+    }
 }
