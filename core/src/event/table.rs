@@ -153,12 +153,12 @@ events! {
         { manager_id, worker_id, logged_level, logged_target, output_text },
         optional { worker_generation, machine, job_id, function, item_index, items_count };
 
-    /// Supervision replaces a worker's thread.
+    /// Supervision replaces a worker's thread, or its process.
     WorkerRestarted = "distfun.worker.restarted", WARN,
         { manager_id, worker_id, worker_generation, restart_cause, restarts_in_window, window_s, limit, backoff_s },
         optional {};
 
-    /// A worker's threads died again and again; it is not used any more.
+    /// A worker's threads, or processes, died again and again; it is not used any more.
     WorkerGaveUp = "distfun.worker.gave_up", ERROR,
         { manager_id, worker_id, worker_generation, restart_cause, restarts_in_window, window_s, limit }, optional {};
 
@@ -218,7 +218,8 @@ events! {
         { manager_id, job_id, function, chunk_index, chunk_items, worker_id, worker_generation, running_s },
         optional { median_s };
 
-    /// The thread died inside an item, which will be tried again; the chunk's other items are redone.
+    /// The worker's thread, or its process, died inside an item, which will be tried again; the chunk's other items are
+    /// redone.
     ChunkRetry = "distfun.chunk.retry", WARN,
         {
             manager_id, job_id, function, chunk_index, item_index, chunk_attempt, max_attempts, worker_id,

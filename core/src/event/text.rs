@@ -87,7 +87,7 @@ says! {
     );
     WorkerStarted |e, f| match e.worker_generation {
         0 => write!(f, "worker {} has started", e.worker_id),
-        life => write!(f, "worker {} has started again, with thread {}", e.worker_id, life + 1),
+        life => write!(f, "worker {} has started again (life {})", e.worker_id, life + 1),
     };
     WorkerStopped |e, f| {
         match e.exit_reason {
@@ -119,7 +119,7 @@ says! {
             "crash" => "its process died",
             _ => "its thread died",
         };
-        write!(f, "worker {} gets a new thread", e.worker_id)?;
+        write!(f, "worker {} is started again", e.worker_id)?;
         if e.backoff_s > 0.0 {
             write!(f, " in {}", Seconds(e.backoff_s))?;
         }
@@ -131,7 +131,7 @@ says! {
     };
     WorkerGaveUp |e, f| write!(
         f,
-        "worker {} is given up: {} threads died within {} without finishing an item",
+        "worker {} is given up: it died {} times within {} without finishing an item",
         e.worker_id, e.restarts_in_window, Seconds(e.window_s)
     );
     JobSubmitted |e, f| {
@@ -231,7 +231,7 @@ says! {
     };
     ChunkRetry |e, f| write!(
         f,
-        "the thread of worker {} died at item {} of call {}, attempt {} of {}; it is tried again",
+        "worker {} died at item {} of call {}, attempt {} of {}; the item is tried again",
         e.worker_id, e.item_index, e.job_id, e.chunk_attempt, e.max_attempts
     );
     ItemRetried |e, f| write!(
