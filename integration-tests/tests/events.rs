@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 mod golden;
+mod incidents;
 mod load;
 
 use std::{
