@@ -35,7 +35,7 @@ impl Daemon {
     fn start(home: &Path, name: &str) -> Self {
         let mut node = example("distfun");
         node.args(["node", "--listen", "127.0.0.1:0", "--slots", "2", "--name", name, "--log", name]);
-        node.env("DISTFUN_CACHE", home.join("cache")).current_dir(home).stdout(Stdio::piped());
+        node.env("DISTFUN_CACHE", home.join("cache")).current_dir(home).stdout(Stdio::piped()).stderr(Stdio::null());
         let cookie = std::env::var_os("DISTFUN_COOKIE");
         cookie.map(|cookie| node.env("DISTFUN_COOKIE", cookie));
         let mut process = node.spawn().expect("it starts");
