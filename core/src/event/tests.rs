@@ -21,13 +21,36 @@ fn names_are_lower_case_dotted_and_snake_case() {
                 && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         };
         assert!(name.split('.').all(is_good), "{name}");
+        assert!(!name.contains("__") && name.split('.').all(|part| !part.ends_with('_')), "{name}");
     }
+}
+
+#[test]
+fn names_are_ours_or_those_that_opentelemetry_has() {
+    // What every log of `tracing` in JSON has.
+    let of_line = ["timestamp", "level", "target", "message"];
+    let of_otel = [
+        "code.file.path",
+        "code.line.number",
+        "error.message",
+        "error.type",
+        "exception.message",
+        "exception.type",
+        "host.name",
+        "otel.event.name",
+        "process.pid",
+        "service.instance.id",
+        "service.name",
+        "service.version",
+    ];
+    for FieldUse { field: FieldSpec { name, .. }, .. } in fields() {
+        let is_known = name.starts_with("distfun.") || of_otel.contains(name) || of_line.contains(name);
+        assert!(is_known, "{name} is neither ours nor known to all");
+    }
+    let names: BTreeSet<String> = fields().map(|used| used.field.name.replace('.', "_")).collect();
     for event in EVENTS {
-        assert!(event.name.starts_with("distfun."), "{}", event.name);
-        for used in event.fields {
-            let namespaces = ["distfun.", "error.", "exception.", "code."];
-            assert!(namespaces.iter().any(|space| used.field.name.starts_with(space)), "{}", used.field.name);
-        }
+        assert!(event.name.starts_with("distfun.") && event.name.matches('.').count() == 2, "{}", event.name);
+        assert!(!names.contains(&event.name.replace('.', "_")), "{} is a field too", event.name);
     }
 }
 
