@@ -2,8 +2,8 @@
 //!
 //! Every decision of supervision is one `tracing` event with a stable name, flat fields and ids of its own, so that a
 //! log alone tells who is alive, what runs where and since when, what failed and what was done about it. The table
-//! ([`EVENTS`]) is the only definition: the types that are emitted, the checks of tests and `docs/EVENTS.md` are all
-//! made from it.
+//! ([`EVENTS`]) is the only definition: the types that are emitted, the checks of tests, `docs/EVENTS.md` and
+//! `schema/events-v1.json` are all made from it.
 //!
 //! Within schema major 1 events and fields are only added, never renamed; a name is never used again for something
 //! else. Levels are part of the schema.

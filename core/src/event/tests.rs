@@ -6,6 +6,8 @@ use std::{
 
 use super::*;
 
+mod schema;
+
 /// Every field of every event and of the envelope.
 fn fields() -> impl Iterator<Item = &'static FieldUse> {
     ENVELOPE.iter().chain(EVENTS.iter().flat_map(|event| event.fields))
@@ -121,10 +123,13 @@ fn kind(field: &FieldSpec) -> String {
     }
 }
 
+fn trimmed(doc: &str) -> String {
+    doc.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// `docs/EVENTS.md`, between its two marks.
 fn reference() -> String {
     let mut text = String::new();
-    let trimmed = |doc: &str| doc.split_whitespace().collect::<Vec<_>>().join(" ");
     let used_by = |text: &mut String, uses: &[FieldUse]| {
         writeln!(text, "| field | type | | meaning |\n|---|---|---|---|").unwrap();
         for FieldUse { field, is_required } in uses {
@@ -164,10 +169,16 @@ fn the_page_about_events_says_what_the_table_says() {
     if std::env::var_os("REWRITE").is_some() {
         std::fs::write(&path, format!("{before}{begin}\n{should}{end}{after}")).unwrap();
     } else {
-        let remedy = "write it anew: REWRITE=1 cargo test -p distfun-core";
-        for (is, should) in is.trim().lines().zip(should.trim().lines()) {
-            assert_eq!(is, should, "{remedy}");
-        }
-        assert_eq!(is.trim().len(), should.trim().len(), "{remedy}");
+        assert_same(is, &should);
     }
+}
+
+/// That a file is what is made from the table.
+#[track_caller]
+fn assert_same(is: &str, should: &str) {
+    let remedy = "write it anew: REWRITE=1 cargo test -p distfun-core";
+    for (is, should) in is.trim().lines().zip(should.trim().lines()) {
+        assert_eq!(is, should, "{remedy}");
+    }
+    assert_eq!(is.trim().len(), should.trim().len(), "{remedy}");
 }
