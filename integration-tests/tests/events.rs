@@ -3,7 +3,9 @@
 pub(crate) mod check;
 mod golden;
 mod incidents;
+mod line;
 mod load;
+mod schema;
 
 use std::{
     collections::BTreeSet,
@@ -457,6 +459,7 @@ fn a_manager_that_ended_by_its_call_says_so_however_the_call_was_waited_for() {
         let stopped = || !lines_of(&memory.lines(), "manager.stopped").is_empty();
         eventually(LIMIT, "the Manager stops", || log.flush(LIMIT) && stopped());
         let lines = memory.lines();
+        check(&lines);
         assert_eq!(lines_of(&lines, "manager.stopped")[0]["distfun.reason"], "endaftercall");
     });
 }

@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::programs::{example, programs};
+use crate::{
+    events::check::check_line,
+    programs::{example, programs},
+};
 
 /// Each example with the argument that keeps it short without optimisation, and the texts it must show in this order.
 const CHECKS: &[(&str, &[&str], &[&str])] = &[
@@ -249,6 +252,10 @@ fn one_program_computes_the_same_alone_and_with_nodes_and_every_machine_has_a_pa
             places.lines().any(|line| line.starts_with(&format!("{place}: ")) && line.ends_with(" chunks"));
         assert!(has_a_part, "{place} computed nothing:\n{places}");
     }
+    let log = fs::read_to_string(log).expect("it has written a log");
+    let lines: Vec<_> = log.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    assert!(!lines.is_empty());
+    lines.iter().for_each(check_line);
 }
 
 /// Two nodes that never saw the program, then processes here.

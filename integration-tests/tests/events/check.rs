@@ -6,10 +6,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use distfun_core::event::{ENVELOPE, FieldUse, Kind, TARGET, spec};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-pub(crate) type Line = Map<String, Value>;
+pub(crate) use super::line::{Line, check_line};
 
 /// A log in memory.
 #[derive(Clone, Default)]
@@ -55,47 +54,6 @@ pub(crate) fn check(lines: &[Line]) {
     check_numbers(lines);
     check_jobs(lines);
     check_workers(lines);
-}
-
-/// As the table says, and flat.
-#[track_caller]
-pub(crate) fn check_line(line: &Line) {
-    for used in ENVELOPE {
-        check_field(line, used);
-    }
-    for value in line.values() {
-        assert!(!value.is_object() && !value.is_array(), "{line:?}");
-    }
-    if line["target"] != TARGET {
-        return;
-    }
-    let name = line["otel.event.name"].as_str().expect("a name");
-    let event = spec(name).unwrap_or_else(|| panic!("{name} is not in the table"));
-    let level = line["level"].as_str().expect("a level");
-    assert!(event.levels.iter().any(|known| known.as_str() == level), "{name} at {level}");
-    for used in event.fields {
-        check_field(line, used);
-    }
-    for field in line.keys() {
-        assert!(event.field(field).is_some(), "{name} has a field {field}");
-    }
-}
-
-#[track_caller]
-fn check_field(line: &Line, FieldUse { field, is_required }: &FieldUse) {
-    let Some(value) = line.get(field.name) else {
-        assert!(!is_required, "{} is missing in {line:?}", field.name);
-        return;
-    };
-    let is_good = match field.kind {
-        Kind::Text => value.is_string(),
-        Kind::Whole => value.is_u64(),
-        Kind::Float => value.as_f64().is_some_and(|value| value >= 0.0),
-        Kind::Flag => value.is_boolean(),
-    };
-    assert!(is_good, "{} is a {:?}: {line:?}", field.name, field.kind);
-    let is_known = field.values.is_empty() || field.values.iter().any(|known| value == known);
-    assert!(is_known, "{} can't be {value}", field.name);
 }
 
 /// Every number once and in order; what is missing is counted by the next `log.dropped`.

@@ -6,7 +6,7 @@ use distfun::{FailureCause, Isolation, distribute};
 
 use super::Place;
 use crate::{
-    events::check::{Memory, lines_of},
+    events::check::{Memory, check_line, lines_of},
     support::{LIMIT, alone, alone_heard, within},
 };
 
@@ -84,6 +84,7 @@ fn events_of_functions_come_back_with_level_and_item() {
         }
         assert!(log.flush(LIMIT));
         let lines = memory.lines();
+        lines.iter().for_each(check_line);
         let mut logged = lines_of(&lines, "worker.logged");
         // A node may run them side by side.
         logged.sort_by_key(|line| (line.get("distfun.machine").is_some(), line["distfun.item.index"].as_u64()));

@@ -12,7 +12,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::lan::{Host, Lan};
+use crate::{
+    lan::{Host, Lan},
+    line::{self, check_line},
+};
 
 /// The log of the process on one host.
 pub(crate) struct Log {
@@ -40,7 +43,11 @@ impl Log {
         }
         let whole = text.rfind('\n').map_or("", |last| &text[..=last]);
         *end += whole.len() as u64;
-        lines.extend(whole.lines().map(|line| Rc::new(Line(serde_json::from_str(line).expect("JSON")))));
+        for line in whole.lines() {
+            let line = serde_json::from_str(line).expect("JSON");
+            check_line(&line);
+            lines.push(Rc::new(Line(line)));
+        }
         lines.clone()
     }
 
@@ -68,7 +75,7 @@ impl Log {
 }
 
 /// One line.
-pub(crate) struct Line(Value);
+pub(crate) struct Line(line::Line);
 
 impl Line {
     /// Whether it is the event `distfun.<name>`.
@@ -81,11 +88,11 @@ impl Line {
     }
 
     pub(crate) fn text(&self, field: &str) -> &str {
-        self.0[field].as_str().unwrap_or_default()
+        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
     pub(crate) fn number(&self, field: &str) -> u64 {
-        self.0[field].as_u64().unwrap_or_default()
+        self.0.get(field).and_then(Value::as_u64).unwrap_or_default()
     }
 
     pub(crate) fn machine(&self) -> &str {
@@ -97,7 +104,7 @@ impl Line {
     }
 
     pub(crate) fn has(&self, field: &str) -> bool {
-        self.0.get(field).is_some()
+        self.0.contains_key(field)
     }
 
     pub(crate) fn time(&self) -> SystemTime {
