@@ -35,7 +35,7 @@ fn lost<'a>(machine: &'a str) -> impl Fn(&Line) -> bool + 'a {
 
 /// A node is told at once who has gone, and why.
 fn manager_gone(line: &Line) -> bool {
-    line.message().contains("a Manager has gone")
+    line.is("node.left")
 }
 
 /// Items that a machine has answered for, since this moment.
