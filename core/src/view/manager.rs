@@ -232,11 +232,9 @@ pub struct Running {
     /// Whether it was said to have run much longer than others.
     pub is_slow: bool,
     /// When it was last said that it runs.
-    #[serde(skip)]
-    told: Time,
-    /// It was told by a heartbeat, which is to be repeated.
-    #[serde(skip)]
-    is_pulse: bool,
+    pub told: Time,
+    /// Whether a heartbeat said so, which is repeated every 10 s: without more of them it may have ended.
+    pub is_pulse: bool,
 }
 
 impl Running {
