@@ -16,6 +16,8 @@ pub(crate) struct Picture<'a> {
     pub(crate) concerns: Vec<Concern>,
     /// What the record lacks.
     pub(crate) losses: Losses,
+    /// For each call, why it is not done yet, or how it ended.
+    pub(crate) explanations: Vec<Explanation>,
     /// Programs that have written, with their Managers, workers, nodes and calls.
     pub(crate) processes: Vec<&'a Process>,
     /// What failed, by kind, the latest last.
@@ -24,6 +26,17 @@ pub(crate) struct Picture<'a> {
     pub(crate) story: Vec<&'a Told>,
     /// Chunks that ended, the latest last.
     pub(crate) spans: Vec<&'a Span>,
+}
+
+/// Of one call.
+#[derive(Serialize)]
+pub(crate) struct Explanation {
+    /// The number of its process.
+    pub(crate) process: u32,
+    /// Its own.
+    pub(crate) job: u64,
+    /// In a sentence.
+    pub(crate) text: String,
 }
 
 impl<'a> Picture<'a> {
@@ -35,6 +48,14 @@ impl<'a> Picture<'a> {
             first: view.first(),
             concerns: view.concerns(now),
             losses: view.losses(),
+            explanations: view
+                .jobs()
+                .map(|(process, job)| Explanation {
+                    process: process.id,
+                    job: job.id,
+                    text: view.explain(process, job, now),
+                })
+                .collect(),
             processes: view.processes().collect(),
             failures: view.failures(),
             story: view.story().filter(|told| told.number >= told_from).collect(),
