@@ -2,12 +2,15 @@
 
 mod check;
 mod credentials;
+mod dashboard;
 mod doctor;
 mod logs;
 mod machines;
 mod node;
 mod notify;
+mod page;
 mod picture;
+mod report;
 mod status;
 mod trace;
 
@@ -39,6 +42,8 @@ enum Command {
     Status(status::Status),
     Explain(status::Explain),
     Trace(trace::Flags),
+    Dashboard(dashboard::Flags),
+    Report(report::Flags),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +60,8 @@ fn main() -> ExitCode {
         Command::Status(flags) => status::status(flags),
         Command::Explain(flags) => status::explain(flags),
         Command::Trace(flags) => trace::run(flags),
+        Command::Dashboard(flags) => dashboard::run(flags),
+        Command::Report(flags) => report::run(flags),
     }
 }
 
