@@ -41,7 +41,7 @@ pub(crate) use chunks::set_chunk_sampling;
 pub(crate) use chunks::{chunk_died, chunk_ended, chunk_started, inline_ended, item_retried};
 pub(crate) use nodes::{
     Answered, OfConversation, blob_there, chunk_answered, chunk_dispatched, node_connected, node_draining, node_lost,
-    node_output, node_refuses, node_rejected, node_suspect,
+    node_output, node_refuses, node_rejected, node_suspect, node_worker_died,
 };
 pub(crate) use serving::{node_joined, node_left, node_started, node_stopped, node_stopping};
 pub(crate) use watch::{Looks, begin_looks, job_runs};

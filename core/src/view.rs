@@ -48,7 +48,7 @@ pub use explain::Concern;
 pub use failures::FailureGroup;
 pub use job::{Job, JobState};
 pub use line::{Line, Text, Time};
-pub use manager::{Manager, Node, NodeState, Running, Snapshot, Stall, Worker, WorkerState};
+pub use manager::{Ended, Manager, Node, NodeState, Running, Snapshot, Stall, Worker, WorkerState};
 pub use process::{Process, Serving, Shared};
 pub use record::Losses;
 

@@ -13,11 +13,12 @@ use distfun_core::{
     engine::Chunk,
     event::{
         ChunkDispatched, ChunkReturned, NodeConnected, NodeDraining, NodeLost, NodeRefused, NodeRejected, NodeSuspect,
-        SharedTransfer, WorkerOutput, capped, seconds,
+        NodeWorkerDied, SharedTransfer, WorkerOutput, capped, seconds,
     },
     failure::ItemFailure,
+    ids::WorkerId,
 };
-use distfun_net::message::{Digest, Output, Welcome};
+use distfun_net::message::{Died, Digest, Output, Welcome};
 
 use super::{
     chunks::{Where, items_failed, sampled},
@@ -106,6 +107,33 @@ pub(crate) fn node_suspect(pool: &Pool, conversation: &Conversation) {
     let (manager_id, node_id) = (pool.events.id, conversation.node.0.into());
     let chunks_running = conversation.chunks() as u64;
     emit(&NodeSuspect { manager_id, node_id, machine: &conversation.name, chunks_running });
+}
+
+/// Of a chunk that it was inside.
+pub(crate) fn node_worker_died(
+    conversation: &Conversation,
+    pool: &Weak<Pool>,
+    job: &SharedJob,
+    range: &Range<usize>,
+    worker: Option<WorkerId>,
+    died: &Died,
+) {
+    let Some(pool) = pool.upgrade() else { return };
+    let core = job.core();
+    let story = died.exit.as_ref().map(|exit| &*exit.story);
+    emit(&NodeWorkerDied {
+        manager_id: pool.events.id,
+        node_id: conversation.node.0.into(),
+        machine: &conversation.name,
+        job_id: core.id.0,
+        function: core.function,
+        chunk_index: range.start as u64,
+        chunk_items: range.len() as u64,
+        error_type: if died.is_overdue { "item_timeout" } else { "worker_lost" },
+        worker_id: worker.map(|worker| worker.0.into()),
+        item_index: (died.count > 0).then_some(died.first),
+        error_message: story.map(capped),
+    });
 }
 
 pub(crate) fn node_draining(conversation: &Conversation, pool: &Weak<Pool>) {

@@ -260,6 +260,12 @@ events! {
     /// Nothing came from a node for 1.5 s: it gets no new chunks until something does.
     NodeSuspect = "distfun.node.suspect", WARN, { manager_id, node_id, machine, chunks_running }, optional {};
 
+    /// A worker of a node died inside a chunk, or was stopped there because an item took too long: what it had not done is
+    /// given out again. The node replaces it.
+    NodeWorkerDied = "distfun.node.worker_died", WARN,
+        { manager_id, node_id, machine, job_id, function, chunk_index, chunk_items, error_type },
+        optional { worker_id, item_index, error_message };
+
     /// A node is about to stop: it finishes what it has and gets nothing new.
     NodeDraining = "distfun.node.draining", INFO, { manager_id, node_id, machine, chunks_running }, optional {};
 

@@ -199,6 +199,13 @@ says! {
         write!(f, "{} can't run call {} ({}): {}", e.machine, e.job_id, e.function, e.error_message)
     };
     NodeSuspect |e, f| write!(f, "nothing comes from {}, which has {}", e.machine, count(e.chunks_running, "chunk"));
+    NodeWorkerDied |e, f| {
+        f.write_str("a worker")?;
+        e.worker_id.map_or(Ok(()), |worker| write!(f, " ({worker})"))?;
+        write!(f, " of {} died in items {}", e.machine, range(e.chunk_index, e.chunk_items))?;
+        write!(f, " of call {}", e.job_id)?;
+        more(f, e.error_message)
+    };
     NodeDraining |e, f| write!(f, "{} stops soon, and finishes {}", e.machine, count(e.chunks_running, "chunk"));
     NodeLost |e, f| write!(
         f,

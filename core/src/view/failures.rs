@@ -60,6 +60,7 @@ impl Failures {
             }
             "worker.restarted" => (line.cause.as_deref().unwrap_or("died"), worker.unwrap_or_default(), 1, 0),
             "worker.gave_up" => (line.cause.as_deref().unwrap_or("died"), worker.unwrap_or_default(), 0, 1),
+            "node.worker_died" => (error, machine.unwrap_or("?").to_owned(), 1, 0),
             "node.lost" => ("node_lost", machine.unwrap_or("?").to_owned(), 1, 0),
             "node.rejected" | "node.refused" => {
                 let is_over = event == "node.refused" || line.gives_up == Some(true);

@@ -189,6 +189,8 @@ pub struct Node {
     pub since: Time,
     /// How often it was lost.
     pub losses: u64,
+    /// How often a worker of it died inside a chunk.
+    pub deaths: u64,
     /// Chunks that were done elsewhere because it was lost.
     pub requeued: u64,
     /// Chunks that it has answered for, as far as the log told.
@@ -520,6 +522,14 @@ impl Manager {
                 node.error = Some(text_of(line));
                 return;
             }
+            "worker_died" => {
+                node.deaths += 1;
+                node.error = Some(text_of(line));
+                if let Some(key) = line.job_id.zip(line.chunk_index) {
+                    node.running.remove(&key);
+                }
+                return;
+            }
             "lost" => {
                 node.losses += 1;
                 node.requeued += line.chunks_requeued.unwrap_or(0);
@@ -766,6 +776,7 @@ impl Node {
             state: NodeState::Up,
             since: at,
             losses: 0,
+            deaths: 0,
             requeued: 0,
             chunks: 0,
             busy_s: 0.0,

@@ -164,6 +164,7 @@ impl Conversation {
         events::chunk_answered(self, &self.pool, answered);
         job.core().note_counts(reached - start - again.len(), failures.len());
         if let Some(died) = died {
+            events::node_worker_died(self, &self.pool, job, &(start..end), worker, &died);
             let takes_blocks = job.is_columns() || job.travel().is_some_and(|travel| travel.is_lists);
             let away = Some((worker, self.name.clone()));
             let overdue = |index| {
