@@ -12,6 +12,7 @@ mod page;
 mod picture;
 mod report;
 mod status;
+mod top;
 mod trace;
 
 use std::{io::Write, process::ExitCode};
@@ -41,6 +42,7 @@ enum Command {
     Doctor(doctor::Flags),
     Status(status::Status),
     Explain(status::Explain),
+    Top(top::Flags),
     Trace(trace::Flags),
     Dashboard(dashboard::Flags),
     Report(report::Flags),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Doctor(flags) => doctor::run(flags),
         Command::Status(flags) => status::status(flags),
         Command::Explain(flags) => status::explain(flags),
+        Command::Top(flags) => top::run(flags),
         Command::Trace(flags) => trace::run(flags),
         Command::Dashboard(flags) => dashboard::run(flags),
         Command::Report(flags) => report::run(flags),

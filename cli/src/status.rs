@@ -76,22 +76,47 @@ pub(crate) fn read(paths: &[PathBuf], moment: Option<Moment>, limits: Limits) ->
 
 /// Reads to `moment`, or to the end.
 pub(crate) fn advance_to(logs: &mut Logs, view: &mut View, moment: Option<Moment>) -> Result<Reached, String> {
-    let mut until = match moment {
-        Some(Moment::At(time)) => Some(time),
-        // The first line says what that is.
-        Some(Moment::After(_)) => Some(Time(0)),
-        None => None,
-    };
+    let slice = Duration::from_secs(1);
+    let mut seek = moment.map(Seek::to);
     loop {
-        let reached = logs.advance(view, until, Duration::from_secs(1))?;
-        match (reached, moment, logs.next_time()) {
-            (Reached::Time, Some(Moment::After(seconds)), Some(first)) if until == Some(Time(0)) => {
-                until = Some(first.after(seconds));
-            }
-            (Reached::More, ..) => {}
+        let reached = match &mut seek {
+            Some(seek) => seek.step(logs, view, slice)?,
+            None => logs.advance(view, None, slice)?,
+        };
+        match reached {
+            Reached::More => {}
             // A pipe, whose writer takes its time.
-            (Reached::Now, ..) => std::thread::sleep(Duration::from_millis(5)),
-            (Reached::Time | Reached::End, ..) => return Ok(reached),
+            Reached::Now => std::thread::sleep(Duration::from_millis(5)),
+            Reached::Time | Reached::End => return Ok(reached),
+        }
+    }
+}
+
+/// On the way to a time of logs.
+pub(crate) struct Seek {
+    pub(crate) moment: Moment,
+    until: Time,
+}
+
+impl Seek {
+    pub(crate) fn to(moment: Moment) -> Self {
+        let until = match moment {
+            Moment::At(time) => time,
+            // The first line says what that is.
+            Moment::After(_) => Time(0),
+        };
+        Self { moment, until }
+    }
+
+    /// Reads on for about as long as `budget`: there, if [`Reached::Time`].
+    pub(crate) fn step(&mut self, logs: &mut Logs, view: &mut View, budget: Duration) -> Result<Reached, String> {
+        let reached = logs.advance(view, Some(self.until), budget)?;
+        match (reached, self.moment, logs.next_time()) {
+            (Reached::Time, Moment::After(seconds), Some(first)) if self.until == Time(0) => {
+                self.until = first.after(seconds);
+                Ok(Reached::More)
+            }
+            _ => Ok(reached),
         }
     }
 }

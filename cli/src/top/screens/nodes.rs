@@ -1,0 +1,76 @@
+//! Nodes: machines that compute for a Manager.
+
+use distfun_core::view::{Manager, Node, NodeState, Place, Process};
+
+use crate::top::{
+    look::{Mark, Tone},
+    seen::{Seen, node_share, node_state},
+    table::{Cell, Column, Row, Table, left, rest, right},
+    ui::Key,
+    words,
+};
+
+const COLUMNS: [Column; 13] = [
+    rest("machine", 16, 0),
+    left("name", 10, 5),
+    left("state", 8, 0),
+    right("since", 6, 1),
+    right("slots", 5, 3),
+    right("runs", 4, 2),
+    right("busy", 4, 3),
+    right("chunks", 6, 4),
+    right("lost", 4, 2),
+    right("redone", 6, 6),
+    right("round trip", 10, 8),
+    right("sent", 8, 7),
+    rest("last error", 12, 6),
+];
+
+pub(crate) fn table(seen: &Seen<'_>) -> Table {
+    let is_told = super::are_several(seen);
+    let mut columns = COLUMNS.to_vec();
+    columns.extend(is_told.then_some(super::PROGRAM));
+    let mut rows = Vec::new();
+    for process in seen.processes() {
+        for manager in seen.managers(process) {
+            for (id, node) in seen.nodes(manager) {
+                let mut row = row(seen, process, manager, id, node);
+                row.cells.extend(is_told.then(|| super::program(seen, process)));
+                rows.push(row);
+            }
+        }
+    }
+    Table { columns, rows, empty: "no other machines", is_ordered: false }
+}
+
+fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &Node) -> Row {
+    let (state, mark) = node_state(node);
+    let tone = match mark {
+        Mark::Lost => Tone::Bad,
+        Mark::Changes => Tone::Warn,
+        _ => Tone::Plain,
+    };
+    Row {
+        key: Key::Place(process.id, manager.id, Place::Node(id)),
+        cells: vec![
+            Cell::marked(mark, node.machine.as_str()),
+            Cell::text(node.name.as_str()),
+            Cell::text(state).tone(tone),
+            Cell::duration(seen.since(node.since)),
+            Cell::count(node.slots),
+            Cell::count(node.running.len() as u64),
+            Cell::share(node_share(manager, node, seen.now)),
+            Cell::count(node.chunks),
+            Cell::count(node.losses).grave(Tone::Warn),
+            Cell::count(node.requeued).grave(Tone::Warn),
+            node.rtt_s.map_or_else(Cell::none, |rtt| Cell::number(rtt, words::duration(rtt))),
+            match node.shared_bytes {
+                0 => Cell::none(),
+                bytes => Cell::number(bytes as f64, words::bytes(bytes)),
+            },
+            node.error.as_deref().map_or_else(Cell::none, Cell::text),
+        ],
+        has_failed: node.losses > 0 || mark == Mark::Lost,
+        is_over: manager.ended.is_some() || node.state == NodeState::GivenUp,
+    }
+}

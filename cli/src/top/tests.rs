@@ -1,0 +1,289 @@
+//! Screens of the demo story at fixed times, as kept texts (`REWRITE=1` writes them), and keys.
+
+use std::{
+    env, fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use distfun_core::view::{Limits, Line, Time, View};
+use proptest::prelude::*;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::{
+    demo::{self, Demo},
+    draw,
+    look::Look,
+    play::{Feed, Player},
+    press::{Act, press},
+    seen::{Going, Seen},
+    ui::{Key, Screen, Ui},
+};
+use crate::status::Moment;
+
+const PLAIN: Look = Look { has_colours: false, has_attributes: false, is_unicode: true };
+const COLOURED: Look = Look { has_colours: true, has_attributes: true, is_unicode: true };
+const ASCII: Look = Look { has_colours: false, has_attributes: false, is_unicode: false };
+
+fn story(seconds: f64) -> View {
+    let mut view = View::new(Limits::default());
+    Demo::default().seek(Moment::After(seconds), &mut view);
+    view
+}
+
+fn seen(view: &View, now: Time) -> Seen<'_> {
+    Seen { view, now, going: Going::Live, reading: None, lines_per_s: 12.0, is_demo: true }
+}
+
+fn shown(view: &View, ui: &Ui, look: Look, width: u16, height: u16) -> String {
+    draw::text(&draw::buffer(&seen(view, view.now()), ui, look, width, height))
+}
+
+/// Presses what the letters and names say: `j`, `<enter>`.
+fn type_in(ui: &mut Ui, view: &View, keys: &str) -> Act {
+    let mut act = Act::None;
+    let mut rest = keys;
+    while let Some(char) = rest.chars().next() {
+        let (code, length) = match char {
+            '<' if rest.contains('>') => {
+                let end = rest.find('>').unwrap();
+                let code = match &rest[1..end] {
+                    "enter" => KeyCode::Enter,
+                    "esc" => KeyCode::Esc,
+                    "tab" => KeyCode::Tab,
+                    "backtab" => KeyCode::BackTab,
+                    "left" => KeyCode::Left,
+                    "right" => KeyCode::Right,
+                    "end" => KeyCode::End,
+                    other => panic!("{other} is no key"),
+                };
+                (code, end + 1)
+            }
+            char => (KeyCode::Char(char), char.len_utf8()),
+        };
+        rest = &rest[length..];
+        act = press(ui, &seen(view, view.now()), KeyEvent::new(code, KeyModifiers::NONE));
+    }
+    act
+}
+
+/// Compares with the kept text of this name.
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/screens").join(name).with_extension("txt");
+    if env::var_os("REWRITE").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        return fs::write(path, text).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == text, "{} was, REWRITE=1 writes what is:\n{kept}\n{text}", path.display());
+}
+
+#[test]
+fn every_screen_of_the_story_is_as_kept() {
+    let view = story(20.0);
+    for screen in Screen::ALL {
+        let name = screen.name();
+        check(&format!("{name}-80x24"), &shown(&view, &Ui::new(screen), PLAIN, 80, 24));
+        check(&format!("{name}-40x10"), &shown(&view, &Ui::new(screen), PLAIN, 40, 10));
+    }
+    for screen in [Screen::Overview, Screen::Tree, Screen::Calls, Screen::Chunks] {
+        check(&format!("{}-120x40", screen.name()), &shown(&view, &Ui::new(screen), PLAIN, 120, 40));
+    }
+}
+
+#[test]
+fn the_beginning_the_middle_and_the_end_are_as_kept() {
+    for seconds in [0.5, 8.0, 34.0, 60.0] {
+        check(&format!("overview-at-{seconds}"), &shown(&story(seconds), &Ui::new(Screen::Overview), PLAIN, 80, 24));
+    }
+    check("overview-ascii", &shown(&story(34.0), &Ui::new(Screen::Overview), ASCII, 80, 24));
+    check("chunks-ascii", &shown(&story(34.0), &Ui::new(Screen::Chunks), ASCII, 80, 24));
+    check("chunks-coloured", &shown(&story(34.0), &Ui::new(Screen::Chunks), COLOURED, 80, 24));
+}
+
+#[test]
+fn details_and_help_are_as_kept() {
+    let view = story(20.0);
+    for (name, screen, keys) in [
+        ("detail-call", Screen::Overview, "jjj<enter>"),
+        ("detail-program", Screen::Overview, "j<enter>"),
+        ("detail-worker", Screen::Workers, "jjjj<enter>"),
+        ("detail-node", Screen::Nodes, "jj<enter>"),
+        ("detail-failure", Screen::Failures, "jj<enter>"),
+        ("help", Screen::Overview, "?"),
+        ("failed-calls", Screen::Calls, "f"),
+        ("filter", Screen::Tree, "/node-b"),
+    ] {
+        let mut ui = Ui::new(screen);
+        type_in(&mut ui, &view, keys);
+        check(name, &shown(&view, &ui, PLAIN, 80, 24));
+    }
+}
+
+#[test]
+fn nothing_of_a_log_reaches_the_terminal_as_a_command() {
+    let line = r#"{"timestamp":"2026-01-01T12:00:00Z","level":"INFO","target":"x","message":"a\u001b[2Jb\r\nc\u0007","distfun.boot_id":"b","distfun.seq":0}"#;
+    let mut view = View::new(Limits::default());
+    view.apply(&serde_json::from_str::<Line<'_>>(line).unwrap());
+    let text = shown(&view, &Ui::new(Screen::Overview), PLAIN, 80, 24);
+    assert!(text.contains("a[2Jb c"), "{text}");
+    assert!(!text.contains(['\u{1b}', '\r', '\u{7}']), "{text}");
+}
+
+#[test]
+fn keys_turn_to_screens_and_back() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Overview);
+    for (keys, screen) in [
+        ("3", Screen::Workers),
+        ("<tab>", Screen::Nodes),
+        ("<backtab><backtab>", Screen::Tree),
+        ("8<tab>", Screen::Overview),
+        ("<backtab>", Screen::Data),
+    ] {
+        type_in(&mut ui, &view, keys);
+        assert_eq!(ui.screen, screen, "{keys}");
+    }
+    assert_eq!(type_in(&mut ui, &view, "p"), Act::Freeze);
+    assert_eq!(type_in(&mut ui, &view, " "), Act::Freeze);
+    assert_eq!(type_in(&mut ui, &view, "<"), Act::Speed { up: false });
+    assert_eq!(type_in(&mut ui, &view, "q"), Act::Quit);
+    let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    ui.is_typing = true;
+    assert_eq!(press(&mut ui, &seen(&view, view.now()), control_c), Act::Quit);
+}
+
+#[test]
+fn a_selection_keeps_to_its_thing() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Workers);
+    type_in(&mut ui, &view, "jjj");
+    let third = ui.pane().selected.clone().unwrap();
+    assert!(matches!(third, Key::Place(..)));
+    // Another order, and the same worker.
+    type_in(&mut ui, &view, "ssS");
+    assert_eq!(ui.pane().selected.as_ref(), Some(&third));
+    type_in(&mut ui, &view, "G");
+    let last = ui.pane().selected.clone();
+    type_in(&mut ui, &view, "gG");
+    assert_eq!(ui.pane().selected, last);
+    // Each screen has its own.
+    type_in(&mut ui, &view, "4");
+    assert_eq!(ui.pane().selected, None);
+}
+
+#[test]
+fn enter_opens_what_is_selected_and_escape_goes_back_step_by_step() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Overview);
+    type_in(&mut ui, &view, "jj<enter>");
+    assert_eq!(ui.screen, Screen::Calls);
+    assert!(ui.pane().has_detail && matches!(ui.pane().selected, Some(Key::Job(..))));
+    type_in(&mut ui, &view, "f/fit<enter>s<esc>");
+    assert!(!ui.pane().has_detail && ui.pane().filter == "fit");
+    type_in(&mut ui, &view, "<esc>");
+    assert!(ui.pane().filter.is_empty() && ui.pane().failed_only);
+    type_in(&mut ui, &view, "<esc>");
+    assert!(!ui.pane().failed_only && ui.pane().sort.is_some());
+    type_in(&mut ui, &view, "<esc><esc>");
+    assert!(ui.pane().sort.is_none() && ui.pane().selected.is_none());
+}
+
+#[test]
+fn what_is_typed_into_a_filter_is_no_command() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Nodes);
+    assert_eq!(type_in(&mut ui, &view, "/q3"), Act::None);
+    assert_eq!((ui.screen, ui.pane().filter.as_str()), (Screen::Nodes, "q3"));
+    type_in(&mut ui, &view, "<esc>");
+    assert!(ui.pane().filter.is_empty() && !ui.is_typing);
+}
+
+#[test]
+fn the_tree_folds_and_the_stream_moves_and_zooms() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Tree);
+    let rows = |ui: &Ui| super::screens::keys(&seen(&view, view.now()), ui).len();
+    let all = rows(&ui);
+    type_in(&mut ui, &view, "j<left>");
+    assert_eq!(rows(&ui), 4, "itself, and the other program, its manager and node are left");
+    type_in(&mut ui, &view, "<right>");
+    assert_eq!(rows(&ui), all);
+    type_in(&mut ui, &view, "6");
+    let column = ui.column_s();
+    type_in(&mut ui, &view, "+<left><left>");
+    assert!(ui.column_s() < column && ui.edge < Some(view.now()));
+    type_in(&mut ui, &view, "<right><right><right>");
+    assert_eq!(ui.edge, None);
+}
+
+#[test]
+fn the_dead_leave_lists_after_a_minute_but_no_count() {
+    let mut view = View::new(Limits::default());
+    for (_, text) in demo::lines(0) {
+        view.apply(&serde_json::from_str(&text).unwrap());
+    }
+    let rows = |seconds| {
+        let seen = seen(&view, view.now().after(seconds));
+        [Screen::Workers, Screen::Nodes, Screen::Tree, Screen::Calls]
+            .map(|screen| super::screens::keys(&seen, &Ui::new(screen)).len())
+    };
+    assert_eq!(rows(0.0), [3, 3, 11, 4]);
+    assert_eq!(rows(61.0), [0, 0, 0, 4]);
+}
+
+#[test]
+fn a_replay_goes_by_the_clock_stands_still_and_goes_on() {
+    let begin = Instant::now();
+    let after = |seconds| begin + Duration::from_secs_f64(seconds);
+    let slice = Duration::from_millis(30);
+    let view = View::new(Limits::default());
+    let feed = Feed::Demo(Demo::default());
+    let mut player = Player::new(feed, view, Some(Moment::After(10.0)), Some(2.0), begin);
+    let time = |player: &Player| player.seen().now.since(demo::BEGIN).as_secs_f64();
+    player.advance(begin, slice, false).unwrap();
+    assert!((9.5..=10.0).contains(&time(&player)));
+    assert_eq!(player.seen().going, Going::Frozen { is_live: false });
+    player.advance(after(5.0), slice, false).unwrap();
+    assert!((9.5..=10.0).contains(&time(&player)));
+    let stood = time(&player);
+    player.freeze(after(5.0));
+    player.advance(after(8.0), slice, false).unwrap();
+    assert!((time(&player) - stood - 6.0).abs() < 1e-6);
+    player.change_speed(true);
+    assert_eq!(player.seen().going, Going::Replay(4.0));
+    player.freeze(after(8.0));
+    player.advance(after(9.0), slice, false).unwrap();
+    assert!((time(&player) - stood - 6.0).abs() < 0.5);
+}
+
+fn sizes() -> impl Strategy<Value = (u16, u16)> {
+    prop_oneof![(0u16..6, 0u16..6), (1u16..130, 1u16..50), (250u16..301, 90u16..101)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_size_no_time_and_no_key_makes_it_panic(
+        (width, height) in sizes(),
+        share in 0.0..1.0f64,
+        later in 0.0..200.0f64,
+        screen in 0usize..8,
+        keys in "[1-8jkhlgGfsSp+=?/a-c -]{0,12}",
+        enters in any::<bool>(),
+        look in prop_oneof![Just(PLAIN), Just(COLOURED), Just(ASCII)],
+    ) {
+        let lines = demo::lines(0);
+        let mut view = View::new(Limits::default());
+        for (_, text) in &lines[..(share * lines.len() as f64) as usize] {
+            view.apply(&serde_json::from_str(text).unwrap());
+        }
+        let mut ui = Ui::new(Screen::ALL[screen]);
+        type_in(&mut ui, &view, &keys);
+        if enters {
+            type_in(&mut ui, &view, "<enter>");
+        }
+        draw::buffer(&seen(&view, view.now().after(later)), &ui, look, width, height);
+    }
+}
