@@ -139,7 +139,7 @@ fn footer(seen: &Seen<'_>, ui: &Ui, pen: &mut Pen<'_>) {
     }
     let read = match seen.reading {
         Some(share) => format!("reading {}", words::percent(share)),
-        None if seen.going == Going::Once => String::new(),
+        None if seen.going == Going::Once || pen.width() < 60 => String::new(),
         None => format!("{} lines/s", words::count(seen.lines_per_s.round() as u64)),
     };
     if !read.is_empty() {

@@ -70,7 +70,12 @@ impl Look {
 
     /// Of what is selected.
     pub(crate) fn selected(self) -> Style {
-        if self.has_attributes { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() }
+        if !self.has_attributes {
+            return Style::new();
+        }
+        // In one colour: others would be backgrounds here.
+        let style = Style::new().remove_modifier(Modifier::all()).add_modifier(Modifier::REVERSED);
+        if self.has_colours { style.fg(Color::Reset) } else { style }
     }
 
     pub(crate) fn mark(self, mark: Mark) -> (&'static str, Tone) {

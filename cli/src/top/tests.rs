@@ -228,7 +228,7 @@ fn the_dead_leave_lists_after_a_minute_but_no_count() {
         [Screen::Workers, Screen::Nodes, Screen::Tree, Screen::Calls]
             .map(|screen| super::screens::keys(&seen, &Ui::new(screen)).len())
     };
-    assert_eq!(rows(0.0), [3, 3, 11, 4]);
+    assert_eq!(rows(0.0), [4, 3, 13, 4]);
     assert_eq!(rows(61.0), [0, 0, 0, 4]);
 }
 
@@ -257,12 +257,76 @@ fn a_replay_goes_by_the_clock_stands_still_and_goes_on() {
     assert!((time(&player) - stood - 6.0).abs() < 0.5);
 }
 
+/// How long the user waits at most, and how much memory it takes, while a log of `LINES` lines (a million, if not said)
+/// is read: `LINES=10000000 cargo test --release -p distfun-cli -- --ignored --nocapture a_huge_log`.
+#[test]
+#[ignore = "writes a log of gigabytes"]
+fn a_huge_log_is_read_without_making_the_user_wait() {
+    use ratatui::{Terminal, backend::TestBackend};
+
+    use crate::logs::Logs;
+    let lines: u64 = env::var("LINES").map_or(1_000_000, |lines| lines.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    write_chunks(&path, lines).unwrap();
+    println!("{lines} lines, {} MB", fs::metadata(&path).unwrap().len() / 1_000_000);
+    let begin = Instant::now();
+    let logs = Logs::open(&[path], true).unwrap();
+    let mut player = Player::new(Feed::Logs(logs), View::new(Limits::default()), None, None, begin);
+    let mut terminal = Terminal::new(TestBackend::new(200, 60)).unwrap();
+    let (mut slowest, mut slowest_draw, mut frames) = (Duration::ZERO, Duration::ZERO, 0);
+    let mut ui = Ui::new(Screen::Overview);
+    loop {
+        let frame = Instant::now();
+        let has_more = player.advance(frame, Duration::from_millis(30), false).unwrap();
+        let drawn = Instant::now();
+        terminal.draw(|frame| draw::draw(&player.seen(), &ui, COLOURED, frame.buffer_mut())).unwrap();
+        (slowest, slowest_draw) = (slowest.max(frame.elapsed()), slowest_draw.max(drawn.elapsed()));
+        frames += 1;
+        if frames % 10 == 0 {
+            ui.turn(true);
+        }
+        if !has_more {
+            break;
+        }
+    }
+    let took = begin.elapsed().as_secs_f64();
+    assert_eq!(player.seen().view.losses().lines, lines);
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let memory = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("unknown memory");
+    println!("read in {took:.1} s, {:.0} lines/s, {frames} frames", lines as f64 / took);
+    println!("slowest frame {slowest:.1?}, of it drawing at most {slowest_draw:.1?}; {memory}");
+    assert!(slowest < Duration::from_millis(100));
+}
+
+fn write_chunks(path: &Path, lines: u64) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(path)?);
+    for seq in 0..lines {
+        // 16 workers, each of which begins and ends a chunk.
+        let (chunk, worker, ends) = (seq / 32 * 16 + seq % 16, seq % 16, seq / 16 % 2 == 1);
+        let (event, rest) = if ends {
+            ("finished", r#","distfun.outcome":"success","distfun.items.done":1,"distfun.compute_s":0.0004"#)
+        } else {
+            ("started", "")
+        };
+        let time = Time(demo::BEGIN.0 + 25 * seq);
+        let time = humantime::format_rfc3339_micros(std::time::UNIX_EPOCH + Duration::from_micros(time.0));
+        writeln!(
+            file,
+            r#"{{"timestamp":"{time}","level":"DEBUG","target":"distfun::event","message":"","otel.event.name":"distfun.chunk.{event}","distfun.manager.id":1,"distfun.job.id":{},"distfun.function.name":"f::g","distfun.chunk.index":{chunk},"distfun.chunk.items":1,"distfun.chunk.attempt":1,"distfun.worker.id":{worker},"distfun.sampling_ratio":1.0{rest},"distfun.boot_id":"b","distfun.seq":{seq}}}"#,
+            chunk / 1000,
+        )?;
+    }
+    file.flush()
+}
+
 fn sizes() -> impl Strategy<Value = (u16, u16)> {
     prop_oneof![(0u16..6, 0u16..6), (1u16..130, 1u16..50), (250u16..301, 90u16..101)]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn no_size_no_time_and_no_key_makes_it_panic(

@@ -35,6 +35,11 @@ pub(crate) fn count(count: u64) -> String {
     scaled(count as f64, "", |scaled| scaled < 10_000.0)
 }
 
+/// `1 key`, `3 keys`.
+pub(crate) fn many(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// `41/s`, `0.5/s`, `1.2k/s`.
 pub(crate) fn rate(per_s: f64) -> String {
     match per_s {

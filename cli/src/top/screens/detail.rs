@@ -35,16 +35,21 @@ impl Detail {
         pen.rule(0, &self.title);
         let label = self.lines.iter().map(|(label, ..)| words::width(label)).max().unwrap_or(0).min(pen.width() / 3);
         let indent = if label == 0 { 1 } else { label + 2 };
-        let mut y = 1;
+        let mut rows = Vec::new();
         for (name, text, tone) in &self.lines {
-            pen.put(1, y, &words::head(name, label, ""), Tone::Quiet);
-            for line in words::wrap(&words::line(text), pen.width().saturating_sub(indent + 1)) {
-                if y + 1 == pen.height() && pen.height() > 2 {
-                    pen.put(1, y, pen.ellipsis(), Tone::Quiet);
-                }
-                pen.put(indent, y, &line, *tone);
-                y += 1;
-            }
+            let lines = words::wrap(&words::line(text), pen.width().saturating_sub(indent + 1));
+            let names = std::iter::once(name.as_str()).chain(std::iter::repeat(""));
+            rows.extend(names.zip(lines).map(|(name, line)| (name, line, *tone)));
+        }
+        let room = pen.height().saturating_sub(1);
+        let shown = if rows.len() > room { room.saturating_sub(1) } else { room };
+        for (y, (name, line, tone)) in rows.iter().take(shown).enumerate() {
+            pen.put(1, 1 + y, &words::head(name, label, ""), Tone::Quiet);
+            pen.put(indent, 1 + y, line, *tone);
+        }
+        if rows.len() > shown {
+            let text = format!("{} {} more lines", pen.ellipsis(), rows.len() - shown);
+            pen.put(1, 1 + shown, &text, Tone::Quiet);
         }
     }
 }
@@ -93,8 +98,8 @@ fn job(seen: &Seen<'_>, process: &Process, job: &Job) -> Detail {
     };
     let mode = if job.mode.is_empty() { String::new() } else { format!(" ({})", job.mode) };
     detail.say("function", format!("{}{mode}{whose}", job.function));
-    let mut figures = format!("{} of {} items, {} failed, {} retries", job.done, job.items, job.failed, job.retries);
-    figures.push_str(&format!(", {} chunks", job.chunks));
+    let mut figures = format!("{} of {}, {} failed", job.done, words::many(job.items, "item"), job.failed);
+    figures.push_str(&format!(", {} tried again, {}", job.retries, words::many(job.chunks, "chunk")));
     detail.say("done", figures);
     let mut times = format!("made at {}", words::clock(job.submitted));
     if let Some(began) = job.began {
@@ -120,11 +125,11 @@ fn job(seen: &Seen<'_>, process: &Process, job: &Job) -> Detail {
         };
         let slow = if running.is_slow { ", much longer than others" } else { "" };
         let text =
-            format!("{} on {whose}, for {}{slow}", workers::items(running), words::elapsed(seen.since(running.since)));
+            format!("{} on {whose}, for {}{slow}", workers::which(running), words::elapsed(seen.since(running.since)));
         detail.say_in(if running.is_slow { Tone::Warn } else { Tone::Plain }, "runs", text);
     }
     if places.len() > 4 {
-        detail.say("runs", format!("{} more chunks", places.len() - 4));
+        detail.say("runs", format!("{} more", words::many(places.len() as u64 - 4, "chunk")));
     }
     if let Some(error) = job.error.as_deref().filter(|_| job.state == JobState::Running) {
         detail.say_in(Tone::Warn, "last error", error);
@@ -147,7 +152,14 @@ fn process(seen: &Seen<'_>, process: &Process) -> Detail {
     );
     if let Some(serving) = &process.node {
         let address = serving.address.as_deref().unwrap_or("?");
-        detail.say("serves", format!("at {address}, {} slots, {} programs connected", serving.slots, serving.managers));
+        detail.say(
+            "serves",
+            format!(
+                "at {address}, {}, {} connected",
+                words::many(serving.slots, "slot"),
+                words::many(serving.managers, "program")
+            ),
+        );
         if let Some(stopping) = &serving.stopping {
             detail.say_in(Tone::Warn, "stops", stopping.as_str());
         }
@@ -160,7 +172,8 @@ fn process(seen: &Seen<'_>, process: &Process) -> Detail {
     }
     if !process.shared.is_empty() {
         let all: u64 = process.shared.values().map(|shared| shared.bytes).sum();
-        detail.say("shared data", format!("{} keys, {}", process.shared.len(), words::bytes(all)));
+        detail
+            .say("shared data", format!("{}, {}", words::many(process.shared.len() as u64, "key"), words::bytes(all)));
     }
     detail.say("run", process.boot_id.as_str());
     let told: Vec<_> = seen.view.story().rev().filter(|told| told.process == process.id).take(20).collect();
@@ -213,14 +226,14 @@ fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Opt
     let worker = manager.workers.get(&id)?;
     let (state, _) = worker_state(worker, seen.now);
     let mut detail = Detail::new(format!("worker {id} of manager {}, {}", manager.id, process.name()));
-    let life = format!("{}, life {}, {} restarts", worker.kind, worker.generation, worker.restarts);
+    let life = format!("{}, life {}, {}", worker.kind, worker.generation, words::many(worker.restarts, "restart"));
     detail.say(state, format!("for {}; {life}", words::elapsed(seen.since(worker.since))));
     if let Some(running) = &worker.running {
         let slow = if running.is_slow { ", much longer than others" } else { "" };
         let text = format!(
-            "{} items {} of call {}, for {}, try {}{slow}",
+            "{}, {} of call {}, for {}, try {}{slow}",
             running.function,
-            workers::items(running),
+            workers::which(running),
             running.job,
             words::elapsed(seen.since(running.since)),
             running.attempt
@@ -229,7 +242,10 @@ fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Opt
     }
     let share = worker_share(manager, worker, seen.now);
     let share = share.map(|share| format!(", {} of its time", words::percent(share))).unwrap_or_default();
-    detail.say("has done", format!("{} chunks in {}{share}", worker.chunks, words::duration(worker.busy_s)));
+    detail.say(
+        "has done",
+        format!("{} in {}{share}", words::many(worker.chunks, "chunk"), words::duration(worker.busy_s)),
+    );
     if let Some(error) = &worker.error {
         detail.say_in(Tone::Warn, "last error", error.as_str());
     }
@@ -244,12 +260,16 @@ fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Optio
     let tone = if node.is_up() { Tone::Plain } else { Tone::Bad };
     let version = if node.version.is_empty() { String::new() } else { format!(", distfun {}", node.version) };
     let name = if node.name.is_empty() { "it has not said its name" } else { &node.name };
-    let text = format!("for {}; {name}, {} slots{version}", words::elapsed(seen.since(node.since)), node.slots);
+    let text =
+        format!("for {}; {name}, {}{version}", words::elapsed(seen.since(node.since)), words::many(node.slots, "slot"));
     detail.say_in(tone, state, text);
     let share = node_share(manager, node, seen.now);
     let share = share.map(|share| format!(", {} of its slots' time", words::percent(share))).unwrap_or_default();
-    detail.say("has done", format!("{} chunks in {}{share}", node.chunks, words::duration(node.busy_s)));
-    detail.say("was lost", format!("{} times; {} chunks were done elsewhere", node.losses, node.requeued));
+    detail.say("has done", format!("{} in {}{share}", words::many(node.chunks, "chunk"), words::duration(node.busy_s)));
+    detail.say(
+        "was lost",
+        format!("{}, {} done elsewhere", words::many(node.losses, "time"), words::many(node.requeued, "chunk")),
+    );
     if let Some(rtt) = node.rtt_s {
         let sent = words::bytes(node.shared_bytes);
         detail.say("line", format!("{} there and back, {sent} of shared data sent", words::duration(rtt)));
@@ -259,7 +279,7 @@ fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Optio
     }
     for running in node.running.values().take(4) {
         let long = words::elapsed(seen.since(running.since));
-        let text = format!("{} of call {} ({}), for {long}", workers::items(running), running.job, running.function);
+        let text = format!("{} of call {} ({}), for {long}", workers::which(running), running.job, running.function);
         detail.say("computes", text);
     }
     if let Some(own) = seen.process_of(node) {
@@ -280,8 +300,11 @@ fn spans(seen: &Seen<'_>, process: &Process, manager: &Manager, place: Place, de
         let took = words::duration(span.end.since(span.start).as_secs_f64());
         let failed = if span.is_failed { ", failed" } else { "" };
         let text = format!(
-            "{} items from {} of call {} ({}) in {took}{failed}",
-            span.items, span.index, span.job, span.function
+            "{} from {} of call {} ({}) in {took}{failed}",
+            words::many(span.items, "item"),
+            span.index,
+            span.job,
+            span.function
         );
         detail.say_in(if span.is_failed { Tone::Bad } else { Tone::Quiet }, &words::clock(span.end), text);
     }

@@ -174,7 +174,7 @@ fn draw_items(seen: &Seen<'_>, pen: &mut Pen<'_>, pane: &Pane) {
     }
     let hidden = items.len() - room.min(items.len());
     if hidden > 0 && body.height() > 0 {
-        body.put_cut(1, room, &format!("{hidden} more rows: arrows, and screen 5 for calls"), Tone::Quiet);
+        body.put_cut(1, room, &format!("{hidden} more rows, by the arrows"), Tone::Quiet);
     }
 }
 
@@ -232,9 +232,8 @@ fn facts(seen: &Seen<'_>, process: &Process) -> Vec<(String, Tone)> {
         }
     }
     if let Some(serving) = &process.node {
-        facts.push((format!("{} slots", serving.slots), Tone::Plain));
-        let many = serving.managers;
-        facts.push((format!("{many} program{}", if many == 1 { "" } else { "s" }), Tone::Quiet));
+        facts.push((words::many(serving.slots, "slot"), Tone::Plain));
+        facts.push((words::many(serving.managers, "program"), Tone::Quiet));
     }
     let failed = process.jobs.values().filter(|job| job.state != JobState::Running && has_failed(job)).count();
     if failed > 0 {

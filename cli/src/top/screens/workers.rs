@@ -68,6 +68,11 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -
     }
 }
 
+/// `item 17`, or `items 20..24`.
+pub(crate) fn which(running: &Running) -> String {
+    format!("item{} {}", if running.items > 1 { "s" } else { "" }, items(running))
+}
+
 /// `17`, or `20..24`.
 pub(crate) fn items(running: &Running) -> String {
     match running.items {
