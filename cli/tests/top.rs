@@ -185,9 +185,7 @@ fn it_shows_a_growing_log_heeds_keys_and_leaves_the_terminal_as_it_was() {
     terminal.wait_for("a later time", |screen| line(screen, "busy  ") != before);
 
     log.crash();
-    terminal.wait_for("the crash", |screen| {
-        screen.contains("◐ 1")
-    });
+    terminal.wait_for("the crash", |screen| screen.contains("◐ 1"));
     terminal.press("?");
     terminal.wait_for("help", |screen| screen.contains("any key closes this"));
     terminal.press("x");

@@ -123,9 +123,9 @@ fn sideways(ui: &mut Ui, seen: &Seen<'_>, right: bool) {
         Screen::Tree => {
             if let Some(key) = ui.pane().selected.clone() {
                 if right {
-                    ui.folded.remove(&key);
+                    ui.folds.insert(key, false);
                 } else if matches!(key, Key::Process(_) | Key::Manager(..)) {
-                    ui.folded.insert(key);
+                    ui.folds.insert(key, true);
                 }
             }
         }

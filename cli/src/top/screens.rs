@@ -22,7 +22,7 @@ use super::{
 pub(crate) fn table(seen: &Seen<'_>, ui: &Ui) -> Option<Table> {
     let table = match ui.screen {
         Screen::Overview | Screen::Chunks => return None,
-        Screen::Tree => tree::table(seen, &ui.folded),
+        Screen::Tree => tree::table(seen, &ui.folds),
         Screen::Workers => workers::table(seen),
         Screen::Nodes => nodes::table(seen),
         Screen::Calls => calls::table(seen),

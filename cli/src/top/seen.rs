@@ -117,8 +117,10 @@ pub(crate) fn worker_state(worker: &Worker, now: Time) -> (&'static str, Mark) {
     }
 }
 
-pub(crate) fn node_state(node: &Node) -> (&'static str, Mark) {
+pub(crate) fn node_state(manager: &Manager, node: &Node) -> (&'static str, Mark) {
     match node.state {
+        // The connection went with it.
+        _ if manager.ended.is_some() => ("ended", Mark::Done),
         NodeState::Up => ("up", Mark::Runs),
         NodeState::Suspect => ("silent", Mark::Changes),
         NodeState::Draining => ("stopping", Mark::Changes),

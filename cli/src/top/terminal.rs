@@ -65,7 +65,8 @@ fn watch(
     let mut lines = 0;
     while !ends.load(Ordering::Relaxed) {
         let has_more = player.advance(Instant::now(), SLICE, starts)?;
-        is_changed |= std::mem::replace(&mut lines, player.lines()) != player.lines();
+        is_changed |= player.lines() != lines;
+        lines = player.lines();
         let age = drawn.map_or(IDLE_FRAME, |drawn| drawn.elapsed());
         if age >= IDLE_FRAME || (is_changed && age >= FRAME) {
             let seen = player.seen();
@@ -73,7 +74,12 @@ fn watch(
             (drawn, is_changed) = (Some(Instant::now()), false);
         }
         let age = drawn.map_or(Duration::ZERO, |drawn| drawn.elapsed());
-        let mut wait = if has_more { Duration::ZERO } else { FRAME.saturating_sub(age).max(Duration::from_millis(10)) };
+        let mut wait = match (has_more, is_changed) {
+            (true, _) => Duration::ZERO,
+            (false, true) => FRAME.saturating_sub(age),
+            // Files are looked at as often.
+            (false, false) => FRAME,
+        };
         while event::poll(wait).map_err(failed)? {
             match event::read().map_err(failed)? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => match press(ui, &player.seen(), key) {

@@ -228,7 +228,7 @@ fn the_dead_leave_lists_after_a_minute_but_no_count() {
         [Screen::Workers, Screen::Nodes, Screen::Tree, Screen::Calls]
             .map(|screen| super::screens::keys(&seen, &Ui::new(screen)).len())
     };
-    assert_eq!(rows(0.0), [4, 3, 13, 4]);
+    assert_eq!(rows(0.0), [4, 3, 6, 4]);
     assert_eq!(rows(61.0), [0, 0, 0, 4]);
 }
 

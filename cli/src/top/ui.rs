@@ -1,6 +1,6 @@
 //! What the user has chosen to see: screens, selections, filters.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use distfun_core::view::{Place, Time};
 
@@ -98,8 +98,8 @@ pub(crate) struct Ui {
     zoom: usize,
     /// The right edge of the chunk stream, if it does not go with the time.
     pub(crate) edge: Option<Time>,
-    /// Whose parts the tree does not show.
-    pub(crate) folded: BTreeSet<Key>,
+    /// Whose parts the tree shows, or not, as the user has said.
+    pub(crate) folds: BTreeMap<Key, bool>,
 }
 
 impl Ui {
@@ -111,7 +111,7 @@ impl Ui {
             is_typing: false,
             zoom: 5,
             edge: None,
-            folded: BTreeSet::new(),
+            folds: BTreeMap::new(),
         }
     }
 

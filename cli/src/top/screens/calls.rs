@@ -16,7 +16,7 @@ const COLUMNS: [Column; 13] = [
     left("call", 7, 0),
     rest("function", 12, 0),
     left("state", 9, 5),
-    left("progress", 10, 4),
+    rest("progress", 10, 4),
     right("", 4, 1),
     right("done", 9, 6),
     right("rate", 7, 7),

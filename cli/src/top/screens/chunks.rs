@@ -60,7 +60,7 @@ fn lanes(seen: &Seen<'_>, pane: &Pane) -> Vec<Lane> {
             name: format!("{whose}{}", if node.name.is_empty() { &node.machine } else { &node.name }),
             slots: node.slots.max(1),
             has_failed: node.losses > 0,
-            mark: node_state(node).1,
+            mark: node_state(manager, node).1,
         }));
     }
     let filter = pane.filter.to_lowercase();

@@ -255,7 +255,7 @@ fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Opt
 
 fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Option<Detail> {
     let node = manager.nodes.get(&id)?;
-    let (state, _) = node_state(node);
+    let (state, _) = node_state(manager, node);
     let mut detail = Detail::new(format!("{} of manager {}, {}", node.machine, manager.id, process.name()));
     let tone = if node.is_up() { Tone::Plain } else { Tone::Bad };
     let version = if node.version.is_empty() { String::new() } else { format!(", distfun {}", node.version) };

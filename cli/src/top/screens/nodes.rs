@@ -44,7 +44,7 @@ pub(crate) fn table(seen: &Seen<'_>) -> Table {
 }
 
 fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &Node) -> Row {
-    let (state, mark) = node_state(node);
+    let (state, mark) = node_state(manager, node);
     let tone = match mark {
         Mark::Lost => Tone::Bad,
         Mark::Changes => Tone::Warn,

@@ -15,7 +15,7 @@ use crate::top::{
 const COLUMNS: [Column; 9] = [
     left("  call", 8, 0),
     rest("function", 9, 0),
-    left("progress", 10, 3),
+    rest("progress", 10, 3),
     right("", 4, 1),
     right("done", 9, 4),
     right("rate", 7, 5),
@@ -27,6 +27,9 @@ const COLUMNS: [Column; 9] = [
 /// Calls that have ended are shown for so long, a few of each process.
 const ENDED_S: f64 = 20.0;
 const ENDED: usize = 3;
+
+/// Of programs in a story of several.
+const NAME: usize = 14;
 
 /// From this height on there is room for a story and long sentences.
 const HIGH: usize = 12;
@@ -262,7 +265,8 @@ pub(crate) fn draw_story<'a>(seen: &Seen<'_>, story: impl DoubleEndedIterator<It
         };
         x += 2;
         if are_several && let Some(process) = seen.view.process(told.process) {
-            x = pen.put(x, y, &words::head(&process.name(), 16, pen.ellipsis()), Tone::Quiet) + 1;
+            pen.put(x, y, &words::head(&process.name(), NAME, pen.ellipsis()), Tone::Quiet);
+            x += NAME + 1;
         }
         pen.put_cut(x, y, &told.text, tone);
     }

@@ -1,6 +1,6 @@
 //! Who supervises whom: processes, their Managers, and the workers and nodes of these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use distfun_core::view::{Manager, Place, Process, WorkerState};
 
@@ -22,12 +22,13 @@ const COLUMNS: [Column; 7] = [
     rest("last error", 14, 2),
 ];
 
-pub(crate) fn table(seen: &Seen<'_>, folded: &BTreeSet<Key>) -> Table {
-    let mut tree = Tree { seen, folded, rows: Vec::new(), placed: BTreeSet::new() };
-    // A node's own words hang below the node, wherever its log stands in the order.
+pub(crate) fn table(seen: &Seen<'_>, folds: &BTreeMap<Key, bool>) -> Table {
+    let mut tree = Tree { seen, folds, rows: Vec::new(), placed: BTreeSet::new() };
+    // A node's own words hang below the node, wherever its log stands in the order, as long as it serves.
     let hung: BTreeSet<u32> = seen
         .view
         .managers()
+        .filter(|(_, manager)| manager.ended.is_none())
         .flat_map(|(_, manager)| manager.nodes.values())
         .filter_map(|node| Some(seen.process_of(node)?.id))
         .collect();
@@ -43,7 +44,7 @@ pub(crate) fn table(seen: &Seen<'_>, folded: &BTreeSet<Key>) -> Table {
 
 struct Tree<'a> {
     seen: &'a Seen<'a>,
-    folded: &'a BTreeSet<Key>,
+    folds: &'a BTreeMap<Key, bool>,
     rows: Vec<Row>,
     placed: BTreeSet<u32>,
 }
@@ -64,7 +65,8 @@ struct Facts<'a> {
 impl Tree<'_> {
     /// Says whether its parts are to be shown.
     fn push(&mut self, key: Key, facts: Facts<'_>) -> bool {
-        let is_folded = self.folded.contains(&key);
+        // What an ended Manager had is of less interest.
+        let is_folded = self.folds.get(&key).copied().unwrap_or(facts.is_over && matches!(key, Key::Manager(..)));
         let tone = match facts.mark {
             Mark::Lost => Tone::Bad,
             Mark::Changes | Mark::Attention => Tone::Warn,
@@ -99,7 +101,7 @@ impl Tree<'_> {
             mark,
             name: format!("{} on {}", process.name(), process.host),
             state,
-            since: Some(process.ended().map_or(process.first, |ended| ended.at)),
+            since: Some(process.ended().filter(|_| process.is_over()).map_or(process.first, |ended| ended.at)),
             life: None,
             restarts: process
                 .managers
@@ -115,15 +117,17 @@ impl Tree<'_> {
             let seen = self.seen;
             seen.managers(process).for_each(|manager| self.manager(process, manager, depth + 1));
         } else {
-            self.place_below(process);
+            process.managers.values().for_each(|manager| self.place_below(manager));
         }
     }
 
-    /// What hangs below a process that is folded is folded too.
-    fn place_below(&mut self, process: &Process) {
-        let nodes = process.managers.values().flat_map(|manager| manager.nodes.values());
-        let below: Vec<u32> = nodes.filter_map(|node| Some(self.seen.process_of(node)?.id)).collect();
-        self.placed.extend(below);
+    /// What hangs below what is folded is folded too.
+    fn place_below(&mut self, manager: &Manager) {
+        if manager.ended.is_none() {
+            let below: Vec<u32> =
+                manager.nodes.values().filter_map(|node| Some(self.seen.process_of(node)?.id)).collect();
+            self.placed.extend(below);
+        }
     }
 
     fn manager(&mut self, process: &Process, manager: &Manager, depth: usize) {
@@ -147,9 +151,7 @@ impl Tree<'_> {
             is_over: manager.ended.is_some(),
         };
         if !self.push(Key::Manager(process.id, manager.id), facts) {
-            let below: Vec<u32> =
-                manager.nodes.values().filter_map(|node| Some(self.seen.process_of(node)?.id)).collect();
-            self.placed.extend(below);
+            self.place_below(manager);
             return;
         }
         for worker in seen.workers(manager) {
@@ -169,7 +171,7 @@ impl Tree<'_> {
             self.push(Key::Place(process.id, manager.id, Place::Worker(worker.id)), facts);
         }
         for (id, node) in seen.nodes(manager) {
-            let (state, mark) = node_state(node);
+            let (state, mark) = node_state(manager, node);
             let is_hung = node.name.is_empty() || seen.process_of(node).is_some();
             let named = if is_hung { String::new() } else { format!(" ({})", node.name) };
             let facts = Facts {
@@ -185,7 +187,7 @@ impl Tree<'_> {
                 is_over: manager.ended.is_some(),
             };
             self.push(Key::Place(process.id, manager.id, Place::Node(id)), facts);
-            if let Some(own) = seen.process_of(node) {
+            if let Some(own) = seen.process_of(node).filter(|_| manager.ended.is_none()) {
                 self.process(own, depth + 2);
             }
         }
