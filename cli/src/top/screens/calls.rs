@@ -14,7 +14,7 @@ use crate::top::{
 
 const COLUMNS: [Column; 13] = [
     left("call", 7, 0),
-    rest("function", 12, 0),
+    rest("function", 14, 0),
     left("state", 9, 5),
     rest("progress", 10, 4),
     right("", 4, 1),

@@ -14,7 +14,7 @@ use crate::top::{
 
 const COLUMNS: [Column; 9] = [
     left("  call", 8, 0),
-    rest("function", 9, 0),
+    rest("function", 14, 0),
     rest("progress", 10, 3),
     right("", 4, 1),
     right("done", 9, 4),
