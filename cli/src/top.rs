@@ -45,7 +45,8 @@ pub(crate) struct Flags {
     /// are followed as they grow and are replaced, and merged by time.
     #[arg(required_unless_present = "demo", conflicts_with = "demo", value_name = "LOG")]
     logs: Vec<PathBuf>,
-    /// Begins at that time of the log, and stands still there: RFC 3339, as in the log, or seconds after its beginning.
+    /// Begins at that time of the log, and stands still there until `p` is pressed: RFC 3339, as in the log, or seconds
+    /// after its beginning.
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     /// Replays the log so many times as fast as it was, from `--at` or its beginning on.
@@ -141,8 +142,8 @@ fn once(flags: &Flags, limits: Limits) -> Result<String, String> {
 fn watch(flags: &Flags, limits: Limits) -> Result<(), String> {
     let view = View::new(limits);
     let at = Instant::now();
-    // The demo's time goes by itself from the beginning; one who asks for a time wants to look at it first.
-    let starts = flags.at.is_none();
+    // Who asks for a time and no speed wants to look at it first.
+    let starts = flags.at.is_none() || flags.speed.is_some();
     let player = if flags.demo {
         let speed = flags.speed.unwrap_or(1.0);
         Player::new(Feed::Demo(Demo::default()), view, Some(flags.at.unwrap_or(DEMO_BEGINS)), Some(speed), at)
