@@ -222,6 +222,23 @@ fn it_reads_standard_input_and_restores_the_terminal_when_it_is_told_to_end() {
     terminal.is_clean_after("cat");
 }
 
+/// It waited for keys of a terminal that was gone, for ever, and with all of a CPU.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_ends_with_its_terminal() {
+    let Some(terminal) = Terminal::open("gone") else { return };
+    terminal.run(&format!("exec {PROGRAM} top --demo"));
+    terminal.wait_for("the first screen", |screen| screen.contains("[1 overview]"));
+    let pid = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]);
+    drop(terminal);
+    let process = PathBuf::from(format!("/proc/{}", pid.trim()));
+    let since = Instant::now();
+    while process.exists() {
+        assert!(since.elapsed() < Duration::from_secs(5), "it goes on");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn without_a_terminal_it_says_what_to_do() {
     let (stdout, stderr, status) = top(&["--demo"]);

@@ -98,12 +98,23 @@ fn watch(
     Ok(())
 }
 
-/// Set when the process is asked to end, or its terminal is gone.
+/// Set when the process is asked to end.
 fn signals() -> io::Result<Arc<AtomicBool>> {
     let ends = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&ends))?;
+    {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::flag::register(signal, Arc::clone(&ends))?;
+        }
+        // The terminal is gone, and whoever waits for its keys waits for ever, and busily.
+        let mut gone = signal_hook::iterator::Signals::new([SIGHUP])?;
+        std::thread::Builder::new().name("distfun-hangup".into()).spawn(move || {
+            if gone.forever().next().is_some() {
+                let _ = ratatui::try_restore(); // for a terminal that is there after all
+                std::process::exit(128 + SIGHUP);
+            }
+        })?;
     }
     Ok(ends)
 }
