@@ -12,8 +12,8 @@ use std::{
 use distfun_core::{
     engine::Chunk,
     event::{
-        ChunkDispatched, ChunkReturned, NodeConnected, NodeDraining, NodeLost, NodeRefused, NodeRejected, NodeSuspect,
-        NodeWorkerDied, SharedTransfer, WorkerOutput, capped, seconds,
+        ChunkDispatched, ChunkReturned, NodeConnected, NodeDraining, NodeLost, NodeRecovered, NodeRefused,
+        NodeRejected, NodeSuspect, NodeWorkerDied, SharedTransfer, WorkerOutput, capped, seconds,
     },
     failure::ItemFailure,
     ids::WorkerId,
@@ -103,10 +103,14 @@ pub(crate) fn node_refuses(conversation: &Conversation, pool: &Pool, job: &Share
     });
 }
 
-pub(crate) fn node_suspect(pool: &Pool, conversation: &Conversation) {
+/// `is_suspect`: nothing comes from it; otherwise something does again.
+pub(crate) fn node_suspect(pool: &Pool, conversation: &Conversation, is_suspect: bool) {
     let (manager_id, node_id) = (pool.events.id, conversation.node.0.into());
-    let chunks_running = conversation.chunks() as u64;
-    emit(&NodeSuspect { manager_id, node_id, machine: &conversation.name, chunks_running });
+    let (machine, chunks_running) = (&*conversation.name, conversation.chunks() as u64);
+    match is_suspect {
+        true => emit(&NodeSuspect { manager_id, node_id, machine, chunks_running }),
+        false => emit(&NodeRecovered { manager_id, node_id, machine, chunks_running }),
+    }
 }
 
 /// Of a chunk that it was inside.

@@ -217,8 +217,8 @@ impl RemoteNode {
                 && let Some(pool) = this.pool.upgrade()
             {
                 let is_suspect = health == Health::Suspect;
-                if is_suspect {
-                    events::node_suspect(&pool, &conversation);
+                if health != Health::Dead {
+                    events::node_suspect(&pool, &conversation, is_suspect);
                 }
                 pool.step(Event::Node(this.id, NodeEvent::Pause(is_suspect || is_draining)));
             }

@@ -289,7 +289,7 @@ fn a_dashboard_shows_within_a_second_what_a_growing_log_tells() {
     let lost = "document.querySelector('#tree').innerText.includes('lost once, 3 chunks requeued')";
     browser.wait(&format!("{restarted} && {lost} && document.querySelector('#nodes').innerText.includes('lost')"));
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
-    assert!(browser.text("#concerns").contains("oak:2718 is lost since"), "{}", browser.text("#concerns"));
+    assert!(browser.text("#concerns").contains("oak:2718 has been lost for"), "{}", browser.text("#concerns"));
     assert!(browser.text("#nodes").contains("0 of 4"), "nothing runs on a lost machine: {}", browser.text("#nodes"));
     assert!(browser.text("#stream").contains("1 chunk"), "{}", browser.text("#stream"));
     assert_ne!(browser.run("return document.title"), "broken");

@@ -260,6 +260,9 @@ events! {
     /// Nothing came from a node for 1.5 s: it gets no new chunks until something does.
     NodeSuspect = "distfun.node.suspect", WARN, { manager_id, node_id, machine, chunks_running }, optional {};
 
+    /// After `distfun.node.suspect`: something has come from the node again in time, and it gets chunks as before.
+    NodeRecovered = "distfun.node.recovered", INFO, { manager_id, node_id, machine, chunks_running }, optional {};
+
     /// A worker of a node died inside a chunk, or was stopped there because an item took too long: what it had not done is
     /// given out again. The node replaces it.
     NodeWorkerDied = "distfun.node.worker_died", WARN,

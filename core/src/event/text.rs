@@ -199,6 +199,7 @@ says! {
         write!(f, "{} can't run call {} ({}): {}", e.machine, e.job_id, e.function, e.error_message)
     };
     NodeSuspect |e, f| write!(f, "nothing comes from {}, which has {}", e.machine, count(e.chunks_running, "chunk"));
+    NodeRecovered |e, f| write!(f, "{} is heard again, and has {}", e.machine, count(e.chunks_running, "chunk"));
     NodeWorkerDied |e, f| {
         f.write_str("a worker")?;
         e.worker_id.map_or(Ok(()), |worker| write!(f, " ({worker})"))?;

@@ -105,7 +105,7 @@ fn waits(process: &Process, manager: Option<&Manager>, job: &Job, now: Time) -> 
     let Some(manager) = manager else { return "runs in the thread that called it".into() };
     if let Some(stall) = &manager.stall {
         return format!(
-            "waits since {}: {}",
+            "has waited for {}: {}",
             Seconds(now.since(stall.since).as_secs_f64()),
             reason(&stall.reason, manager)
         );
@@ -170,7 +170,7 @@ fn stalled(manager: &Manager, now: Time, note: &mut impl FnMut(bool, String)) {
     let Some(stall) = &manager.stall else { return };
     let calls = if stall.jobs == 1 { "1 call waits".into() } else { format!("{} calls wait", stall.jobs) };
     let since = Seconds(now.since(stall.since).as_secs_f64());
-    note(true, format!("{calls}, with {}, since {since}: {}", items(stall.items), reason(&stall.reason, manager)));
+    note(true, format!("{calls}, with {}, for {since}: {}", items(stall.items), reason(&stall.reason, manager)));
 }
 
 fn gone(manager: &Manager, now: Time, note: &mut impl FnMut(bool, String)) {
@@ -184,11 +184,11 @@ fn gone(manager: &Manager, now: Time, note: &mut impl FnMut(bool, String)) {
         let since = Seconds(now.since(node.since).as_secs_f64());
         let why = node.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
         let text = match node.state {
-            NodeState::Lost => format!("{} is lost since {since}{why}", node.machine),
-            NodeState::Suspect => format!("{} does not answer since {since}", node.machine),
+            NodeState::Lost => format!("{} has been lost for {since}{why}", node.machine),
+            NodeState::Suspect => format!("{} has not answered for {since}", node.machine),
             NodeState::Draining => format!("{} is about to stop", node.machine),
             NodeState::GivenUp => format!("{} can't be used and is not tried again{why}", node.machine),
-            _ => format!("{} can't be used since {since}{why}", node.machine),
+            _ => format!("{} could not be used for {since}{why}", node.machine),
         };
         note(false, text);
     }

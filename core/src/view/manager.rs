@@ -547,6 +547,7 @@ impl Manager {
         node.seq = line.seq;
         match verb {
             "connected" => node.set(NodeState::Up, line.at),
+            "recovered" if node.state == NodeState::Suspect => node.set(NodeState::Up, line.at),
             "suspect" => node.set(NodeState::Suspect, line.at),
             "draining" => node.set(NodeState::Draining, line.at),
             "lost" => node.lose(line, text_of(line)),

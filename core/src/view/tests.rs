@@ -216,7 +216,7 @@ fn active(view: &View) -> BTreeSet<u64> {
 fn check(view: &View) {
     for (_, manager) in view.managers() {
         for worker in manager.workers.values() {
-            assert_eq!(worker.running.is_some() && worker.state != WorkerState::Busy, false, "{worker:?}");
+            assert!(worker.running.is_none() || worker.state == WorkerState::Busy, "{worker:?}");
         }
         for node in manager.nodes.values() {
             assert!(node.is_up() || node.running.is_empty(), "{node:?}");
@@ -410,7 +410,7 @@ fn it_says_why_nothing_happens() {
     let (process, job) = view.jobs_of(3).next().expect("the call");
     assert_eq!(
         view.explain(process, job, now),
-        "call 3 (score) waits since 2.0 s: no machine is connected, and there are no workers here (bob: bob does not \
+        "call 3 (score) has waited for 2.0 s: no machine is connected, and there are no workers here (bob: bob does not \
          answer); 0 of 10 items done after 10.0 ms"
     );
     let concerns = view.concerns(now);

@@ -57,3 +57,24 @@ fn a_call_over_nodes_is_told_as_the_table_says() {
         assert_eq!(lost.iter().filter(|line| of_proxy(line)).count(), 1, "{lost:?}");
     });
 }
+
+/// Nobody said that it was over: to whoever watched, the node stayed silent for ever.
+#[test]
+fn a_node_that_is_silent_for_a_moment_is_told_to_be_back() {
+    alone(|| {
+        let memory = Memory::default();
+        let log = log::json().writer(memory.clone()).init().expect("no other subscriber");
+        let node = start(1);
+        let proxy = Proxy::to(node.address());
+        let manager = Manager::builder().slots(1).machines([proxy.address()]).start().expect("it starts");
+        let count = |name: &str| lines_of(&memory.lines(), name).len();
+        eventually(Duration::from_secs(10), "it is connected", || count("node.connected") == 1);
+        proxy.black_hole(true);
+        eventually(Duration::from_secs(5), "its silence is told", || count("node.suspect") == 1);
+        proxy.black_hole(false);
+        eventually(Duration::from_secs(5), "that it is back is told", || count("node.recovered") == 1);
+        assert_eq!(count("node.lost"), 0);
+        drop((manager, node));
+        drop(log);
+    });
+}
