@@ -106,6 +106,8 @@ mod instance;
 mod interrupt;
 mod job;
 mod kernel;
+#[cfg(feature = "log")]
+mod layers;
 mod lifecycle;
 #[cfg(feature = "log")]
 pub mod log;

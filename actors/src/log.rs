@@ -34,14 +34,15 @@ use std::{
 use distfun_core::event::SCHEMA;
 /// How much is written: [`Json::level`].
 pub use tracing::Level;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::{
     Layer, Registry,
-    filter::{Filtered, LevelFilter},
+    filter::LevelFilter,
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
 };
 
+use crate::layers::Wanted;
 use queue::Queue;
 
 /// How long dropping a [`Guard`] waits for the last lines.
@@ -182,7 +183,7 @@ impl Json {
     ///
     /// # Errors
     /// If the file can't be opened or the writer's thread can't be started.
-    pub fn build<S>(self) -> Result<(Filtered<JsonLayer, LevelFilter, S>, Guard), LogError>
+    pub fn build<S>(self) -> Result<(impl Layer<S> + Send + Sync, Guard), LogError>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
@@ -198,7 +199,9 @@ impl Json {
         let queue = Arc::new(Queue::new(self.queue, full, short));
         queue::start(queue.clone(), writer).map_err(LogError::Thread)?;
         let layer = JsonLayer { sender: Sender(queue.clone()) };
-        Ok((layer.with_filter(LevelFilter::from_level(self.level)), Guard { queue }))
+        let level = self.level;
+        let is_wanted = move |metadata: &Metadata<'_>| *metadata.level() <= level;
+        Ok((layer.with_filter(Wanted { is_wanted, level: LevelFilter::from_level(level) }), Guard { queue }))
     }
 
     /// Makes this the log of the program, which must have no other `tracing` subscriber.
@@ -241,8 +244,8 @@ fn boot_id() -> &'static str {
     BOOT_ID.get_or_init(|| uuid::Uuid::new_v4().to_string())
 }
 
-/// A `tracing` layer that writes lines of JSON; made by [`Json::build`].
-pub struct JsonLayer {
+/// A `tracing` layer that writes lines of JSON.
+struct JsonLayer {
     sender: Sender,
 }
 
@@ -300,12 +303,6 @@ impl Drop for Guard {
 impl std::fmt::Debug for Json {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Json").field("level", &self.level).field("queue", &self.queue).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for JsonLayer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JsonLayer")
     }
 }
 

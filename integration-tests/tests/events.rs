@@ -363,6 +363,28 @@ fn a_chunk_that_takes_long_is_called_slow_once() {
     });
 }
 
+/// The question whether DEBUG is listened to, for a chunk that is not among the sampled, took the next line at INFO away.
+#[test]
+fn a_layer_beside_the_log_that_wants_more_takes_no_line_away() {
+    struct Ignores;
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Ignores {}
+    alone(|| {
+        use tracing_subscriber::{filter::LevelFilter, prelude::*};
+        let memory = Memory::default();
+        let (layer, log) = log::json().writer(memory.clone()).chunk_sampling(0.0).build().unwrap();
+        tracing_subscriber::registry().with(Ignores.with_filter(LevelFilter::DEBUG)).with(layer).init();
+        let dfun = distribute!(plus).slots(2).endaftercall(false).build().unwrap();
+        for _ in 0..100 {
+            dfun.map([1]).wait().unwrap();
+        }
+        dfun.finished().unwrap();
+        log.flush(LIMIT);
+        let lines = memory.lines();
+        check(&lines);
+        assert_eq!((lines_of(&lines, "job.submitted").len(), lines_of(&lines, "job.finished").len()), (100, 100));
+    });
+}
+
 #[test]
 fn a_guard_keeps_the_last_lines_and_the_log_goes_to_stderr() {
     alone_heard(
