@@ -16,7 +16,7 @@ use distfun_core::{
     failure::{FailureCause, ItemFailure},
 };
 
-use super::emit;
+use super::{emit, on};
 use crate::{
     compute::port::Port,
     job::{JobCore, Progress, SharedJob},
@@ -71,7 +71,13 @@ pub(crate) fn chunk_ended(
     took: Duration,
 ) {
     let core = chunk.handle.core();
-    let Some(figures) = &core.events.0 else { return };
+    let Some(figures) = &core.events.0 else {
+        // Of another machine's call, whose Manager tells of it; but it was this machine that did it.
+        if on() {
+            pool.events.chunks_done.fetch_add(1, Relaxed);
+        }
+        return;
+    };
     figures.chunks.fetch_add(1, Relaxed);
     figures.compute_us.fetch_add(took.as_micros() as u64, Relaxed);
     figures.queue_us.fetch_min(start.saturating_duration_since(core.started).as_micros() as u64, Relaxed);
