@@ -73,9 +73,11 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
             };
             let local = doors.local.as_ref().map(LocalDoor::place);
             let (address, since) = (doors.tcp.address(), Instant::now());
+            // Whoever hears that it serves may tell it to end at once.
+            let told = Told::new(theirs.is_embedded);
             events::node_started(&theirs.name, &address.to_string(), theirs.pool.settings.slots);
             let _ = sender.send(Ok((address, local)));
-            run(theirs.clone(), doors, cookie).await;
+            run(theirs.clone(), doors, cookie, told).await;
             events::node_stopped(&theirs.name, since.elapsed());
         });
         runtime.shutdown_timeout(Duration::from_millis(200));
@@ -152,9 +154,8 @@ async fn open(address: SocketAddr, named_pipe: &NamedPipe) -> Result<Doors, Node
     Ok(Doors { tcp, local })
 }
 
-async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie) {
+async fn run(serving: Arc<Serving>, doors: Doors, cookie: Cookie, mut told: Told) {
     let entrance = Entrance::new(cookie);
-    let mut told = Told::new(serving.is_embedded);
     let mut drain_until: Option<Instant> = None;
     let mut looks = tokio::time::interval(LOOK);
     loop {
