@@ -21,8 +21,8 @@ use distfun_core::{
     engine::{Blame, Death, Event, MAX_RESTARTS, Sentence, Shape, WINDOW},
     event::{
         JobFinished, JobSubmitted, ManagerStarted, ManagerStopped, SessionFinished, SessionLeaked, SessionOpened,
-        SessionShutdown, SupervisionEvent, WorkerGaveUp, WorkerLogged, WorkerOutput, WorkerRestarted, WorkerStarted,
-        WorkerState, WorkerStopped, capped, listened, seconds, watch::Totals,
+        SessionShutdown, SupervisionEvent, TARGET, WorkerGaveUp, WorkerLogged, WorkerOutput, WorkerRestarted,
+        WorkerStarted, WorkerState, WorkerStopped, capped, listened, seconds, watch::Totals,
     },
     failure::{Ending, ItemFailure},
     ids::{Generation, WorkerId},
@@ -332,7 +332,7 @@ fn output(about: &WorkerOutput<'_>, source: &Source) {
             });
         }
     };
-    if listened!(INFO) {
+    if is_output_taken() {
         return emit(&WorkerOutput { output_text, output_stream, ..*about });
     }
     let of_machine = about.machine.map(|machine| format!(" of {machine}")).unwrap_or_default();
@@ -347,6 +347,11 @@ fn output(about: &WorkerOutput<'_>, source: &Source) {
         "stdout" => io::stdout().write_all(line.as_bytes()),
         _ => io::stderr().write_all(line.as_bytes()),
     };
+}
+
+/// Whether a log takes what functions write. A layer that only counts events says no to those with this field.
+fn is_output_taken() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::INFO, distfun.output.text)
 }
 
 pub(crate) fn worker_not_started(pool: &Pool, worker: WorkerId, generation: Generation, error: &std::io::Error) {

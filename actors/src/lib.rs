@@ -78,6 +78,8 @@
 //!
 //! # Features
 //! - `log` (on by default): [`log`], the log as lines of JSON.
+//! - `metrics`: what the events tell, as metrics, through the `metrics` facade. Off by default.
+//! - `metrics-server`: serves them for Prometheus, at an address of this machine. Off by default.
 //! - `tls` (on by default): nodes on other machines. Without it only those of this machine can be reached, at loopback
 //!   addresses, tunnels among them, and local sockets, and those by `ssh:`.
 //! - `fault-injection`: lets a test kill the compute thread it runs on. Off by default, for tests only.
@@ -106,7 +108,7 @@ mod instance;
 mod interrupt;
 mod job;
 mod kernel;
-#[cfg(feature = "log")]
+#[cfg(any(feature = "log", feature = "metrics"))]
 mod layers;
 mod lifecycle;
 #[cfg(feature = "log")]
@@ -114,6 +116,8 @@ pub mod log;
 pub mod machines;
 mod manager;
 mod messages;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod node;
 mod options;
 mod pool;

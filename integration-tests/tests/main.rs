@@ -14,6 +14,7 @@ mod interrupt;
 #[cfg(target_os = "linux")]
 mod isolation;
 mod laws;
+mod metrics;
 mod nodes;
 mod programs;
 mod retries;
