@@ -332,3 +332,20 @@ fn a_recorder_of_the_program_s_own_is_not_replaced() {
         assert!(matches!(error, ServeError::AlreadySet), "{error:?}");
     });
 }
+
+#[test]
+fn alerts_are_as_prometheus_wants_them_and_of_metrics_that_are_there() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/prometheus");
+    let path = |name: &str| format!("{folder}/{name}");
+    promtool(&["check", "rules", &path("alerts.yml")], "");
+    promtool(&["check", "config", &path("prometheus.yml")], "");
+    promtool(&["test", "rules", &path("alerts_test.yml")], "");
+    let rules = std::fs::read_to_string(path("alerts.yml")).unwrap();
+    let page = scrape::page();
+    let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let names: Vec<&str> = words.filter(|word| word.starts_with("distfun_")).collect();
+    assert!(names.len() >= 4);
+    for name in names {
+        assert!(page.contains_key(name), "{name}");
+    }
+}
