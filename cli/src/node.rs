@@ -5,6 +5,14 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use clap::Args;
 use distfun::{Overrides, log::Role, node};
 use distfun_core::options::bytes;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    Layer,
+    filter::LevelFilter,
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::{SubscriberInitExt, TryInitError},
+};
 
 use crate::notify::notify;
 
@@ -57,8 +65,12 @@ pub(crate) struct Flags {
     /// Write a log there, a line of JSON for each event. Without it, warnings go to stderr.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Serve metrics to Prometheus at this address of this machine, with or without a port (9464): /metrics, and /health. Every
+    /// user of this machine can read them. Default: none.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
     /// Serve one program by standard input and output, until it leaves: what machines `ssh:HOST` are for.
-    #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "credentials", "keep", "allow_ship"])]
+    #[arg(long, conflicts_with_all = ["listen", "port", "named_pipe", "cookie", "credentials", "keep", "allow_ship", "metrics"])]
     stdio: bool,
     /// Let programs be brought also where other machines reach the node: every Manager with credentials of this cluster may
     /// run any program as this user.
@@ -69,16 +81,49 @@ pub(crate) struct Flags {
     keep: bool,
 }
 
-/// Where events go; as long as what it returns is there.
-fn begin_log(file: Option<PathBuf>) -> Result<Option<distfun::log::Guard>, Box<dyn std::error::Error>> {
-    if let Some(file) = file {
-        return Ok(Some(distfun::log::json().role(Role::Node).file(file).init()?));
+/// What takes the events, as long as it is there.
+type Taken = (Option<distfun::log::Guard>, Option<distfun::metrics::Server>);
+
+/// Where events go: to a log or, if they are warnings, to stderr; and to those who ask for metrics at an address.
+fn listen_to_events(log: Option<PathBuf>, metrics: Option<&str>) -> Result<Taken, Box<dyn std::error::Error>> {
+    let server = metrics.map(distfun::metrics::serve).transpose()?;
+    // A layer that is not there would answer for itself when it is asked what it listens to.
+    let guard = match log {
+        Some(file) => {
+            let (layer, guard) = distfun::log::json().role(Role::Node).file(file).build()?;
+            begin(tracing_subscriber::registry().with(layer), server.is_some())?;
+            Some(guard)
+        }
+        None => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).compact();
+            // It would write what can't be written to stderr, and panic there.
+            let layer = layer.log_internal_errors(false);
+            begin(tracing_subscriber::registry().with(layer.with_filter(LevelFilter::WARN)), server.is_some())?;
+            None
+        }
+    };
+    Ok((guard, server))
+}
+
+fn begin<S>(subscriber: S, has_metrics: bool) -> Result<(), TryInitError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    match has_metrics {
+        true => subscriber.with(distfun::metrics::layer()).try_init(),
+        false => subscriber.try_init(),
     }
-    let warnings = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN);
-    // It would write what can't be written to stderr, and panic there.
-    let warnings = warnings.log_internal_errors(false);
-    warnings.with_target(false).compact().try_init().map_err(|error| error as Box<dyn std::error::Error>)?;
-    Ok(None)
+}
+
+/// An error with what has caused it, in one line.
+fn line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -99,14 +144,15 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         cache_bytes,
         max_memory,
         log,
+        metrics,
         stdio,
         allow_ship,
         keep,
     } = flags;
-    let _log = match begin_log(log) {
-        Ok(log) => log,
+    let _taken = match listen_to_events(log, metrics.as_deref()) {
+        Ok(taken) => taken,
         Err(error) => {
-            eprintln!("distfun node: {error}");
+            eprintln!("distfun node: {}", line(&*error));
             return ExitCode::FAILURE;
         }
     };

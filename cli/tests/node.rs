@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Stdio},
@@ -98,7 +98,7 @@ fn a_node_that_cannot_start_says_why_and_exits_with_1() {
     let (code, said) = why(&["--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(1));
     assert!(said.starts_with("distfun node: ") && said.contains("0.0.0.0"), "{said}");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let (code, said) = why(&["--listen", &taken.local_addr().unwrap().to_string()]);
     assert_eq!(code, Some(1));
     assert!(said.contains("if one runs there already"), "{said}");
@@ -128,6 +128,70 @@ fn a_node_whose_warnings_can_not_be_written_goes_on() {
     assert_eq!(node.0.try_wait().unwrap(), None, "it goes on");
     signal(&node, "-TERM");
     assert_eq!(ended(&mut node), Some(0));
+}
+
+/// Status and body of what is served there, once something is.
+fn fetched(address: &str, path: &str) -> (String, String) {
+    let start = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(5), "{error}"),
+        }
+    };
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().into(), body.into())
+}
+
+#[test]
+fn a_node_serves_metrics_beside_its_log_or_its_warnings() {
+    for log in [&["--log", "log"][..], &[]] {
+        let home = tempfile::tempdir().unwrap();
+        // A port that is free, as far as one can know.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut node = distfun(home.path());
+        node.args(["node", "--listen", "127.0.0.1:0", "--slots", "3", "--metrics", &address]).args(log);
+        let mut node = Node(node.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut said = String::new();
+        BufReader::new(node.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert!(said.starts_with("distfun node ") && said.ends_with("Ctrl-C ends it\n"), "{said}");
+        let has = |line: &str| fetched(&address, "/metrics").1.lines().any(|is| is == line);
+        assert!(has("distfun_node_serving 1") && has("distfun_node_slots 3") && has("distfun_node_managers 0"));
+        let start = Instant::now();
+        while !has("distfun_worker_threads{kind=\"cpu\"} 3") {
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+        let (status, health) = fetched(&address, "/health");
+        let health: Value = serde_json::from_str(&health).unwrap();
+        assert_eq!((status.as_str(), &health["status"]), ("HTTP/1.1 200 OK", &"ok".into()));
+        signal(&node, "-TERM");
+        assert_eq!(ended(&mut node), Some(0));
+        assert!(TcpStream::connect(&address).is_err());
+        let mut warned = String::new();
+        node.0.stderr.take().unwrap().read_to_string(&mut warned).unwrap();
+        assert_eq!(warned, "");
+        let lines = std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
+        assert_eq!(lines.contains("distfun.node.stopped"), !log.is_empty(), "{lines}");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_serve_metrics_says_what_to_do_and_exits_with_1() {
+    let home = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (address, remedy) in [("0.0.0.0", "a proxy in front"), ("here", "127.0.0.1:9464"), (&taken, "another port")] {
+        let output = distfun(home.path()).args(["node", "--metrics", address]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.starts_with("distfun node: ") && said.contains(address) && said.contains(remedy), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+    let output = distfun(home.path()).args(["node", "--stdio", "--metrics", "127.0.0.1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 /// What is no Manager must not keep it.
