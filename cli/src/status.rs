@@ -156,7 +156,8 @@ fn text(view: &View) -> String {
         }
         if ended > 0 {
             let failed = process.jobs.values().filter(|job| matches!(job.state, JobState::Failure | JobState::Timeout));
-            let _ = writeln!(text, "  {ended} calls have ended, {} of them failed", failed.count());
+            let calls = if ended == 1 { "1 call has".into() } else { format!("{ended} calls have") };
+            let _ = writeln!(text, "  {calls} ended, {} of them failed", failed.count());
         }
     }
     text.truncate(text.trim_end().len());

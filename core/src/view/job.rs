@@ -179,7 +179,9 @@ impl Job {
             }
             "chunk.retry" | "item.retried" if self.state == JobState::Running => {
                 self.retries += 1;
-                self.error = Some(text_of(line));
+                if self.failed == 0 {
+                    self.error = Some(text_of(line));
+                }
             }
             "chunk.failed" | "chunk.exception" if self.state == JobState::Running => {
                 self.failed = (self.failed + line.items_failed.unwrap_or(1)).min(self.items.max(1));
@@ -214,8 +216,7 @@ impl Job {
     }
 }
 
-/// What a line says of an error.
+/// What a line says of an error; if it has no words of its own for it, what it says at all.
 pub(super) fn text_of(line: &Line<'_>) -> String {
-    let text = line.exception_message.as_deref().or(line.error_message.as_deref()).or(line.error_type.as_deref());
-    text.unwrap_or(&line.message).to_owned()
+    line.exception_message.as_deref().or(line.error_message.as_deref()).unwrap_or(&line.message).to_owned()
 }
