@@ -220,7 +220,7 @@ fields! {
     error_type: Text [
         "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "poisoned" "item_timeout" "timeout" "finished" "shutdown" "ended_after_call"
         "busy" "shared_data_changed" "no_workers" "wait_on_manager" "spawn_failed" "payload" "unreachable" "auth" "identity"
-        "protocol_version" "not_distfun" "unknown_function" "other"
+        "protocol_version" "not_distfun" "unknown_function" "program" "other"
     ] = "error.type";
     /// The error in words, 512 bytes at most. Never a value of the user's.
     error_message: Text = "error.message";
