@@ -266,30 +266,35 @@ pub(crate) fn tiny_call_idle() -> Case {
     }
 }
 
-/// Switches the log of this process on and off: JSON lines at INFO into a file. Off is as without a subscriber: nobody
-/// listens at any level.
-fn log(on: bool) {
+/// Switches the log of this process on, at this level, and off: JSON lines into a file. Off is as without a subscriber:
+/// nobody listens at any level.
+fn log(level: LevelFilter) {
     static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
     let filter = FILTER.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("distfun-bench-{}.ndjson", std::process::id()));
-        let (layer, guard) = distfun::log::json().file(&path).build().expect("a log");
+        let (layer, guard) = distfun::log::json().level(tracing::Level::DEBUG).file(&path).build().expect("a log");
         std::mem::forget(guard);
         let _ = std::fs::remove_file(path); // its space is freed with the process
         let (filter, handle) = reload::Layer::new(LevelFilter::OFF);
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         handle
     });
-    let level = if on { LevelFilter::INFO } else { LevelFilter::OFF };
     filter.modify(|filter| *filter = level).expect("the subscriber is there");
 }
 
 /// What a log costs: the same with it and without, in turn.
-fn logged(name: &'static str, owe: f64, pairs: usize, run: impl Fn() -> Duration + 'static) -> Case {
+fn logged(
+    name: &'static str,
+    level: LevelFilter,
+    owe: f64,
+    pairs: usize,
+    run: impl Fn() -> Duration + 'static,
+) -> Case {
     let run = Rc::new(run);
-    let with = move |on: bool, run: &dyn Fn() -> Duration| {
-        log(on);
+    let with = |level: LevelFilter, run: &dyn Fn() -> Duration| {
+        log(level);
         let took = run();
-        log(false);
+        log(LevelFilter::OFF);
         took
     };
     let same = run.clone();
@@ -297,26 +302,34 @@ fn logged(name: &'static str, owe: f64, pairs: usize, run: impl Fn() -> Duration
         name,
         owe,
         pairs,
-        ours: Box::new(move || with(true, &*run)),
-        baseline: Box::new(move || with(false, &*same)),
+        ours: Box::new(move || with(level, &*run)),
+        baseline: Box::new(move || with(LevelFilter::OFF, &*same)),
         note: None,
     }
 }
 
 /// 2 000 items of 1 ms.
-pub(crate) fn logged_items() -> Case {
+fn logged_millisecond_items(name: &'static str, level: LevelFilter, owe: f64) -> Case {
     let distributed = warm(distribute!(burn));
     let items = vec![1000; 2000];
-    logged("2 000 x 1 ms with a JSON log, against no subscriber", 1.01, 31, move || {
+    logged(name, level, owe, 31, move || {
         let items = items.clone();
         timed(|| distributed.map(items).wait().expect("no failures"))
     })
 }
 
+pub(crate) fn logged_items() -> Case {
+    logged_millisecond_items("2 000 x 1 ms with a JSON log, against no subscriber", LevelFilter::INFO, 1.01)
+}
+
+pub(crate) fn logged_chunks() -> Case {
+    logged_millisecond_items("the same with the log at DEBUG", LevelFilter::DEBUG, 1.05)
+}
+
 /// Two lines for each call, which are most of it.
 pub(crate) fn logged_calls() -> Case {
     let distributed = warm(distribute!(square));
-    logged("tiny calls with a JSON log, against no subscriber", f64::INFINITY, 101, move || {
+    logged("tiny calls with a JSON log, against no subscriber", LevelFilter::INFO, f64::INFINITY, 101, move || {
         burst(200, || timed(|| distributed.map([3]).wait().expect("no failures")))
     })
 }
@@ -424,6 +437,7 @@ fn everywhere() -> Vec<Named> {
         ("strided_sums", data::strided_sums),
         ("unchanged", data::unchanged),
         ("logged_items", logged_items),
+        ("logged_chunks", logged_chunks),
         ("logged_calls", logged_calls),
         ("process_call", processes::call),
         ("process_arrays", processes::arrays),
