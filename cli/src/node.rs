@@ -149,18 +149,22 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         allow_ship,
         keep,
     } = flags;
-    let _taken = match listen_to_events(log, metrics.as_deref()) {
+    let taken = match listen_to_events(log, metrics.as_deref()) {
         Ok(taken) => taken,
         Err(error) => {
             eprintln!("distfun node: {}", line(&*error));
             return ExitCode::FAILURE;
         }
     };
+    let metrics = taken.1.as_ref().map(|server| server.address());
     let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
-    let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(|address| {
+    let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(move |address| {
         let version = env!("CARGO_PKG_VERSION");
         // Whoever started it may not listen.
         let _ = writeln!(std::io::stdout(), "distfun node {version} serves at {address}; Ctrl-C ends it");
+        if let Some(metrics) = metrics {
+            let _ = writeln!(std::io::stdout(), "metrics at http://{metrics}/metrics");
+        }
         notify("READY=1");
     });
     if let Some(listen) = listen {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use distfun_core::view::{JobState, Limits, Time, View};
+use distfun_core::view::{Job, JobState, Limits, Time, View};
 
 use crate::{
     logs::{Logs, Reached},
@@ -60,18 +60,35 @@ impl std::str::FromStr for Moment {
     }
 }
 
+/// What `paths` say at `moment`, or to their ends; and the time that is then.
+fn read_at(paths: &[PathBuf], moment: Option<Moment>) -> Result<(View, Time), String> {
+    let (view, reached) = read_to(paths, moment, Limits::default())?;
+    let asked = match moment {
+        Some(Moment::At(time)) => Some(time),
+        Some(Moment::After(seconds)) => view.first().map(|first| first.after(seconds)),
+        None => None,
+    };
+    // Behind the last line nobody knows how things stood.
+    let now = asked.filter(|_| reached == Reached::Time).map_or(view.now(), |asked| asked.max(view.now()));
+    Ok((view, now))
+}
+
 /// What `paths` say at `moment`, or to their ends.
 pub(crate) fn read(paths: &[PathBuf], moment: Option<Moment>, limits: Limits) -> Result<View, String> {
+    read_to(paths, moment, limits).map(|(view, _)| view)
+}
+
+fn read_to(paths: &[PathBuf], moment: Option<Moment>, limits: Limits) -> Result<(View, Reached), String> {
     let mut logs = Logs::open(paths, false)?;
     let mut view = View::new(limits);
-    advance_to(&mut logs, &mut view, moment)?;
+    let reached = advance_to(&mut logs, &mut view, moment)?;
     if view.losses().lines == 0 {
         return Err(match view.losses().unreadable {
             0 => "the log is empty".into(),
             count => format!("none of {count} lines is a line of a log: `distfun::log::json()` writes such lines"),
         });
     }
-    Ok(view)
+    Ok((view, reached))
 }
 
 /// Reads to `moment`, or to the end.
@@ -122,26 +139,43 @@ impl Seek {
 }
 
 pub(crate) fn status(flags: Status) -> ExitCode {
-    match read(&flags.logs, flags.at, Limits::default()) {
-        Ok(view) if flags.json => {
-            let picture = Picture::of(&view, view.now(), 0, u64::MAX);
+    match read_at(&flags.logs, flags.at) {
+        Ok((view, now)) if flags.json => {
+            let picture = Picture::of(&view, now, 0, u64::MAX);
             crate::print(&serde_json::to_string(&picture).expect("a picture is JSON"))
         }
-        Ok(view) => crate::print(&text(&view)),
+        Ok((view, now)) => {
+            let told = text(&view, now);
+            let ends = if flags.at.is_none() { the_log_ends(&view) } else { None };
+            crate::print(&ends.map_or(told.clone(), |ends| format!("{told}\n{ends}")))
+        }
         Err(error) => crate::fails("status", &error),
     }
 }
 
-fn text(view: &View) -> String {
+/// What to add where calls had not ended when the log did.
+fn the_log_ends(view: &View) -> Option<String> {
+    let running = view.jobs().filter(|(_, job)| job.state == JobState::Running).count();
+    let calls = if running == 1 { "1 call runs".into() } else { format!("{running} calls run") };
+    let ends = format!("The log ends at {}, while {calls}: the program goes on, or ended without a word.", view.now());
+    (running > 0).then_some(ends)
+}
+
+fn text(view: &View, now: Time) -> String {
     use std::fmt::Write;
-    let now = view.now();
     let mut text = format!("at {now}\n");
     for concern in view.concerns(now) {
         let _ = writeln!(text, "{} {}", if concern.is_grave { "!!" } else { " !" }, concern.text);
     }
     for process in view.processes() {
-        let _ = writeln!(text, "{} ({}), on {}", process.name(), process.role, process.host);
-        for manager in process.managers.values().filter(|manager| manager.ended.is_none()) {
+        let over = match (process.is_over(), process.is_replaced) {
+            (_, true) => ", gone; another serves in its place",
+            (true, _) => ", ended",
+            _ => "",
+        };
+        let _ = writeln!(text, "{} ({}), on {}{over}", process.name(), process.role, process.host);
+        let open = process.managers.values().filter(|manager| manager.ended.is_none() && !process.is_over());
+        for manager in open {
             let (busy, live) = manager.busy(now);
             let up = manager.nodes.values().filter(|node| node.is_up()).count();
             let _ = write!(text, "  manager {}: {busy} of {live} workers busy", manager.id);
@@ -155,9 +189,14 @@ fn text(view: &View) -> String {
             let _ = writeln!(text, "  {}", view.explain(process, job, now));
         }
         if ended > 0 {
-            let failed = process.jobs.values().filter(|job| matches!(job.state, JobState::Failure | JobState::Timeout));
+            let has_failed = |job: &&Job| matches!(job.state, JobState::Failure | JobState::Timeout);
+            let failed: Vec<_> = process.jobs.values().filter(has_failed).collect();
+            // The latest.
+            for job in failed.iter().rev().take(5).rev() {
+                let _ = writeln!(text, "  {}", view.explain(process, job, now));
+            }
             let calls = if ended == 1 { "1 call has".into() } else { format!("{ended} calls have") };
-            let _ = writeln!(text, "  {calls} ended, {} of them failed", failed.count());
+            let _ = writeln!(text, "  {calls} ended, {} of them failed", failed.len());
         }
     }
     text.truncate(text.trim_end().len());
@@ -165,8 +204,8 @@ fn text(view: &View) -> String {
 }
 
 pub(crate) fn explain(flags: Explain) -> ExitCode {
-    let view = match read(&flags.logs, flags.at, Limits::default()) {
-        Ok(view) => view,
+    let (view, now) = match read_at(&flags.logs, flags.at) {
+        Ok(read) => read,
         Err(error) => return crate::fails("explain", &error),
     };
     let told: Vec<_> = view.jobs_of(flags.call).collect();
@@ -180,8 +219,10 @@ pub(crate) fn explain(flags: Explain) -> ExitCode {
     }
     let is_one = told.len() == 1;
     let lines = told.iter().map(|(process, job)| {
-        let sentence = view.explain(process, job, view.now());
+        let sentence = view.explain(process, job, now);
         if is_one { sentence } else { format!("{}: {sentence}", process.name()) }
     });
-    crate::print(&lines.collect::<Vec<_>>().join("\n"))
+    let ends = told.iter().any(|(_, job)| job.state == JobState::Running && flags.at.is_none());
+    let ends = if ends { the_log_ends(&view) } else { None };
+    crate::print(&lines.chain(ends).collect::<Vec<_>>().join("\n"))
 }

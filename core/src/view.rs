@@ -239,12 +239,24 @@ impl View {
             return;
         }
         match line.event.as_deref().and_then(|event| event.strip_prefix("distfun.")) {
-            Some(event) if *line.target == *TARGET => process.apply(event, line, &mut self.kept),
+            Some(event) if *line.target == *TARGET => {
+                process.apply(event, line, &mut self.kept);
+                if event == "node.started" {
+                    self.replace_by(id);
+                }
+            }
             _ => {
                 let target = line.target.to_string();
                 self.kept.tell(id, &target, line);
             }
         }
+    }
+
+    /// Runs of the same node that have not said that they end.
+    fn replace_by(&mut self, id: u32) {
+        let Some(new) = self.processes.get(&id).cloned() else { return };
+        let old = self.processes.values_mut().filter(|old| !old.is_over() && old.is_replaced_by(&new));
+        old.for_each(Process::replace);
     }
 
     /// Counts a line that is none of a log.

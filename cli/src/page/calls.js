@@ -14,7 +14,12 @@ function drawConcerns() {
   }
   const shown = concerns.slice(0, 8);
   if (concerns.length > 8) shown.push({ kind: "", text: `and ${concerns.length - 8} more` });
-  if (!shown.length) shown.push({ kind: "good", text: "Nothing is wrong." });
+  if (!shown.length) {
+    const ended = model.picture.processes.flatMap((process) => Object.values(process.jobs));
+    const failed = ended.filter((job) => job.state === "failure" || job.state === "timeout").length;
+    const text = failed ? `Nothing is wrong now; ${plural(failed, "call")} failed.` : "Nothing is wrong.";
+    shown.push({ kind: failed ? "" : "good", text });
+  }
   const numbered = shown.map((concern, number) => ({ ...concern, number }));
   keyed(list, numbered, (concern) => concern.number, () => make("li"), (element, concern) => {
     setText(element, concern.text);

@@ -100,7 +100,7 @@ const drawNodes = table("nodes", "No other machines: everything runs here.", [
   ["name", (row) => row.node.name],
   ["state", (row) => ({ dot: DOTS[row.state], text: row.state === "up" ? "connected" : word(row.state) }), null, "short"],
   ["for", (row, time) => age(time - row.node.since), (row, time) => time - row.node.since],
-  ["busy", (row) => `${Object.keys(row.node.running).length} of ${row.node.slots}`, (row) => Object.keys(row.node.running).length],
+  ["busy", (row) => `${Math.min(Object.keys(row.node.running).length, row.node.slots)} of ${row.node.slots}`, (row) => Object.keys(row.node.running).length],
   ["chunks", (row) => some(row.node.chunks), (row) => row.node.chunks],
   ["computed", (row) => some(row.node.busy_s, seconds), (row) => row.node.busy_s],
   ["lost", (row) => some(row.node.losses), (row) => row.node.losses],

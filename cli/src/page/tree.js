@@ -99,7 +99,10 @@ function nodeEntry(key, of, node, byName, time, above, manager) {
   if (manager.ended) notes.length = 0;
   if (node.name && node.name !== node.machine) notes.push(node.name);
   const running = Object.keys(node.running).length;
-  if (node.slots) notes.push(`${running} of ${plural(node.slots, "slot")} busy`);
+  if (node.slots) {
+    const queued = running > node.slots ? `, ${running - node.slots} queued` : "";
+    notes.push(`${Math.min(running, node.slots)} of ${plural(node.slots, "slot")} busy${queued}`);
+  }
   if (node.losses) notes.push(`lost ${node.losses === 1 ? "once" : `${node.losses} times`}, ${plural(node.requeued, "chunk")} requeued`);
   const process = byName.get(node.name);
   const goes = process && !above.has(process.id);

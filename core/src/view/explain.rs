@@ -32,7 +32,8 @@ impl View {
                     format!("nothing heard for {silent}: it has ended without a word, or its log is not followed"),
                 );
             }
-            for manager in process.managers.values().filter(|manager| manager.ended.is_none()) {
+            let open = process.managers.values().filter(|manager| manager.ended.is_none() && !process.is_replaced);
+            for manager in open {
                 stalled(manager, now, &mut note);
                 gone(manager, now, &mut note);
             }

@@ -274,6 +274,16 @@ impl Manager {
         }
     }
 
+    /// It is gone without a word.
+    pub(super) fn lose(&mut self) {
+        self.stall = None;
+        self.workers.values_mut().for_each(|worker| {
+            worker.running = None;
+            worker.state = WorkerState::Offline;
+        });
+        self.nodes.values_mut().for_each(|node| node.running.clear());
+    }
+
     /// Whether it has, or had, slots or machines; others have nothing to say.
     pub(super) fn is_heard_of(&self) -> bool {
         self.snapshot.is_some() || !self.workers.is_empty() || !self.nodes.is_empty()

@@ -7,8 +7,11 @@ use serde::Serialize;
 use super::{Job, JobState, Kept, Line, Losses, Manager, Place, Time, manager::Ended, record::Numbers};
 
 /// Silent for longer, a process that has not said its end is taken to be gone, or its log not to be followed: an idle
-/// Manager says something every minute.
+/// Manager says something every minute,
 const SILENT_AFTER_S: f64 = 150.0;
+
+/// and a busy one every 10 s.
+const SILENT_WHILE_BUSY_AFTER_S: f64 = 35.0;
 
 /// A run of a program that writes a log.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +41,8 @@ pub struct Process {
     pub node: Option<Serving>,
     /// Shared data that it holds, by name.
     pub shared: BTreeMap<String, Shared>,
+    /// Whether another run of the node serves in its place, which is more than its own log tells where it was killed.
+    pub is_replaced: bool,
     #[serde(skip)]
     numbers: Numbers,
 }
@@ -89,6 +94,7 @@ impl Process {
             jobs: BTreeMap::new(),
             node: None,
             shared: BTreeMap::new(),
+            is_replaced: false,
             numbers: Numbers::default(),
         }
     }
@@ -104,6 +110,21 @@ impl Process {
         self.numbers.note(line.seq)
     }
 
+    /// Whether it served where `new` does now, under the same name.
+    pub(super) fn is_replaced_by(&self, new: &Self) -> bool {
+        let place = |process: &Self| {
+            let node = process.node.as_ref()?;
+            Some((node.name.clone(), node.address.clone()?, process.host.clone()))
+        };
+        self.id != new.id && self.last < new.last && place(self).is_some_and(|of_this| place(new) == Some(of_this))
+    }
+
+    /// No end of it is in its log.
+    pub(super) fn replace(&mut self) {
+        self.is_replaced = true;
+        self.managers.values_mut().for_each(Manager::lose);
+    }
+
     /// As people tell it from others: the node's name, or program and process.
     pub fn name(&self) -> String {
         match (&self.node, self.pid) {
@@ -113,8 +134,11 @@ impl Process {
         }
     }
 
-    /// Whether it has said that it ends, or has nothing left to do.
+    /// Whether it has said that it ends, or has nothing left to do, or another one serves in its place.
     pub fn is_over(&self) -> bool {
+        if self.is_replaced {
+            return true;
+        }
         let has_ended = match &self.node {
             Some(node) => node.has_stopped,
             None => !self.managers.is_empty(),
@@ -125,7 +149,13 @@ impl Process {
     /// Whether it should have been heard of.
     pub fn is_silent(&self, now: Time) -> bool {
         let lives = self.managers.values().any(|manager| manager.ended.is_none() && manager.is_heard_of());
-        lives && now.since(self.last).as_secs_f64() > SILENT_AFTER_S
+        let is_busy = |manager: &Manager| {
+            manager.ended.is_none() && manager.snapshot.is_some_and(|snapshot| snapshot.jobs_active > 0)
+        };
+        let runs = |job: &Job| job.state == JobState::Running && job.manager.is_some();
+        let is_busy = self.managers.values().any(is_busy) || self.jobs.values().any(runs);
+        let limit = if is_busy { SILENT_WHILE_BUSY_AFTER_S } else { SILENT_AFTER_S };
+        lives && !self.is_replaced && now.since(self.last).as_secs_f64() > limit
     }
 
     pub(super) fn add_losses(&self, losses: &mut Losses) {

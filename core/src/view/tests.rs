@@ -449,3 +449,43 @@ fn late_lines_do_not_bring_back_what_is_over() {
         assert!(view.losses().is_whole(), "{order:?}");
     }
 }
+
+#[test]
+fn a_node_that_was_killed_is_gone_when_another_serves_in_its_place() {
+    let line = |boot_id: &str, seq: u64, event: &str, more: Value| {
+        let mut log = Log::default();
+        log.say(event, more);
+        let line = log.lines[0]
+            .replace("\"one\"", &format!("\"{boot_id}\""))
+            .replace("\"distfun.seq\":0", &format!("\"distfun.seq\":{seq}"));
+        line.replace(&Time(BEGIN).to_string(), &Time(BEGIN + 1000 * (seq + 1)).to_string())
+    };
+    let serves = json!({ "node.name": "a", "address": "127.0.0.1:2718", "workers.total": 1 });
+    let worker = json!({ "worker.id": 0, "worker.generation": 0 });
+    let mut view = View::default();
+    apply(&mut view, &line("old", 0, "worker.started", worker.clone()));
+    apply(&mut view, &line("old", 1, "node.started", serves.clone()));
+    apply(&mut view, &line("new", 7, "worker.started", worker));
+    apply(&mut view, &line("new", 8, "node.started", serves));
+    let over: Vec<_> =
+        view.processes().map(|process| (process.is_over(), process.is_silent(view.now().after(500.0)))).collect();
+    assert_eq!(over, [(true, false), (false, true)]);
+    let states: Vec<_> = view.managers().map(|(_, manager)| manager.workers[&0].state).collect();
+    assert_eq!(states, [WorkerState::Offline, WorkerState::Up]);
+}
+
+/// A busy Manager says something every 10 s; that it did not was known after 150.
+#[test]
+fn a_program_that_is_killed_in_a_call_is_silent_soon() {
+    let mut log = Log::default();
+    log.say("worker.started", json!({ "worker.id": 0, "worker.generation": 0 }));
+    let mut view = view_of(&log.lines);
+    let silent_after = |view: &View, seconds| {
+        let process = view.processes().next().expect("a process");
+        process.is_silent(view.now().after(seconds))
+    };
+    assert!(!silent_after(&view, 100.0) && silent_after(&view, 151.0));
+    log.say("job.submitted", json!({ "job.id": 1, "function.name": "f", "mode": "items", "items.total": 10 }));
+    apply(&mut view, &log.lines[1]);
+    assert!(!silent_after(&view, 34.0) && silent_after(&view, 36.0));
+}

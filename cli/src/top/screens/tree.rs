@@ -203,6 +203,7 @@ pub(crate) fn process_state(seen: &Seen<'_>, process: &Process) -> (&'static str
     match &process.node {
         _ if process.is_over() => ("ended", Mark::Done),
         _ if process.is_silent(seen.now) => ("silent", Mark::Attention),
+        Some(serving) if serving.has_stopped => ("stopped", Mark::Done),
         Some(serving) if serving.stopping.is_some() => ("stopping", Mark::Changes),
         Some(_) => ("serves", Mark::Runs),
         None => ("up", Mark::Runs),
