@@ -61,6 +61,8 @@ impl Logs {
         loop {
             for _ in 0..LINES_AT_ONCE {
                 match self.step(view, until)? {
+                    // As much as many lines.
+                    Reached::More if self.sources.iter().any(|source| source.pauses) => break,
                     Reached::More => {}
                     reached => return Ok(reached),
                 }
@@ -82,6 +84,7 @@ impl Logs {
                     source.hand_over(view);
                     Reached::More
                 }
+                false if source.pauses => Reached::More,
                 false => self.rest(),
             });
         }
@@ -89,8 +92,15 @@ impl Logs {
             while source.next.is_none() && source.read(follows)? {
                 match serde_json::from_slice::<At>(&source.line) {
                     Ok(at) => source.next = Some(at.timestamp),
-                    Err(_) => source.hand_over(view),
+                    Err(_) => {
+                        // One after the other, as lines are: there may be many.
+                        source.hand_over(view);
+                        return Ok(Reached::More);
+                    }
                 }
+            }
+            if source.pauses {
+                return Ok(Reached::More);
             }
         }
         let first = self.sources.iter_mut().filter(|source| source.next.is_some()).min_by_key(|source| source.next);
@@ -136,6 +146,10 @@ struct Source {
     /// The line that was read last, or its beginning.
     line: Vec<u8>,
     is_whole: bool,
+    /// It has no end that was found yet, and is longer than any line.
+    is_too_long: bool,
+    /// There is more of such a line.
+    pauses: bool,
     /// The time of `line`, where it was asked for.
     next: Option<Time>,
     read: u64,
@@ -162,6 +176,8 @@ impl Source {
             input: BufReader::with_capacity(256 << 10, input),
             line: Vec::new(),
             is_whole: true,
+            is_too_long: false,
+            pauses: false,
             next: None,
             read: 0,
             bytes,
@@ -176,8 +192,9 @@ impl Source {
     fn read(&mut self, follows: bool) -> Result<bool, String> {
         if self.is_whole {
             self.line.clear();
-            self.is_whole = false;
+            (self.is_whole, self.is_too_long) = (false, false);
         }
+        self.pauses = false;
         loop {
             let before = self.line.len();
             let read = match (&mut self.input).take(LONGEST_LINE as u64).read_until(b'\n', &mut self.line) {
@@ -194,9 +211,10 @@ impl Source {
                 return Ok(true);
             }
             if self.line.len() >= LONGEST_LINE {
-                // Its end will not be a line either; what is kept of it is not one in any case.
-                self.line.truncate(1);
-                continue;
+                // Whatever comes to its end, it is no line.
+                self.line.clear();
+                (self.is_too_long, self.pauses) = (true, true);
+                return Ok(false);
             }
             if read > 0 && before + read == self.line.len() {
                 continue; // as much as the buffer held
@@ -214,7 +232,8 @@ impl Source {
     /// At the end of the file: whether another one has its name now, or it begins anew. What it had is read.
     fn turn_over(&mut self) -> bool {
         let (Some(path), Input::File(file)) = (&self.path, self.input.get_mut()) else { return false };
-        let Ok(now) = fs::metadata(path) else { return false };
+        // Whatever else has its name now is no log.
+        let Some(now) = fs::metadata(path).ok().filter(fs::Metadata::is_file) else { return false };
         let Ok(about) = file.metadata() else { return false };
         if is_other(&now, &about) {
             // Between the last read and now the old one may have grown.
@@ -236,8 +255,16 @@ impl Source {
 
     fn hand_over(&mut self, view: &mut View) {
         self.next = None;
+        let is_object =
+            self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line).trim_ascii_start().first() == Some(&b'{');
+        if self.is_too_long || (!is_object && !self.line.trim_ascii().is_empty()) {
+            return view.note_unreadable();
+        }
         if self.line.trim_ascii().is_empty() {
             return;
+        }
+        if self.line.starts_with(b"\xef\xbb\xbf") {
+            self.line.drain(..3);
         }
         match serde_json::from_slice::<Line<'_>>(&self.line) {
             Ok(line) => view.apply(&line),
@@ -274,7 +301,16 @@ impl Input {
         let (sender, pieces): (SyncSender<Vec<u8>>, _) = sync_channel(16);
         let read = move || {
             let mut buffer = vec![0; 64 << 10];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
+            loop {
+                let count = match from.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        eprintln!("distfun: the log can't be read any more: {error}");
+                        return;
+                    }
+                };
                 if sender.send(buffer[..count].to_vec()).is_err() {
                     return;
                 }
@@ -397,6 +433,55 @@ mod tests {
         assert_eq!(advance(&mut logs, &mut view), Reached::End);
         assert_eq!((told(&view), view.losses().unreadable), (vec!["a0".to_owned()], 1));
         assert!(logs.sources[0].line.capacity() < 4 * LONGEST_LINE);
+    }
+
+    /// Whoever reads has keys to look at too.
+    #[test]
+    fn however_much_is_no_log_it_takes_no_longer_than_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two, three) = (dir.path().join("one"), dir.path().join("two"), dir.path().join("three"));
+        fs::write(&one, "garbage\n".repeat(100_000)).unwrap();
+        fs::write(&two, line("a", 0, 1)).unwrap();
+        fs::write(&three, "x".repeat(20 * LONGEST_LINE)).unwrap();
+        for paths in [&[one, two][..], &[three]] {
+            let mut view = View::default();
+            let mut logs = Logs::open(paths, true).unwrap();
+            assert_eq!(logs.advance(&mut view, None, Duration::ZERO), Ok(Reached::More), "{paths:?}");
+            assert!(view.losses().unreadable <= LINES_AT_ONCE as u64);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_the_name_of_a_log_and_is_none_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, line("a", 0, 1)).unwrap();
+        let mut view = View::default();
+        let mut logs = Logs::open(std::slice::from_ref(&path), true).unwrap();
+        assert_eq!(advance(&mut logs, &mut view), Reached::Now);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(advance(&mut logs, &mut view), Reached::Now);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, line("a", 1, 2)).unwrap();
+        assert_eq!(advance(&mut logs, &mut view), Reached::Now);
+        assert_eq!(told(&view), ["a0", "a1"]);
+    }
+
+    #[test]
+    fn an_array_is_no_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(
+            &path,
+            "[\"2026-11-28T00:36:24Z\",5,\"b\",\"WARN\",\"t\",\"m\"]\n\u{feff}".to_owned() + &line("a", 0, 1),
+        )
+        .unwrap();
+        let mut view = View::default();
+        let mut logs = Logs::open(&[path], false).unwrap();
+        assert_eq!(advance(&mut logs, &mut view), Reached::End);
+        assert_eq!((told(&view), view.losses().unreadable), (vec!["a0".to_owned()], 1));
     }
 
     #[test]

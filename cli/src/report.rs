@@ -13,7 +13,7 @@ use distfun_core::view::Limits;
 use crate::{
     page::{About, document},
     picture::Picture,
-    status::{Moment, read},
+    status::{Moment, is_no_log, read},
 };
 
 /// Writes a page of HTML that shows what a log tells, or several: one file, which needs no network and no server.
@@ -38,7 +38,8 @@ pub(crate) struct Flags {
 pub(crate) fn run(flags: Flags) -> ExitCode {
     let mut limits = Limits::default();
     limits.spans = flags.chunks;
-    let written = read(&flags.logs, flags.at, limits).and_then(|view| {
+    let is_free = is_no_log(&flags.output, &flags.logs);
+    let written = is_free.and_then(|()| read(&flags.logs, flags.at, limits)).and_then(|view| {
         let about = About {
             mode: "report",
             version: env!("CARGO_PKG_VERSION"),

@@ -1,6 +1,10 @@
 //! `distfun status` and `distfun explain`: what a log says, in words or as JSON.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use distfun_core::view::{Job, JobState, Limits, Time, View};
@@ -8,6 +12,7 @@ use distfun_core::view::{Job, JobState, Limits, Time, View};
 use crate::{
     logs::{Logs, Reached},
     picture::Picture,
+    top::words::line as plain,
 };
 
 /// Shows how things stood at the end of a log, or of several.
@@ -84,6 +89,7 @@ fn read_to(paths: &[PathBuf], moment: Option<Moment>, limits: Limits) -> Result<
     let reached = advance_to(&mut logs, &mut view, moment)?;
     if view.losses().lines == 0 {
         return Err(match view.losses().unreadable {
+            0 if reached == Reached::Time => "the log begins later than that".into(),
             0 => "the log is empty".into(),
             count => format!("none of {count} lines is a line of a log: `distfun::log::json()` writes such lines"),
         });
@@ -165,7 +171,7 @@ fn text(view: &View, now: Time) -> String {
     use std::fmt::Write;
     let mut text = format!("at {now}\n");
     for concern in view.concerns(now) {
-        let _ = writeln!(text, "{} {}", if concern.is_grave { "!!" } else { " !" }, concern.text);
+        let _ = writeln!(text, "{} {}", if concern.is_grave { "!!" } else { " !" }, plain(&concern.text));
     }
     for process in view.processes() {
         let over = match (process.is_over(), process.is_replaced) {
@@ -173,7 +179,8 @@ fn text(view: &View, now: Time) -> String {
             (true, _) => ", ended",
             _ => "",
         };
-        let _ = writeln!(text, "{} ({}), on {}{over}", process.name(), process.role, process.host);
+        let _ =
+            writeln!(text, "{} ({}), on {}{over}", plain(&process.name()), plain(&process.role), plain(&process.host));
         let open = process.managers.values().filter(|manager| manager.ended.is_none() && !process.is_over());
         for manager in open {
             let (busy, live) = manager.busy(now);
@@ -186,14 +193,14 @@ fn text(view: &View, now: Time) -> String {
         }
         let ended = process.jobs.values().filter(|job| job.state != JobState::Running).count();
         for job in process.jobs.values().filter(|job| job.state == JobState::Running) {
-            let _ = writeln!(text, "  {}", view.explain(process, job, now));
+            let _ = writeln!(text, "  {}", plain(&view.explain(process, job, now)));
         }
         if ended > 0 {
             let has_failed = |job: &&Job| matches!(job.state, JobState::Failure | JobState::Timeout);
             let failed: Vec<_> = process.jobs.values().filter(has_failed).collect();
             // The latest.
             for job in failed.iter().rev().take(5).rev() {
-                let _ = writeln!(text, "  {}", view.explain(process, job, now));
+                let _ = writeln!(text, "  {}", plain(&view.explain(process, job, now)));
             }
             let calls = if ended == 1 { "1 call has".into() } else { format!("{ended} calls have") };
             let _ = writeln!(text, "  {calls} ended, {} of them failed", failed.len());
@@ -219,10 +226,19 @@ pub(crate) fn explain(flags: Explain) -> ExitCode {
     }
     let is_one = told.len() == 1;
     let lines = told.iter().map(|(process, job)| {
-        let sentence = view.explain(process, job, now);
-        if is_one { sentence } else { format!("{}: {sentence}", process.name()) }
+        let sentence = plain(&view.explain(process, job, now));
+        if is_one { sentence } else { format!("{}: {sentence}", plain(&process.name())) }
     });
     let ends = told.iter().any(|(_, job)| job.state == JobState::Running && flags.at.is_none());
     let ends = if ends { the_log_ends(&view) } else { None };
     crate::print(&lines.chain(ends).collect::<Vec<_>>().join("\n"))
+}
+
+/// Refuses to write over a log that is read.
+pub(crate) fn is_no_log(output: &Path, logs: &[PathBuf]) -> Result<(), String> {
+    let place = |path: &Path| path.canonicalize().ok();
+    match place(output).is_some_and(|output| logs.iter().any(|log| place(log).as_ref() == Some(&output))) {
+        true => Err(format!("{} is a log that is read; write to another file", output.display())),
+        false => Ok(()),
+    }
 }

@@ -13,7 +13,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod ui;
-mod words;
+pub(crate) mod words;
 
 use std::{
     io::{self, IsTerminal},

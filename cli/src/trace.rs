@@ -1,7 +1,8 @@
 //! `distfun trace`: the chunks of a log for a viewer of traces (Perfetto, chrome://tracing).
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use clap::Args;
 use distfun_core::view::{Limits, Place, Span, Time, View};
 use serde_json::{Value, json};
 
-use crate::status::read;
+use crate::status::{is_no_log, read};
 
 /// Writes what ran where and when, to look at in ui.perfetto.dev: a track for each worker, and as many for each machine as
 /// it had chunks at once. The log needs DEBUG lines: `distfun::log::json().level(Level::DEBUG)`.
@@ -33,7 +34,8 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
     let mut limits = Limits::default();
     limits.spans = flags.chunks;
     limits.jobs = 100_000;
-    let written = read(&flags.logs, None, limits).and_then(|view| {
+    let is_free = is_no_log(&flags.output, &flags.logs);
+    let written = is_free.and_then(|()| read(&flags.logs, None, limits)).and_then(|view| {
         if view.spans().len() == 0 {
             return Err("the log has no chunks: they are told at DEBUG, by `.level(Level::DEBUG)`".into());
         }
@@ -116,22 +118,36 @@ type Track = (u32, u64, Place, usize);
 #[derive(Default)]
 struct Tracks {
     known: BTreeMap<Track, usize>,
-    /// When the last chunk of a track ended.
-    ends: BTreeMap<Track, Time>,
+    places: BTreeMap<(u32, u64, Place), Lanes>,
+}
+
+/// Tracks of one place: those that are free, and when the others are.
+#[derive(Default)]
+struct Lanes {
+    count: usize,
+    free: BTreeSet<usize>,
+    busy: BinaryHeap<Reverse<(Time, usize)>>,
 }
 
 impl Tracks {
     /// A node computes several chunks at once, and does not say on which of its workers.
     fn of(&mut self, span: &Span) -> usize {
-        let on = |lane| (span.process, span.manager, span.place, lane);
-        let is_free = |lane: &usize| self.ends.get(&on(*lane)).is_none_or(|end| *end <= span.start);
+        let lanes = self.places.entry((span.process, span.manager, span.place)).or_default();
+        while let Some(Reverse((end, lane))) = lanes.busy.peek().copied()
+            && end <= span.start
+        {
+            lanes.busy.pop();
+            lanes.free.insert(lane);
+        }
         let lane = match span.place {
             Place::Worker(_) => 0,
-            Place::Node(_) => (0..).find(is_free).unwrap_or_default(),
+            Place::Node(_) => lanes.free.pop_first().unwrap_or_else(|| {
+                lanes.count += 1;
+                lanes.count - 1
+            }),
         };
-        let end = self.ends.entry(on(lane)).or_default();
-        *end = span.end.max(*end);
+        lanes.busy.push(Reverse((span.end, lane)));
         let next = self.known.len() + 1;
-        *self.known.entry(on(lane)).or_insert(next)
+        *self.known.entry((span.process, span.manager, span.place, lane)).or_insert(next)
     }
 }

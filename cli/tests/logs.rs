@@ -101,6 +101,37 @@ fn a_trace_has_a_track_for_each_worker_and_each_chunk_once() {
     assert!(of("i").iter().any(|event| event["name"].as_str().unwrap().contains(" is lost: ")));
 }
 
+/// Texts of a log are a function's, or another machine's.
+#[test]
+fn nobody_who_writes_into_a_log_writes_to_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let path = path.to_str().unwrap();
+    let line = |seq: u64, event: &str, more: &str| {
+        format!(
+            "{{\"timestamp\":\"2026-01-01T00:00:0{seq}Z\",\"level\":\"INFO\",\"target\":\"distfun::event\",\"message\":\"m\",\
+             \"otel.event.name\":\"distfun.{event}\",\"distfun.boot_id\":\"b\",\"distfun.seq\":{seq},\"distfun.manager.id\":1,{more}}}\n"
+        )
+    };
+    let evil = r"\u001b[2J\n!! forged: all is lost\u202e";
+    let submitted = format!(
+        "\"distfun.job.id\":1,\"distfun.function.name\":\"f{evil}\",\"service.name\":\"p{evil}\",\"host.name\":\"h{evil}\""
+    );
+    let failed = format!("\"distfun.job.id\":1,\"distfun.outcome\":\"failure\",\"error.message\":\"e{evil}\"");
+    let rejected = format!(
+        "\"distfun.machine\":\"m{evil}\",\"error.message\":\"e{evil}\",\"error.type\":\"auth\",\"distfun.gives_up\":true"
+    );
+    let log =
+        line(0, "job.submitted", &submitted) + &line(1, "node.rejected", &rejected) + &line(2, "job.finished", &failed);
+    std::fs::write(path, log).unwrap();
+    for arguments in [&["status", path][..], &["explain", "1", path], &["top", "--once", path]] {
+        let said = says(arguments, &[]);
+        let is_evil = |char: char| (char.is_control() && char != '\n') || char == '\u{202e}';
+        assert!(!said.contains(is_evil), "{arguments:?}: {said:?}");
+        assert!(said.lines().all(|line| !line.starts_with("!! forged")), "{said}");
+    }
+}
+
 #[test]
 fn what_can_not_be_answered_is_said() {
     let fails = |arguments: &[&str], logs: &[&str], status, part: &str| {
@@ -114,6 +145,13 @@ fn what_can_not_be_answered_is_said() {
     fails(&["status", env!("CARGO_BIN_EXE_distfun")], &[], 1, "is a line of a log");
     fails(&["trace", "-o", "-"], &["panic"], 1, "the log has no chunks: they are told at DEBUG");
     fails(&["trace", "-o", "/no/such/folder/trace"], &["crash"], 1, "/no/such/folder/trace can't be written: ");
+    fails(&["status", "--at", "2020-01-01T00:00:00Z"], &["panic"], 1, "the log begins later than that");
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(log("crash"), copy.path()).unwrap();
+    let copy = copy.path().to_str().unwrap();
+    for command in ["trace", "report"] {
+        fails(&[command, "-o", copy, copy], &[], 1, "is a log that is read; write to another file");
+    }
     fails(&["status"], &[], 2, "LOG");
     fails(
         &["status", "--at", "yesterday"],

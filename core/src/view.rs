@@ -52,7 +52,7 @@ pub use manager::{Ended, Manager, Node, NodeState, Running, Snapshot, Stall, Wor
 pub use process::{Process, Serving, Shared};
 pub use record::Losses;
 
-use crate::event::TARGET;
+use crate::event::{TARGET, capped};
 
 /// What a view keeps at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,6 +192,7 @@ struct Kept {
 impl Kept {
     /// One text for each name, as long as there are not very many.
     fn name(&mut self, name: &str) -> Name {
+        let name = capped(name);
         if let Some(known) = self.names.get(name) {
             return known.clone();
         }
@@ -217,7 +218,7 @@ impl Kept {
         }
         let (level, name) = (self.name(&line.level), self.name(name));
         let (at, number) = (line.at, self.next_told);
-        self.story.push_back(Told { number, at, process, level, name, text: line.message.to_string() });
+        self.story.push_back(Told { number, at, process, level, name, text: capped(&line.message).to_owned() });
         self.next_told += 1;
     }
 }

@@ -114,9 +114,18 @@ function nameOf(process) {
 const SILENT_S = 150;
 function isOver(process) {
   const managers = Object.values(process.managers);
+  if (process.is_replaced) return true;
   return (process.node ? process.node.has_stopped : managers.length > 0) && managers.every((manager) => manager.ended);
 }
-const isSilent = (process, time) => time - process.last > SILENT_S && !isOver(process);
+const SILENT_BUSY_S = 35;
+function isSilent(process, time) {
+  const managers = Object.values(process.managers);
+  const isHeardOf = (manager) => manager.snapshot || Object.keys(manager.workers).length || Object.keys(manager.nodes).length;
+  const isBusy = managers.some((manager) => !manager.ended && manager.snapshot && manager.snapshot.jobs_active > 0)
+    || Object.values(process.jobs).some((job) => job.state === "running" && job.manager !== null);
+  const lives = managers.some((manager) => !manager.ended && isHeardOf(manager));
+  return lives && !isOver(process) && time - process.last > (isBusy ? SILENT_BUSY_S : SILENT_S);
+}
 
 /// A worker that is inside a long chunk repeats that; what it has not repeated for so long may be over.
 const PULSE_S = 30;

@@ -148,7 +148,7 @@ const story = { all: false, text: "", level: 0 };
 const LEVELS = { ERROR: 2, WARN: 1 };
 
 function drawStory() {
-  const isWanted = (told) => (LEVELS[told.level] ?? 0) >= story.level
+  const isWanted = (told) => (Object.hasOwn(LEVELS, told.level) ? LEVELS[told.level] : 0) >= story.level
     && (!story.text || told.text.toLowerCase().includes(story.text) || told.name.includes(story.text));
   const wanted = [];
   for (let index = model.story.length - 1; index >= 0; index -= 1) if (isWanted(model.story[index])) wanted.push(model.story[index]);

@@ -7,15 +7,20 @@ const opened = new Set();
 function drawTree(time) {
   const processes = model.picture.processes;
   const { byName, below } = served();
-  const roots = processes
-    .filter((process) => !below.has(process.id))
-    .map((process) => processEntry(process, byName, time, new Set()))
-    .filter(Boolean);
+  // Each once, those that others look after below these; where all look after one another, the first is on top.
+  const placed = new Set();
+  const roots = [];
+  for (const process of [...processes.filter((process) => !below.has(process.id)), ...processes]) {
+    if (placed.has(process.id)) continue;
+    placed.add(process.id);
+    roots.push(processEntry(process, byName, time, placed));
+  }
+  for (let index = roots.length - 1; index >= 0; index -= 1) if (!roots[index]) roots.splice(index, 1);
   setText(at("#tree .calm"), roots.length ? "" : "Nobody is there.");
   drawEntries(at("#tree .tree"), roots);
 }
 
-function processEntry(process, byName, time, above) {
+function processEntry(process, byName, time, placed) {
   const all = ordered(Object.values(process.managers));
   const over = isOver(process), silent = isSilent(process, time);
   if (over && isBuried(process.last, time)) return null;
@@ -27,14 +32,14 @@ function processEntry(process, byName, time, above) {
   }
   if (over && !process.node) notes.push("ended");
   if (silent) notes.push(`nothing heard for ${age(time - process.last)}`);
-  const children = all.map((manager) => managerEntry(process, manager, byName, time, above)).filter(Boolean);
+  const children = all.map((manager) => managerEntry(process, manager, byName, time, placed)).filter(Boolean);
   return {
     key: `p${process.id}`, kind: over ? "dead" : "", dot: over ? "gone" : silent ? "warn" : "good", name: nameOf(process),
     note: notes.filter(Boolean).join(", "), error: "", children,
   };
 }
 
-function managerEntry(process, manager, byName, time, above) {
+function managerEntry(process, manager, byName, time, placed) {
   if (manager.ended && isBuried(manager.ended.at, time)) return null;
   const key = `p${process.id}m${manager.id}`;
   const workers = Object.values(manager.workers)
@@ -54,7 +59,7 @@ function managerEntry(process, manager, byName, time, above) {
   }
   const children = shown.map(({ worker, state }) => workerEntry(key, worker, state, time));
   if (isLong) children.push(restEntry(key, workers, shown));
-  for (const node of nodes) children.push(nodeEntry(key, process, node, byName, time, above, manager));
+  for (const node of nodes) children.push(nodeEntry(key, process, node, byName, time, placed, manager));
   return {
     key, kind: manager.ended ? "dead" : "", dot: manager.ended ? "gone" : manager.stall ? "bad" : "good",
     name: `manager ${manager.id}`, note: notes.join(", "), error: "", children,
@@ -93,7 +98,7 @@ function restEntry(key, workers, shown) {
   return { key: `${key}rest`, kind: "worker", dot: "", name, note, error: "", children: [], opens: key, isOpen };
 }
 
-function nodeEntry(key, of, node, byName, time, above, manager) {
+function nodeEntry(key, of, node, byName, time, placed, manager) {
   const state = nodeState(node, time, of);
   const notes = [state === "up" ? "connected" : state === "unknown" ? "unknown" : `${word(state)} for ${age(time - node.since)}`];
   if (manager.ended) notes.length = 0;
@@ -105,8 +110,9 @@ function nodeEntry(key, of, node, byName, time, above, manager) {
   }
   if (node.losses) notes.push(`lost ${node.losses === 1 ? "once" : `${node.losses} times`}, ${plural(node.requeued, "chunk")} requeued`);
   const process = byName.get(node.name);
-  const goes = process && !above.has(process.id);
-  const child = goes ? processEntry(process, byName, time, new Set([...above, process.id])) : null;
+  const goes = process && !placed.has(process.id);
+  if (goes) placed.add(process.id);
+  const child = goes ? processEntry(process, byName, time, placed) : null;
   return {
     key: `${key}n${node.id ?? node.machine}`, kind: manager.ended ? "dead" : "",
     dot: manager.ended ? "gone" : DOTS[state], name: node.machine, note: notes.join(", "),

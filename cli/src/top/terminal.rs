@@ -104,16 +104,17 @@ fn signals() -> io::Result<Arc<AtomicBool>> {
     #[cfg(unix)]
     {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&ends))?;
-        }
-        // The terminal is gone, and whoever waits for its keys waits for ever, and busily.
-        let mut gone = signal_hook::iterator::Signals::new([SIGHUP])?;
-        std::thread::Builder::new().name("distfun-hangup".into()).spawn(move || {
-            if gone.forever().next().is_some() {
-                let _ = ratatui::try_restore(); // for a terminal that is there after all
-                std::process::exit(128 + SIGHUP);
+        let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let flag = Arc::clone(&ends);
+        std::thread::Builder::new().name("distfun-signals".into()).spawn(move || {
+            let Some(signal) = signals.forever().next() else { return };
+            flag.store(true, Ordering::Relaxed);
+            // Whoever waits for keys of a terminal that is gone waits for ever; a file may take long too.
+            if signal != SIGHUP {
+                std::thread::sleep(Duration::from_secs(2));
             }
+            let _ = ratatui::try_restore();
+            std::process::exit(128 + signal);
         })?;
     }
     Ok(ends)

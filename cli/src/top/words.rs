@@ -107,7 +107,9 @@ pub(crate) fn function_in(path: &str, width: usize, ellipsis: &str) -> String {
 /// On one line, whatever was in it.
 pub(crate) fn line(text: &str) -> String {
     let clean = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    clean.chars().filter(|char| !char.is_control()).collect()
+    // Neither may what is said change the direction of what stands beside it.
+    let turns = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    clean.chars().filter(|char| !char.is_control() && !turns(*char)).collect()
 }
 
 pub(crate) fn width(text: &str) -> usize {

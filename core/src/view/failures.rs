@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Line, Time, job::text_of};
+use crate::event::capped;
 
 /// All failures of one kind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,17 +50,17 @@ impl Failures {
 
     /// At most `limit` kinds are kept.
     pub(super) fn note(&mut self, event: &str, line: &Line<'_>, limit: usize) {
-        let function = line.function.as_deref();
-        let machine = line.machine.as_deref();
+        let function = line.function.as_deref().map(capped);
+        let machine = line.machine.as_deref().map(capped);
         let worker = line.worker_id.map(|worker| format!("worker {worker}"));
-        let error = line.error_type.as_deref().unwrap_or("error");
+        let error = capped(line.error_type.as_deref().unwrap_or("error"));
         let (kind, of, retried, failed) = match event {
             "chunk.retry" | "item.retried" => (error, function.unwrap_or("?").to_owned(), 1, 0),
             "chunk.failed" | "chunk.exception" => {
                 (error, function.unwrap_or("?").to_owned(), 0, line.items_failed.unwrap_or(1))
             }
-            "worker.restarted" => (line.cause.as_deref().unwrap_or("died"), worker.unwrap_or_default(), 1, 0),
-            "worker.gave_up" => (line.cause.as_deref().unwrap_or("died"), worker.unwrap_or_default(), 0, 1),
+            "worker.restarted" => (capped(line.cause.as_deref().unwrap_or("died")), worker.unwrap_or_default(), 1, 0),
+            "worker.gave_up" => (capped(line.cause.as_deref().unwrap_or("died")), worker.unwrap_or_default(), 0, 1),
             "node.worker_died" => (error, machine.unwrap_or("?").to_owned(), 1, 0),
             "node.lost" => ("node_lost", machine.unwrap_or("?").to_owned(), 1, 0),
             "node.rejected" | "node.refused" => {
@@ -85,14 +86,15 @@ impl Failures {
             code: None,
             place: String::new(),
         });
-        (group.retried, group.failed) = (group.retried + retried, group.failed + failed);
+        group.retried = group.retried.saturating_add(retried);
+        group.failed = group.failed.saturating_add(failed);
         group.first = group.first.min(line.at);
         if line.at < group.last {
             return;
         }
         group.last = line.at;
         group.text = text_of(line);
-        let code = line.code_file.as_deref().map(|file| match line.code_line {
+        let code = line.code_file.as_deref().map(capped).map(|file| match line.code_line {
             Some(number) => format!("{file}:{number}"),
             None => file.to_owned(),
         });

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Line, Name, Time};
+use crate::event::capped;
 
 /// How a call stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -118,7 +119,7 @@ impl Job {
         self.manager = self.manager.or(line.manager_id);
         match verb {
             "submitted" => {
-                self.mode = line.mode.as_deref().unwrap_or_default().into();
+                self.mode = capped(line.mode.as_deref().unwrap_or_default()).into();
                 (self.submitted, self.made_by) = (line.at, line.worker_id);
                 self.items = self.items.max(line.items_total.unwrap_or(0));
             }
@@ -148,7 +149,7 @@ impl Job {
                 let duration = line.duration_s.unwrap_or(0.0);
                 self.rate = (duration > 0.0).then(|| self.done as f64 / duration);
                 if let Some(text) = &line.error_message {
-                    self.error = Some(text.to_string());
+                    self.error = Some(capped(text).to_owned());
                 }
             }
             _ => {}
@@ -173,7 +174,7 @@ impl Job {
                 self.chunks += 1;
                 // A share of the chunks would be more precise than it is.
                 if line.sampling_ratio == Some(1.0) {
-                    self.since_figures += line.items_done.unwrap_or(0);
+                    self.since_figures = self.since_figures.saturating_add(line.items_done.unwrap_or(0));
                     self.done = self.figures.saturating_add(self.since_figures).min(self.items.max(self.figures));
                 }
             }
@@ -184,7 +185,7 @@ impl Job {
                 }
             }
             "chunk.failed" | "chunk.exception" if self.state == JobState::Running => {
-                self.failed = (self.failed + line.items_failed.unwrap_or(1)).min(self.items.max(1));
+                self.failed = self.failed.saturating_add(line.items_failed.unwrap_or(1)).min(self.items.max(1));
                 self.error = Some(text_of(line));
             }
             _ => {}
@@ -218,5 +219,5 @@ impl Job {
 
 /// What a line says of an error; if it has no words of its own for it, what it says at all.
 pub(super) fn text_of(line: &Line<'_>) -> String {
-    line.exception_message.as_deref().or(line.error_message.as_deref()).unwrap_or(&line.message).to_owned()
+    capped(line.exception_message.as_deref().or(line.error_message.as_deref()).unwrap_or(&line.message)).to_owned()
 }

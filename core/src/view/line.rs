@@ -35,9 +35,8 @@ impl Time {
     }
 }
 
-/// Never more than a year: a wrong number in a log must not move anything further.
 fn micros(seconds: f64) -> u64 {
-    (seconds.clamp(0.0, 31_557_600.0) * 1e6) as u64
+    (seconds.max(0.0) * 1e6) as u64 // as much as there can be, if it is more
 }
 
 impl Serialize for Time {
@@ -58,9 +57,37 @@ impl<'de> Deserialize<'de> for Time {
 /// As on a line of a log.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = u64::MAX / 8; // what the calendar can show
+        let most = 253_402_300_799_999_999; // the last moment that can be written so: of the year 9999
         write!(f, "{}", humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_micros(self.0.min(most))))
     }
+}
+
+/// A number of a log, as far as it can be meant: sums of some of them must not run over, and programs that read JSON must not
+/// round it.
+trait Bounded {
+    fn bounded(self) -> Self;
+}
+
+impl Bounded for u64 {
+    fn bounded(self) -> Self {
+        self.min((1 << 48) - 1)
+    }
+}
+
+impl Bounded for f64 {
+    fn bounded(self) -> Self {
+        self.clamp(0.0, 1e12)
+    }
+}
+
+impl Bounded for bool {
+    fn bounded(self) -> Self {
+        self
+    }
+}
+
+fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de> + Bounded>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.map(Bounded::bounded))
 }
 
 /// A text that is a part of the line wherever it can be.
@@ -122,7 +149,7 @@ macro_rules! line {
             #[serde(borrow)]
             pub message: Text<'a>,
             $( #[serde(rename = $text_name, borrow, default)] pub $text: Option<Text<'a>>, )*
-            $( #[serde(rename = $number_name, default)] pub $number: Option<$type>, )*
+            $( #[serde(rename = $number_name, default, deserialize_with = "bounded")] pub $number: Option<$type>, )*
         }
 
         #[cfg(test)]

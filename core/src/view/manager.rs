@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use super::{Kept, Line, Name, Place, Span, Time, job::text_of};
+use crate::event::capped;
 
 /// What was told within this time before a snapshot may be newer than it.
 const SLACK: Duration = Duration::from_millis(5);
@@ -304,7 +305,7 @@ impl Manager {
             "manager.started" => self.since = self.since.min(line.at),
             "manager.stopped" => {
                 self.seq = self.seq.max(line.seq);
-                let reason = line.reason.as_deref().unwrap_or_default().into();
+                let reason = capped(line.reason.as_deref().unwrap_or_default()).into();
                 self.ended = Some(Ended { at: line.at, reason });
                 self.stall = None;
                 self.workers.values_mut().for_each(|worker| worker.release(line));
@@ -313,7 +314,7 @@ impl Manager {
             "manager.stalled" if self.is_new(line) => {
                 self.stall = Some(Stall {
                     since: line.at.before(line.stalled_s.unwrap_or(0.0)),
-                    reason: line.reason.as_deref().unwrap_or_default().into(),
+                    reason: capped(line.reason.as_deref().unwrap_or_default()).into(),
                     jobs: line.jobs_active.unwrap_or(0),
                     items: line.items_pending.unwrap_or(0),
                 });
@@ -496,7 +497,7 @@ impl Manager {
     }
 
     fn node(&mut self, line: &Line<'_>, kept: &mut Kept) -> Option<&mut Node> {
-        let machine = line.machine.as_deref().unwrap_or_default();
+        let machine = capped(line.machine.as_deref().unwrap_or_default());
         // One that was never connected has no number of its own yet.
         let named = || self.nodes.iter().find(|(_, node)| node.machine == machine).map(|(&key, _)| key);
         let free = || self.nodes.keys().next_back().map_or(u64::MAX / 2, |&last| last.max(u64::MAX / 2) + 1);
@@ -525,7 +526,7 @@ impl Manager {
         let is_new = line.seq >= node.seq;
         match verb {
             "transfer" => {
-                node.shared_bytes += line.wire_bytes.unwrap_or(0);
+                node.shared_bytes = node.shared_bytes.saturating_add(line.wire_bytes.unwrap_or(0));
                 return;
             }
             "refused" => {
@@ -542,11 +543,11 @@ impl Manager {
             }
             "lost" => {
                 node.losses += 1;
-                node.requeued += line.chunks_requeued.unwrap_or(0);
+                node.requeued = node.requeued.saturating_add(line.chunks_requeued.unwrap_or(0));
             }
             "connected" => {
-                node.name = line.node_name.as_deref().unwrap_or_default().into();
-                node.version = line.node_version.as_deref().unwrap_or_default().into();
+                node.name = capped(line.node_name.as_deref().unwrap_or_default()).into();
+                node.version = capped(line.node_version.as_deref().unwrap_or_default()).into();
                 (node.slots, node.rtt_s) = (line.workers_total.unwrap_or(0), line.rtt_s);
             }
             _ => {}
@@ -683,7 +684,7 @@ impl Worker {
         match event {
             // Each life says once what it has done.
             "worker.stopped" => {
-                self.before.0 += line.chunks_done.unwrap_or(0);
+                self.before.0 = self.before.0.saturating_add(line.chunks_done.unwrap_or(0));
                 self.before.1 += line.busy_s.unwrap_or(0.0);
                 self.chunks = self.chunks.max(self.before.0);
                 self.busy_s = self.busy_s.max(self.before.1);
@@ -692,17 +693,17 @@ impl Worker {
             _ => {}
         }
         if matches!(event, "worker.restarted" | "worker.gave_up") && self.error.is_none() {
-            self.error = line.cause.as_deref().map(str::to_owned);
+            self.error = line.cause.as_deref().map(|cause| capped(cause).to_owned());
         }
         if let ("worker.stopped", Some(text)) = (event, &line.error_message) {
-            self.error = Some(text.to_string());
+            self.error = Some(capped(text).to_owned());
         }
         if event == "worker.output" || event == "worker.logged" || !self.is_new(line) {
             return;
         }
         match event {
             "worker.started" => {
-                self.kind = line.worker_kind.as_deref().unwrap_or("cpu").into();
+                self.kind = capped(line.worker_kind.as_deref().unwrap_or("cpu")).into();
                 self.set(WorkerState::Up, line.at);
             }
             "worker.stopped" => match line.reason.as_deref() {

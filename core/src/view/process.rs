@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Job, JobState, Kept, Line, Losses, Manager, Place, Time, manager::Ended, record::Numbers};
+use crate::event::capped;
 
 /// Silent for longer, a process that has not said its end is taken to be gone, or its log not to be followed: an idle
 /// Manager says something every minute,
@@ -102,8 +103,8 @@ impl Process {
     /// Says whether the line is new.
     pub(super) fn hears(&mut self, line: &Line<'_>) -> bool {
         if self.service.is_empty() {
-            self.service = line.service_name.as_deref().unwrap_or_default().into();
-            self.host = line.host_name.as_deref().unwrap_or_default().into();
+            self.service = capped(line.service_name.as_deref().unwrap_or_default()).into();
+            self.host = capped(line.host_name.as_deref().unwrap_or_default()).into();
             self.pid = line.pid;
         }
         (self.first, self.last) = (self.first.min(line.at), self.last.max(line.at));
@@ -159,8 +160,8 @@ impl Process {
     }
 
     pub(super) fn add_losses(&self, losses: &mut Losses) {
-        losses.missing += self.numbers.missing();
-        losses.dropped += self.numbers.dropped;
+        losses.missing = losses.missing.saturating_add(self.numbers.missing());
+        losses.dropped = losses.dropped.saturating_add(self.numbers.dropped);
         losses.duplicates += self.numbers.duplicates;
     }
 
@@ -234,7 +235,9 @@ impl Process {
                 }
             }
             ("shared", _) => self.share(verb, line, kept),
-            ("log", "dropped") => self.numbers.dropped += line.dropped_total.unwrap_or(0),
+            ("log", "dropped") => {
+                self.numbers.dropped = self.numbers.dropped.saturating_add(line.dropped_total.unwrap_or(0))
+            }
             _ => {} // a later version's
         }
         let limit = kept.limits.failures;
@@ -282,7 +285,7 @@ impl Process {
     fn serve(&mut self, verb: &str, line: &Line<'_>) {
         let node = self.node.get_or_insert_with(Serving::default);
         if node.name.is_empty() {
-            node.name = line.node_name.as_deref().unwrap_or_default().into();
+            node.name = capped(line.node_name.as_deref().unwrap_or_default()).into();
         }
         if let Some(address) = &line.address {
             (node.address, node.slots) = (Some(address.to_string()), line.workers_total.unwrap_or(0));
@@ -310,7 +313,11 @@ impl Process {
             return;
         };
         match verb {
-            "published" if self.shared.len() < kept.limits.workers => {
+            "published" => {
+                if !self.shared.contains_key(key) && self.shared.len() >= kept.limits.workers {
+                    kept.cut += 1;
+                    return;
+                }
                 let bytes = line.total_bytes.unwrap_or(0);
                 let shared = self.shared.entry(key.into()).or_insert(Shared { bytes, since: line.at, count: 0 });
                 (shared.bytes, shared.count) = (bytes, shared.count + 1);

@@ -53,14 +53,17 @@ fn view_of(lines: &[String]) -> View {
     view
 }
 
+/// Its call and its first item.
+type Chunk = (u64, u64);
+
 /// What really happens.
 #[derive(Default)]
 struct World {
     log: Log,
     /// Generation, chunk, whether it was given up.
-    workers: Vec<(u64, Option<(u64, u64)>, bool)>,
+    workers: Vec<(u64, Option<Chunk>, bool)>,
     /// Whether it is up, and its chunks.
-    nodes: Vec<(bool, BTreeSet<(u64, u64)>)>,
+    nodes: Vec<(bool, BTreeSet<Chunk>)>,
     jobs: BTreeSet<u64>,
     next_job: u64,
     next_index: u64,
@@ -488,4 +491,53 @@ fn a_program_that_is_killed_in_a_call_is_silent_soon() {
     log.say("job.submitted", json!({ "job.id": 1, "function.name": "f", "mode": "items", "items.total": 10 }));
     apply(&mut view, &log.lines[1]);
     assert!(!silent_after(&view, 34.0) && silent_after(&view, 36.0));
+}
+
+/// Numbers that nobody means must not run over: what is said to people was, and so were sums.
+#[test]
+fn absurd_numbers_and_texts_are_bounded() {
+    let most = u64::MAX;
+    let long = "x".repeat(100_000);
+    let of = |event: &str| {
+        let float = 1.7e308;
+        (
+            event.to_owned(),
+            json!({
+                "job.id": most, "function.name": long, "mode": "items", "items.total": most, "items.done": most,
+                "items.failed": most, "chunk.index": most, "chunk.items": most, "chunk.attempt": most, "worker.id": most,
+                "worker.generation": 0, "node.id": most, "machine": long, "node.name": long, "chunks.done": most,
+                "chunks.requeued": most, "chunks.running": most, "wire_bytes": most, "total_bytes": most, "dropped.total": most,
+                "workers.available": most, "workers.busy": most, "workers.restarting": most, "workers.offline": most,
+                "jobs.active": most, "items.pending": most, "nodes.up": most, "nodes.lost": most, "running_s": float,
+                "eta_s": float, "rate_per_s": -float, "busy_s": float, "compute_s": float, "stalled_s": float, "retries": most,
+                "sampling_ratio": 1.0, "error.message": long, "error.type": long, "state": "busy", "queue_s": float,
+            }),
+        )
+    };
+    let mut log = Log::default();
+    for _ in 0..3 {
+        for event in EVENTS.iter().map(|event| event.name.strip_prefix("distfun.").expect("ours")) {
+            let (event, mut fields) = of(event);
+            // What is said of workers here is not of a machine.
+            if !event.starts_with("node.")
+                && !event.starts_with("chunk.returned")
+                && !event.starts_with("chunk.dispatched")
+            {
+                fields.as_object_mut().expect("an object").remove("machine");
+            }
+            log.say(&event, fields);
+        }
+    }
+    let last = log.lines.len();
+    log.say("worker.stopped", of("worker.stopped").1);
+    log.lines[last] = log.lines[last].replace(&format!("\"distfun.seq\":{last}"), &format!("\"distfun.seq\":{most}"));
+    let mut view = View::default();
+    for line in &log.lines {
+        apply(&mut view, line);
+        check(&view);
+    }
+    assert!(view.now().after(1e300) >= view.now());
+    assert!(Time(most).to_string().starts_with("9999-"));
+    assert!(view.story().all(|told| told.text.len() <= 512));
+    assert!(view.failures().iter().all(|group| group.text.len() <= 512 && group.of.len() <= 600));
 }
