@@ -30,10 +30,13 @@ mod failures;
 mod job;
 mod line;
 mod manager;
+mod node;
 mod process;
 mod record;
+mod running;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -48,9 +51,12 @@ pub use explain::Concern;
 pub use failures::FailureGroup;
 pub use job::{Job, JobState};
 pub use line::{Line, Text, Time};
-pub use manager::{Ended, Manager, Node, NodeState, Running, Snapshot, Stall, Worker, WorkerState};
+pub use manager::{Ended, Manager, Snapshot, Stall};
+pub use node::{Node, NodeState};
 pub use process::{Process, Serving, Shared};
 pub use record::Losses;
+pub use running::Running;
+pub use worker::{Worker, WorkerState};
 
 use crate::event::{TARGET, capped};
 
