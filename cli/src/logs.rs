@@ -15,6 +15,9 @@ use serde::Deserialize;
 /// A longer line is none of a log.
 const LONGEST_LINE: usize = 1 << 20;
 
+/// Some editors put it before the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Lines between two looks at the clock.
 const LINES_AT_ONCE: usize = 256;
 
@@ -255,20 +258,16 @@ impl Source {
 
     fn hand_over(&mut self, view: &mut View) {
         self.next = None;
-        let is_object =
-            self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line).trim_ascii_start().first() == Some(&b'{');
-        if self.is_too_long || (!is_object && !self.line.trim_ascii().is_empty()) {
-            return view.note_unreadable();
-        }
-        if self.line.trim_ascii().is_empty() {
-            return;
-        }
-        if self.line.starts_with(b"\xef\xbb\xbf") {
-            self.line.drain(..3);
-        }
-        match serde_json::from_slice::<Line<'_>>(&self.line) {
-            Ok(line) => view.apply(&line),
-            Err(_) => view.note_unreadable(),
+        let line = self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line).trim_ascii();
+        match line.first() {
+            _ if self.is_too_long => view.note_unreadable(),
+            None => {}
+            // What serde reads of an array is nobody's line.
+            Some(b'{') => match serde_json::from_slice::<Line<'_>>(line) {
+                Ok(line) => view.apply(&line),
+                Err(_) => view.note_unreadable(),
+            },
+            Some(_) => view.note_unreadable(),
         }
     }
 }
@@ -290,7 +289,7 @@ enum Input {
     File(File),
     /// A thread reads it, and waits where nobody takes what it has read.
     Pipe {
-        pieces: Receiver<Vec<u8>>,
+        pieces: Receiver<io::Result<Vec<u8>>>,
         rest: io::Cursor<Vec<u8>>,
         is_over: bool,
     },
@@ -298,20 +297,18 @@ enum Input {
 
 impl Input {
     fn piped(mut from: impl Read + Send + 'static) -> io::Result<Self> {
-        let (sender, pieces): (SyncSender<Vec<u8>>, _) = sync_channel(16);
+        let (sender, pieces): (SyncSender<io::Result<Vec<u8>>>, _) = sync_channel(16);
         let read = move || {
             let mut buffer = vec![0; 64 << 10];
             loop {
-                let count = match from.read(&mut buffer) {
+                let piece = match from.read(&mut buffer) {
                     Ok(0) => return,
-                    Ok(count) => count,
+                    Ok(count) => Ok(buffer[..count].to_vec()),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => {
-                        eprintln!("distfun: the log can't be read any more: {error}");
-                        return;
-                    }
+                    Err(error) => Err(error),
                 };
-                if sender.send(buffer[..count].to_vec()).is_err() {
+                let is_last = piece.is_err();
+                if sender.send(piece).is_err() || is_last {
                     return;
                 }
             }
@@ -331,7 +328,7 @@ impl Read for Input {
                     count => return Ok(count),
                 }
                 match pieces.try_recv() {
-                    Ok(piece) => *rest = io::Cursor::new(piece),
+                    Ok(piece) => *rest = io::Cursor::new(piece?),
                     Err(TryRecvError::Empty) => return Ok(0),
                     Err(TryRecvError::Disconnected) => {
                         *is_over = true;

@@ -261,8 +261,9 @@ impl View {
 
     /// Runs of the same node that have not said that they end.
     fn replace_by(&mut self, id: u32) {
-        let Some(new) = self.processes.get(&id).cloned() else { return };
-        let old = self.processes.values_mut().filter(|old| !old.is_over() && old.is_replaced_by(&new));
+        let Some((since, Some(place))) = self.processes.get(&id).map(|new| (new.last, new.place())) else { return };
+        let is_before = |old: &&mut Process| old.id != id && old.last < since && !old.is_over();
+        let old = self.processes.values_mut().filter(is_before).filter(|old| old.place().as_ref() == Some(&place));
         old.for_each(Process::replace);
     }
 

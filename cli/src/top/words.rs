@@ -121,13 +121,7 @@ pub(crate) fn head(text: &str, width: usize, ellipsis: &str) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let room = width.saturating_sub(ellipsis.width());
-    let mut used = 0;
-    let fits = |char: &char| {
-        used += char.width().unwrap_or(0);
-        used <= room
-    };
-    let head: String = text.chars().take_while(fits).collect();
+    let head: String = fitting(text.chars(), width, ellipsis).collect();
     if width == 0 { String::new() } else { head.trim_end().to_owned() + ellipsis }
 }
 
@@ -136,14 +130,18 @@ pub(crate) fn tail(text: &str, width: usize, ellipsis: &str) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
+    let tail: Vec<char> = fitting(text.chars().rev(), width, ellipsis).collect();
+    if width == 0 { String::new() } else { ellipsis.to_owned() + &tail.into_iter().rev().collect::<String>() }
+}
+
+/// As many of them as there is room for beside the ellipsis.
+fn fitting(chars: impl Iterator<Item = char>, width: usize, ellipsis: &str) -> impl Iterator<Item = char> {
     let room = width.saturating_sub(ellipsis.width());
     let mut used = 0;
-    let fits = |char: &char| {
+    chars.take_while(move |char| {
         used += char.width().unwrap_or(0);
         used <= room
-    };
-    let tail: Vec<char> = text.chars().rev().take_while(fits).collect();
-    if width == 0 { String::new() } else { ellipsis.to_owned() + &tail.into_iter().rev().collect::<String>() }
+    })
 }
 
 /// In lines of at most `width`, cut between words where that can be.

@@ -109,11 +109,6 @@ impl Job {
         }
     }
 
-    /// Whether a line of this number comes after its end.
-    pub(super) fn has_ended_by(&self, _seq: u64) -> bool {
-        self.state != JobState::Running
-    }
-
     pub(super) fn apply(&mut self, verb: &str, line: &Line<'_>) {
         self.heard = self.heard.max(line.at);
         self.manager = self.manager.or(line.manager_id);

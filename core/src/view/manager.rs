@@ -110,10 +110,7 @@ impl Manager {
     /// It is gone without a word.
     pub(super) fn lose(&mut self) {
         self.stall = None;
-        self.workers.values_mut().for_each(|worker| {
-            worker.running = None;
-            worker.state = WorkerState::Offline;
-        });
+        self.workers.values_mut().for_each(Worker::lose);
         self.nodes.values_mut().for_each(|node| node.running.clear());
     }
 
@@ -229,16 +226,17 @@ impl Manager {
     }
 
     fn heal_nodes(&mut self, line: &Line<'_>, now: &Snapshot) {
-        let known = |node: &&mut Node| node.id.is_some();
         if now.nodes_up == 0 {
-            for node in self.nodes.values_mut().filter(known).filter(|node| node.is_up()) {
+            let is_old = |node: &&mut Node| now.at.since(node.since) > SLACK;
+            for node in self.nodes.values_mut().filter(|node| node.is_up()).filter(is_old) {
                 node.lose(line, "it is not connected any more".into());
             }
         }
-        if now.nodes_lost == 0 && now.nodes_up > 0 {
-            for node in self.nodes.values_mut().filter(known).filter(|node| node.state != NodeState::Up) {
-                node.set(NodeState::Up, now.at);
-            }
+        // All are: one that was removed, or is not tried again, is not among those that are counted.
+        let may_be_up = |node: &Node| node.id.is_some() && node.state != NodeState::GivenUp;
+        let candidates = self.nodes.values().filter(|node| may_be_up(node)).count();
+        if now.nodes_lost == 0 && now.nodes_up as usize >= candidates {
+            self.nodes.values_mut().filter(|node| may_be_up(node)).for_each(|node| node.set(NodeState::Up, now.at));
         }
         // Lanes at nodes have chunks that workers here have not.
         let here = self.workers.values().filter(|worker| worker.running.is_some()).count();
@@ -334,6 +332,7 @@ impl Manager {
         let named = || self.nodes.iter().find(|(_, node)| node.machine == machine).map(|(&key, _)| key);
         let free = || self.nodes.keys().next_back().map_or(u64::MAX / 2, |&last| last.max(u64::MAX / 2) + 1);
         let key = match line.node_id {
+            Some(id) if self.nodes.contains_key(&id) => id,
             Some(id) => {
                 let nameless = self.nodes.iter().find(|(_, node)| node.id.is_none() && node.machine == machine);
                 if let Some(key) = nameless.map(|(&key, _)| key)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Job, JobState, Kept, Line, Losses, Manager, Place, Time, manager::Ended, record::Numbers};
+use super::{Job, JobState, Kept, Line, Losses, Manager, Place, Time, record::Numbers};
 use crate::event::capped;
 
 /// Silent for longer, a process that has not said its end is taken to be gone, or its log not to be followed: an idle
@@ -111,13 +111,10 @@ impl Process {
         self.numbers.note(line.seq)
     }
 
-    /// Whether it served where `new` does now, under the same name.
-    pub(super) fn is_replaced_by(&self, new: &Self) -> bool {
-        let place = |process: &Self| {
-            let node = process.node.as_ref()?;
-            Some((node.name.clone(), node.address.clone()?, process.host.clone()))
-        };
-        self.id != new.id && self.last < new.last && place(self).is_some_and(|of_this| place(new) == Some(of_this))
+    /// Where it serves, and under which name, as a node.
+    pub(super) fn place(&self) -> Option<(String, String, String)> {
+        let node = self.node.as_ref()?;
+        Some((node.name.clone(), node.address.clone()?, self.host.clone()))
     }
 
     /// No end of it is in its log.
@@ -250,7 +247,7 @@ impl Process {
         }
         let id = self.id;
         // A chunk of a call that has ended does not run, whatever the order of lines.
-        let has_ended = line.job_id.and_then(|id| self.jobs.get(&id)).is_some_and(|job| job.has_ended_by(line.seq));
+        let has_ended = line.job_id.and_then(|id| self.jobs.get(&id)).is_some_and(|job| job.state != JobState::Running);
         if line.manager_id.is_none() {
             return; // in the calling thread
         }
@@ -340,9 +337,10 @@ impl Process {
         all
     }
 
-    /// How a Manager of it has ended, if it has.
-    pub fn ended(&self) -> Option<&Ended> {
-        self.managers.values().filter_map(|manager| manager.ended.as_ref()).max_by_key(|ended| ended.at)
+    /// When it ended, if it has: by its own words, or those of its last line.
+    pub fn ended_at(&self) -> Option<Time> {
+        let told = self.managers.values().filter_map(|manager| manager.ended.as_ref()).map(|ended| ended.at).max();
+        self.is_over().then(|| told.unwrap_or(self.last))
     }
 }
 

@@ -541,3 +541,25 @@ fn absurd_numbers_and_texts_are_bounded() {
     assert!(view.story().all(|told| told.text.len() <= 512));
     assert!(view.failures().iter().all(|group| group.text.len() <= 512 && group.of.len() <= 600));
 }
+
+/// A snapshot counts those that are tried, and a machine that was removed, or given up, is none of them.
+#[test]
+fn a_machine_that_is_not_counted_any_more_is_not_taken_to_be_up() {
+    let mut log = Log::default();
+    for (node, machine) in [(1, "a"), (2, "b"), (3, "c")] {
+        log.say(
+            "node.connected",
+            json!({ "node.id": node, "machine": machine, "node.name": machine, "workers.total": 1 }),
+        );
+    }
+    log.say(
+        "node.lost",
+        json!({ "node.id": 2, "machine": "b", "error.message": "it was removed", "chunks.requeued": 0 }),
+    );
+    log.say("node.rejected", json!({ "machine": "c", "error.type": "auth", "error.message": "no", "gives_up": true }));
+    log.say("manager.state", json!({ "jobs.active": 0, "nodes.up": 1, "nodes.lost": 0, "chunks.running": 0 }));
+    let view = view_of(&log.lines);
+    let (_, manager) = view.managers().next().expect("a Manager");
+    let states: Vec<_> = manager.nodes.values().map(|node| node.state).collect();
+    assert_eq!(states, [NodeState::Up, NodeState::Lost, NodeState::GivenUp]);
+}

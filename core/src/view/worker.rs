@@ -203,9 +203,18 @@ impl Worker {
 
     pub(super) fn release(&mut self, line: &Line<'_>) {
         self.seq = self.seq.max(line.seq);
+        let was_there = !matches!(self.state, WorkerState::Offline | WorkerState::GaveUp);
+        self.lose();
+        if was_there {
+            self.since = line.at;
+        }
+    }
+
+    /// Its process is gone, since nobody knows when.
+    pub(super) fn lose(&mut self) {
         self.running = None;
         if self.state != WorkerState::GaveUp {
-            self.set(WorkerState::Offline, line.at);
+            self.state = WorkerState::Offline;
         }
     }
 }

@@ -189,7 +189,7 @@ fn draw_process(seen: &Seen<'_>, process: &Process, pen: &mut Pen<'_>, is_select
     let room = pen.width().saturating_sub(x + facts_width.min(pen.width() / 2) + 1);
     let name = words::head(&words::line(&process.name()), room, pen.ellipsis());
     let x = pen.put(x, 0, &name, Tone::Title);
-    let span = process.ended().filter(|_| process.is_over()).map_or(seen.now, |ended| ended.at).since(process.first);
+    let span = process.ended_at().unwrap_or(seen.now).since(process.first);
     let whose = format!(" {} {} {}", process.host, state, words::rough(span.as_secs_f64()));
     let mut at = pen.width().saturating_sub(facts_width);
     if x + words::width(&whose) < at {

@@ -101,7 +101,7 @@ impl Tree<'_> {
             mark,
             name: format!("{} on {}", process.name(), process.host),
             state,
-            since: Some(process.ended().filter(|_| process.is_over()).map_or(process.first, |ended| ended.at)),
+            since: Some(process.ended_at().unwrap_or(process.first)),
             life: None,
             restarts: process
                 .managers
