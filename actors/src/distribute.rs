@@ -5,7 +5,7 @@ use std::{any::TypeId, fmt, marker::PhantomData, sync::Arc};
 use distfun_core::{
     failure::Ending,
     function::{ColumnsFunction, RefFunction, ValueFunction},
-    options::Told,
+    options::{Isolation, Told},
     shared_data::SharedData,
 };
 
@@ -13,12 +13,13 @@ use crate::{
     call::{Call, ColumnResult, Scoped, of_call},
     config,
     error::{BuildError, EndError},
-    host,
+    gpu, host,
     input::{Columns, ColumnsInput, List, MapInput, Start},
-    kernel::{ColumnKernel, ListKernel, by_columns, by_ref, by_value},
+    kernel::{ColumnKernel, GpuForm, GpuFormOf, ListKernel, by_columns, by_ref, by_value},
     lifecycle::Lifecycle,
     messages::ShutdownReport,
     options::{endings, options},
+    pool::gpus,
     retry::Retry,
     share::Share,
     stream::ResultStream,
@@ -185,8 +186,50 @@ impl<K, S> DistributeBuilder<K, S> {
         Self { kernel, stays: PhantomData, told, sequential: false, shared: None, retry }
     }
 
-    options!(max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, flags, settings);
+    options!(
+        max_cpu,
+        slots,
+        max_gpu,
+        gpu_policy,
+        software_gpu,
+        endaftercall,
+        verbose,
+        seed,
+        max_calls,
+        priority,
+        flags,
+        settings
+    );
     options!(machines, port, named_pipe, isolation, item_timeout, max_memory; where [S: Travels]);
+
+    /// What runs on GPUs in place of the function: another one of the same kind, which takes and returns the same and finds
+    /// its device in its [`Context`](crate::Context::device). Without it the function itself runs on both. `function!(f)` is
+    /// found in other processes too, a plain `f` in this one only.
+    ///
+    /// ```
+    /// use distfun::{GpuPolicy, prelude::*};
+    ///
+    /// fn on_cpu(x: f32) -> f32 {
+    ///     2.0 * x
+    /// }
+    ///
+    /// fn on_gpu(x: f32, context: &Context) -> f32 {
+    ///     let _gpu = context.device().gpu().expect("it runs on GPUs only");
+    ///     2.0 * x // by a kernel
+    /// }
+    ///
+    /// let twice = distribute!(on_cpu).gpu(function!(on_gpu)).gpu_policy(GpuPolicy::PreferGpu).build()?;
+    /// assert_eq!(twice.map([1.0, 2.0]).wait()?, [2.0, 4.0]);
+    /// # Ok::<(), distfun::Error>(())
+    /// ```
+    pub fn gpu<M>(mut self, form: impl GpuFormOf<K, M>) -> Self
+    where
+        K: Kernel,
+    {
+        let (form, is_registered) = form.form();
+        self.kernel = self.kernel.with_form(form, is_registered);
+        self
+    }
 
     /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
     /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress
@@ -242,6 +285,12 @@ impl<K, S> DistributeBuilder<K, S> {
             return Err(BuildError::CannotRetry { function });
         }
         host::check(&settings)?;
+        settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+        let travels =
+            settings.isolation == Isolation::Process || !settings.machines.is_empty() || settings.named_pipe.is_on();
+        if let Some(GpuForm { name: form, .. }) = self.kernel.gpu().filter(|form| travels && !form.is_registered) {
+            return Err(BuildError::UnregisteredForm { function: self.kernel.function(), form });
+        }
         let lifecycle = Arc::new(Lifecycle::new(settings, self.sequential, self.retry));
         let share = lifecycle.shares.add(shared);
         Ok(self.kernel.built(lifecycle, share))
@@ -280,6 +329,12 @@ pub trait Kernel {
     /// Its name, if the function takes its items along, so that they can't be run again.
     #[doc(hidden)]
     fn taking(&self) -> Option<&'static str>;
+    #[doc(hidden)]
+    fn function(&self) -> &'static str;
+    #[doc(hidden)]
+    fn gpu(&self) -> Option<GpuForm>;
+    #[doc(hidden)]
+    fn with_form(self, form: Self, is_registered: bool) -> Self;
 }
 
 impl<A: Send + 'static, R: Send + 'static> Kernel for ListKernel<A, R> {
@@ -293,6 +348,15 @@ impl<A: Send + 'static, R: Send + 'static> Kernel for ListKernel<A, R> {
     fn taking(&self) -> Option<&'static str> {
         self.takes_items().then(|| self.name())
     }
+    fn function(&self) -> &'static str {
+        self.name()
+    }
+    fn gpu(&self) -> Option<GpuForm> {
+        self.gpu
+    }
+    fn with_form(self, form: Self, is_registered: bool) -> Self {
+        self.with_gpu(form, is_registered)
+    }
 }
 
 impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
@@ -305,6 +369,15 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> Kernel for ColumnKernel<T, Y> {
     }
     fn taking(&self) -> Option<&'static str> {
         None
+    }
+    fn function(&self) -> &'static str {
+        self.name()
+    }
+    fn gpu(&self) -> Option<GpuForm> {
+        self.gpu
+    }
+    fn with_form(self, form: Self, is_registered: bool) -> Self {
+        self.with_gpu(form, is_registered)
     }
 }
 

@@ -75,6 +75,17 @@ pub enum BuildError {
         /// Name of the function.
         function: &'static str,
     },
+    /// The form for GPUs was given as a plain function, which other processes can't find.
+    #[error(
+        "the form of {function} for GPUs can't be found in other processes; write .gpu(function!({form})), or leave out \
+         machines and process isolation"
+    )]
+    UnregisteredForm {
+        /// Name of the function.
+        function: &'static str,
+        /// Name of its form for GPUs.
+        form: &'static str,
+    },
     /// Processes can't be started of this program, or on this system.
     #[error(transparent)]
     NoProcesses(#[from] NoProcesses),
@@ -233,6 +244,7 @@ impl fmt::Display for CallFailure {
                 match (ending, &self.reason) {
                     // Machines were to compute, and each says why it does not.
                     (Ending::NoWorkers, Some(reason)) => write!(f, "no worker is left: {reason}")?,
+                    (Ending::NoGpu, Some(reason)) => write!(f, "no GPU for every machine: {reason}")?,
                     (_, Some(reason)) => write!(f, "{ending}: {reason}")?,
                     (_, None) => write!(f, "{ending}")?,
                 }

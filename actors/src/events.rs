@@ -13,19 +13,23 @@ use std::ops::Range;
 use std::{
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use distfun_core::{
     engine::{Blame, Death, Event, MAX_RESTARTS, Sentence, Shape, WINDOW},
     event::{
-        JobFinished, JobSubmitted, ManagerStarted, ManagerStopped, SessionFinished, SessionLeaked, SessionOpened,
-        SessionShutdown, SupervisionEvent, TARGET, WorkerGaveUp, WorkerLogged, WorkerOutput, WorkerRestarted,
-        WorkerStarted, WorkerState, WorkerStopped, capped, listened, seconds, watch::Totals,
+        JobFinished, JobSubmitted, ManagerStarted, ManagerStopped, PlacementJudged, SessionFinished, SessionLeaked,
+        SessionOpened, SessionShutdown, SupervisionEvent, TARGET, WorkerGaveUp, WorkerLogged, WorkerOutput,
+        WorkerRestarted, WorkerStarted, WorkerState, WorkerStopped, capped, listened, seconds, watch::Totals,
     },
     failure::{Ending, ItemFailure},
     ids::{Generation, WorkerId},
+    placement::Placement,
 };
 
 use distfun_net::message::Source;
@@ -154,6 +158,7 @@ pub(crate) fn session_opened(pool: &Pool, stays: bool) {
         scope: "local",
         endaftercall: pool.settings.endaftercall && !stays,
         workers_cpu: pool.settings.slots as u64,
+        workers_gpu: gpus(pool),
     });
 }
 
@@ -192,7 +197,8 @@ pub(crate) fn session_dropped(pool: &Pool) {
 }
 
 pub(crate) fn manager_started(pool: &Pool) {
-    emit(&ManagerStarted { manager_id: pool.events.id, workers_cpu: pool.settings.slots as u64 });
+    let workers_cpu = pool.settings.slots as u64;
+    emit(&ManagerStarted { manager_id: pool.events.id, workers_cpu, workers_gpu: gpus(pool) });
 }
 
 /// As the last word of a Manager's thread.
@@ -215,13 +221,33 @@ pub(crate) fn manager_not_started(pool: &Pool, error: &std::io::Error) {
 
 // ---- workers
 
+/// Workers on GPUs, if any are wanted.
+fn gpus(pool: &Pool) -> Option<u64> {
+    pool.settings.gpu_policy.wants_gpus().then_some(pool.gpus.len() as u64)
+}
+
+/// Which workers get work, and the machines for want of whose GPUs that is so.
+pub(crate) fn placement_judged(pool: &Pool, placement: Placement, without: &[Arc<str>]) {
+    let names = without.join(", ");
+    emit(&PlacementJudged {
+        manager_id: pool.events.id,
+        gpu_policy: &pool.settings.gpu_policy.to_string(),
+        placement: placement.name(),
+        without_gpu: Some(capped(&names)).filter(|names| !names.is_empty()),
+    });
+}
+
 pub(crate) fn worker_started(pool: &Pool, port: &Port, cpu: Option<usize>) {
+    let gpu = pool.gpu(port.worker);
     emit(&WorkerStarted {
         manager_id: pool.events.id,
         worker_id: port.worker.0.into(),
         worker_generation: port.generation.0.into(),
-        worker_kind: "cpu",
+        worker_kind: pool.kind(port.worker).name(),
         cpu_affinity: cpu.map(|cpu| cpu as u64),
+        gpu_name: gpu.map(|gpu| capped(&gpu.name)),
+        gpu_uuid: gpu.map(|gpu| capped(&gpu.uuid)),
+        gpu_bytes: gpu.map(|gpu| gpu.memory_bytes).filter(|bytes| *bytes > 0),
     });
 }
 
@@ -453,7 +479,7 @@ pub(crate) fn job_submitted(job: &SharedJob, place: Place<'_>) {
     };
     if let Some(pool) = pool {
         figures.manager_id.store(pool.events.id, Relaxed);
-        figures.slots.store(pool.settings.slots as u32, Relaxed);
+        figures.slots.store(pool.slots() as u32, Relaxed);
     }
     let made_by = current_worker();
     if let Some(worker) = made_by {
@@ -472,7 +498,7 @@ pub(crate) fn job_submitted(job: &SharedJob, place: Place<'_>) {
             Shape::Blocks { .. } | Shape::Whole => "list",
         },
         items_total: core.items() as u64,
-        workers_eligible: pool.map_or(0, |pool| pool.settings.slots as u64),
+        workers_eligible: pool.map_or(0, |pool| pool.slots() as u64),
         inline: matches!(place, Place::Here),
         endaftercall: core.ends_pool,
         manager_id: pool.map(|pool| pool.events.id),

@@ -245,11 +245,7 @@ pub(crate) fn run_in_order(job: &SharedJob, range: Range<usize>, worker: Option<
     while progress.reached < range.end && progress.first_failure.is_none() {
         let rest = progress.reached..range.end;
         progress.start = progress.reached;
-        job.run(
-            &Chunk { handle: job.clone(), range: rest, attempt: 1, retries, is_quick: false },
-            worker,
-            &mut progress,
-        );
+        job.run(&Chunk::at_hand(job.clone(), rest, 1, retries), worker, &mut progress);
     }
     progress.start = range.start;
     retry_here(job, worker, &mut progress);

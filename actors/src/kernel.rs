@@ -1,6 +1,8 @@
 //! A function with its kind erased, so that a service can keep it: the loop over a chunk is compiled for the function,
 //! and called through one pointer.
 
+mod forms;
+
 use std::{fmt, sync::Arc};
 
 use distfun_core::{
@@ -12,6 +14,10 @@ use distfun_core::{
 use ndarray::ArrayView2;
 use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
+
+#[doc(hidden)]
+pub use forms::GpuForm;
+pub use forms::{AsFunction, AsKernel, GpuFormOf};
 
 use crate::{
     call::{ColumnResult, Prepared, TryBody},
@@ -30,6 +36,8 @@ pub struct ListKernel<A, R> {
     pub(crate) run: Arc<dyn ListLoop<A, R>>,
     /// How its items and results travel; none if it stays on this machine.
     pub(crate) wire: Option<Arc<dyn ListWire<A, R>>>,
+    /// What runs on GPUs instead, if that is another function.
+    pub(crate) gpu: Option<GpuForm>,
     /// How items are cloned, where that is known.
     cloning: Option<Cloning<A>>,
 }
@@ -43,6 +51,8 @@ pub struct ColumnKernel<T, Y> {
     pub(crate) run: Arc<dyn ColumnLoop<T, Y>>,
     /// As in [`ListKernel`].
     pub(crate) wire: Option<Arc<dyn ColumnWire<T, Y>>>,
+    /// As in [`ListKernel`].
+    pub(crate) gpu: Option<GpuForm>,
 }
 
 impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
@@ -54,7 +64,10 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
     /// A job whose items come later.
     pub(crate) fn open(self, core: JobCore) -> Arc<ListJob<A, R>> {
         let input = ListInput::Owned(Vec::new());
-        Arc::new(ListJob::new(core.opened(), self.run, self.wire, input, Vec::new(), None).cloning(self.cloning))
+        Arc::new(
+            ListJob::new(core.opened().on_gpus(self.gpu), self.run, self.wire, input, Vec::new(), None)
+                .cloning(self.cloning),
+        )
     }
 
     pub(crate) fn is_sharing(&self) -> bool {
@@ -73,6 +86,7 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
     }
 
     pub(crate) fn prepare(self, core: JobCore, input: ListInput<A>, reuse: Vec<R>) -> Prepared<Vec<R>> {
+        let core = core.on_gpus(self.gpu);
         let job = ListJob::new(core, self.run, self.wire, input, reuse, None).cloning(self.cloning);
         let job = Arc::new(job);
         Prepared { job: SharedJob::new(job.clone()), body: job }
@@ -85,6 +99,7 @@ where
 {
     pub(crate) fn prepare_try(self, core: JobCore, input: ListInput<A>) -> Prepared<Vec<R>> {
         let errors = Errors { is_error: Result::is_err, cause: returned };
+        let core = core.on_gpus(self.gpu);
         let job = ListJob::new(core, self.run, self.wire, input, Vec::new(), Some(errors)).cloning(self.cloning);
         let job = Arc::new(job);
         Prepared { job: SharedJob::new(job.clone()), body: Arc::new(TryBody(job)) }
@@ -108,7 +123,7 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<Vec<A>, Vec<R>> {
             _ => None,
         };
         let (name, is_sharing, run) = (self.name, self.is_sharing, Arc::new(ChunkLoop(self.run)));
-        ListKernel { name, is_sharing, run, wire, cloning }
+        ListKernel { name, is_sharing, run, wire, cloning, gpu: self.gpu }
     }
 }
 
@@ -123,6 +138,7 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
     }
 
     pub(crate) fn prepare(self, core: JobCore, input: Matrix<T>, reuse: Vec<Y::Elem>) -> Prepared<Y> {
+        let core = core.on_gpus(self.gpu);
         let job = Arc::new(ColumnJob::new(core, self.run, self.wire, input, reuse));
         Prepared { job: SharedJob::new(job.clone()), body: job }
     }
@@ -136,13 +152,15 @@ impl<A, R> Clone for ListKernel<A, R> {
             run: self.run.clone(),
             wire: self.wire.clone(),
             cloning: self.cloning,
+            gpu: self.gpu,
         }
     }
 }
 
 impl<T, Y> Clone for ColumnKernel<T, Y> {
     fn clone(&self) -> Self {
-        Self { name: self.name, is_sharing: self.is_sharing, run: self.run.clone(), wire: self.wire.clone() }
+        let (run, wire) = (self.run.clone(), self.wire.clone());
+        Self { name: self.name, is_sharing: self.is_sharing, run, wire, gpu: self.gpu }
     }
 }
 
@@ -221,7 +239,7 @@ where
     X: 'static,
 {
     let run = Arc::new(ValueLoop(function, PhantomData::<fn(X)>));
-    ListKernel { name, is_sharing: F::SHARING, run, wire: None, cloning: None }
+    ListKernel { name, is_sharing: F::SHARING, run, wire: None, cloning: None, gpu: None }
 }
 
 pub(crate) fn by_ref<F, A, X>(function: F, name: &'static str) -> ListKernel<A, F::Out>
@@ -230,7 +248,7 @@ where
     X: 'static,
 {
     let run = Arc::new(RefLoop(function, PhantomData::<fn(X)>));
-    ListKernel { name, is_sharing: F::SHARING, run, wire: None, cloning: None }
+    ListKernel { name, is_sharing: F::SHARING, run, wire: None, cloning: None, gpu: None }
 }
 
 pub(crate) fn by_columns<F, T, X>(function: F, name: &'static str) -> ColumnKernel<T, F::Out>
@@ -239,7 +257,7 @@ where
     X: 'static,
 {
     let run = Arc::new(BlockLoop(function, PhantomData::<fn(X)>));
-    ColumnKernel { name, is_sharing: F::SHARING, run, wire: None }
+    ColumnKernel { name, is_sharing: F::SHARING, run, wire: None, gpu: None }
 }
 
 /// Items of a lent list that are cloned together for a function by value.
@@ -278,7 +296,9 @@ where
             self.run_with(input, output, count, |item| {
                 context.enter(index);
                 index += 1;
-                self.0.call(item, context)
+                let result = self.0.call(item, context);
+                context.leave();
+                result
             });
         } else {
             self.run_with(input, output, count, |item| self.0.call(item, context));
@@ -322,7 +342,9 @@ where
             map_borrowed(items, output, |item| {
                 context.enter(index);
                 index += 1;
-                self.0.call(item, context)
+                let result = self.0.call(item, context);
+                context.leave();
+                result
             });
         } else {
             map_borrowed(items, output, |item| self.0.call(item, context));
@@ -361,6 +383,7 @@ impl<A: Send + 'static, R: Send + 'static> ListLoop<A, R> for ChunkLoop<A, R> {
         };
         context.enter_block(first..first + count);
         let results = self.0.call(list, context);
+        context.leave();
         if results.len() != count {
             return Err(FailureCause::WrongLength { block: first..first + count, got: results.len() });
         }

@@ -77,6 +77,8 @@
 //! and cost nothing. [`log::json`] writes them as lines of JSON.
 //!
 //! # Features
+//! - `cuda`: GPUs of NVIDIA's through CUDA, which is loaded where it is there ([`gpu`]). Off by default.
+//! - `wgpu`: GPUs through Vulkan, Metal or DirectX 12 ([`gpu`]). Off by default.
 //! - `log` (on by default): [`log`], the log as lines of JSON.
 //! - `metrics`: what the events tell, as metrics, through the `metrics` facade. Off by default.
 //! - `metrics-server`: serves them for Prometheus, at an address of this machine. Off by default.
@@ -98,6 +100,7 @@ mod events;
 mod failures;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+pub mod gpu;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(not(target_os = "linux"))]
@@ -138,10 +141,10 @@ pub use call::{Call, Canceller, ColumnResult, Folded, Output, Progress, Scoped};
 pub use distfun_core::{
     engine::{Activity, CallStatus, EngineStatus as StatusReport, NodeState, NodeStatus, Priority, SlotStatus},
     failure::{Ending, FailureCause, ItemFailure, WorkerExit},
-    function::{Context, ContextRng, ItemRng, SlotState},
+    function::{Context, ContextRng, Device, Gpu, ItemRng, SlotState},
     ids::{CallId, Generation, NodeId, WorkerId},
     machines::MachinesError,
-    options::{Held, Isolation, NamedPipe, Origin, Overrides, Place, Settings, SettingsError},
+    options::{GpuPolicy, Held, Isolation, NamedPipe, Origin, Overrides, Place, Settings, SettingsError},
     shared_data::{Element, ElementType, SharedData, SharedDataBuilder, SharedDataError, Storage},
 };
 pub use distribute::{
@@ -152,7 +155,7 @@ pub use error::{BuildError, CallError, CallFailure, EndError, Error, NoProcesses
 pub use host::init;
 pub use input::{ColumnsInput, MapInput, OwnedColumns};
 pub use interrupt::catch_interrupt;
-pub use kernel::{ColumnKernel, Distributable, ListKernel};
+pub use kernel::{AsFunction, AsKernel, ColumnKernel, Distributable, GpuForm, GpuFormOf, ListKernel};
 pub use manager::{Manager, ManagerBuilder, ManagerHandle, ManagerMessage};
 pub use messages::{
     AddMachine, Cancel, Distribute, Finished, MachineEnd, MachineError, MachineOutcome, RemoveMachine, Shutdown,

@@ -125,9 +125,9 @@ impl Actor for Manager {
         let early = self.pool.set_manager(context.address());
         let cpus = if self.pool.settings.pinned { core_affinity::get_core_ids() } else { None };
         let cpus = cpus.filter(|cpus| cpus.len() == self.pool.settings.slots);
-        self.workers = (0..self.pool.settings.slots)
+        self.workers = (0..self.pool.slots())
             .map(|slot| {
-                let cpu = cpus.as_ref().map(|cpus| cpus[slot]);
+                let cpu = cpus.as_ref().and_then(|cpus| cpus.get(slot).copied());
                 Worker::new(self.pool.clone(), context.address(), WorkerId(slot as u32), cpu).start()
             })
             .collect();

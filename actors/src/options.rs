@@ -23,6 +23,33 @@ macro_rules! options {
             self
         }
     };
+    (@ max_gpu) => {
+        /// Uses at most `n` GPUs of each machine. Default: every GPU that a process there may use (`CUDA_VISIBLE_DEVICES`
+        /// and its relatives); more than that means all of them. Only with a [`gpu_policy`](Self::gpu_policy).
+        /// Environment: `DISTFUN_MAX_GPU`; file: `max_gpu`.
+        pub fn max_gpu(mut self, n: usize) -> Self {
+            self.told.builder.max_gpu = Some(n);
+            self
+        }
+    };
+    (@ gpu_policy) => {
+        /// Whether functions run on CPUs or on GPUs, judged over all machines ([`GpuPolicy`](crate::GpuPolicy)). On a GPU a
+        /// function finds its device in [`Context::device`](crate::Context::device). Default: `NoGpu`. Environment:
+        /// `DISTFUN_GPU_POLICY`; file: `gpu_policy = "no_gpu"`, `"prefer_gpu"`, `"require_all"`, `"gpu_or_fail"` or
+        /// `"mixed"`.
+        pub fn gpu_policy(mut self, policy: $crate::GpuPolicy) -> Self {
+            self.told.builder.gpu_policy = Some(policy);
+            self
+        }
+    };
+    (@ software_gpu) => {
+        /// Whether a driver that computes on the CPUs, as Mesa's llvmpipe does, counts as a GPU: for tests on machines
+        /// without one. Default: no. Environment: `DISTFUN_SOFTWARE_GPU`; file: `software_gpu`.
+        pub fn software_gpu(mut self, yes: bool) -> Self {
+            self.told.builder.software_gpu = Some(yes);
+            self
+        }
+    };
     (@ endaftercall) => {
         /// Whether everything is freed after the first call (default: yes). Then a second call, even one made while
         /// the first runs, returns `Ending::EndedAfterCall`. With `false`, the slots stay warm until `finished`,

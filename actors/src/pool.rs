@@ -4,29 +4,36 @@
 //! goes from the caller straight to a compute thread and back. Commands that need a timer or a new thread go to the
 //! Manager actor.
 
+#[cfg(target_os = "linux")]
+use std::collections::HashMap;
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use actix::{Addr, ArbiterHandle, System};
 use distfun_core::{
-    engine::{Chunk, Command, Engine, EngineStatus, Event, NodeEvent},
+    engine::{Chunk, Command, Commands, Engine, EngineStatus, Event, NodeEvent},
     failure::Ending,
-    ids::{CallId, Generation, WorkerId},
-    options::Settings,
+    gpu::GpuInfo,
+    ids::{CallId, Generation, NodeId, WorkerId},
+    options::{Isolation, Settings},
+    placement::{Judgement, MachineFacts, MachineSlots, Placement, SlotKind, judge},
 };
 
 use crate::{
     compute::{latch::Latch, port::Port, thread::current_worker},
     error::{EndError, StartError},
-    events, interrupt,
+    events, gpu, interrupt,
     job::{JobCore, SharedJob},
     manager::{self, Manager},
     messages::{MachineEnd, internal},
-    remote_node::Nodes,
+    remote_node::{Conversation, Nodes},
 };
 
 /// `finished`, `shutdown` and dropping everything take at most this long.
@@ -37,6 +44,10 @@ pub(crate) struct Pool {
     pub(crate) settings: Settings,
     pub(crate) events: events::OfManager,
     engine: Mutex<Engine<SharedJob>>,
+    /// Its GPUs: each has a slot, behind those of the CPUs.
+    pub(crate) gpus: Vec<GpuInfo>,
+    /// How many of them have not been given up.
+    gpus_left: AtomicU32,
     /// The current life of each slot.
     ports: Box<[Mutex<Arc<Port>>]>,
     manager: OnceLock<Addr<Manager>>,
@@ -55,6 +66,8 @@ pub(crate) struct Pool {
     stuck: Mutex<Vec<WorkerId>>,
     /// Why the last process of a slot could not be started.
     unstarted: Mutex<Option<String>>,
+    /// Machines that keep calls from running, as they have no GPU.
+    without_gpu: Mutex<Vec<Arc<str>>>,
     /// Other machines.
     pub(crate) nodes: Nodes,
     /// What became of each machine at `shutdown`.
@@ -65,10 +78,14 @@ impl Pool {
     /// Starts the Manager's thread, which starts the Workers. Does not wait for them. `stays` keeps the Manager there
     /// to answer messages after its slots are gone.
     pub(crate) fn start(settings: Settings, stays: bool) -> Result<Arc<Self>, StartError> {
-        let limits = settings.limits();
+        let gpus = gpus(&settings);
+        let limits = settings.limits(gpus.len());
+        let slots = limits.slots + limits.gpus;
         let port = |slot| Mutex::new(Arc::new(Port::new(WorkerId(slot), Generation(0))));
         let pool = Arc::new(Self {
-            ports: (0..limits.slots as u32).map(port).collect(),
+            ports: (0..slots as u32).map(port).collect(),
+            gpus_left: AtomicU32::new(gpus.len() as u32),
+            gpus,
             events: events::OfManager::new(),
             engine: Mutex::new(Engine::new(limits)),
             manager: OnceLock::new(),
@@ -81,7 +98,8 @@ impl Pool {
             manager_gone: Latch::new(),
             stuck: Mutex::new(Vec::new()),
             unstarted: Mutex::default(),
-            nodes: Nodes::new(settings.slots),
+            without_gpu: Mutex::default(),
+            nodes: Nodes::new(slots),
             machine_ends: Mutex::default(),
             settings,
         });
@@ -91,6 +109,7 @@ impl Pool {
             let placeholder = pool.nodes.add(None);
             pool.step(Event::Node(placeholder, NodeEvent::Expected));
         }
+        pool.place();
         events::session_opened(&pool, stays);
         let theirs = pool.clone();
         let thread = thread::Builder::new()
@@ -150,6 +169,32 @@ impl Pool {
         lock(&self.engine).stopped()
     }
 
+    /// Something has happened to a machine.
+    pub(crate) fn node(&self, node: NodeId, event: NodeEvent) {
+        match event {
+            NodeEvent::Hopeless => self.nodes.note_slots(node, None),
+            NodeEvent::Expected => self.nodes.note_expected(node),
+            _ => {}
+        }
+        // What its GPUs have for lanes hears of it too.
+        if let Some(gpus) = self.nodes.gpus_of(node) {
+            self.step(Event::Node(gpus, event.clone()));
+        }
+        self.step(Event::Node(node, event));
+        self.place();
+    }
+
+    /// A machine is connected.
+    pub(crate) fn node_up(&self, node: NodeId, slots: MachineSlots, round_trip: Duration) {
+        self.nodes.note_slots(node, Some(slots));
+        self.step(Event::Node(node, NodeEvent::Up { slots: slots.cpus, kind: SlotKind::Cpu, round_trip }));
+        if slots.gpus > 0 && self.settings.gpu_policy.wants_gpus() {
+            let gpus = self.nodes.add_gpus(node);
+            self.step(Event::Node(gpus, NodeEvent::Up { slots: slots.gpus, kind: SlotKind::Gpu, round_trip }));
+        }
+        self.place();
+    }
+
     /// Steps the engine and carries out what it says.
     pub(crate) fn step(&self, event: Event<SharedJob>) {
         self.step_for(None, event);
@@ -169,6 +214,42 @@ impl Pool {
             let ways = self.nodes.ways(&commands);
             (commands, ways)
         };
+        self.carry_out(own, commands, ways, now, cause)
+    }
+
+    /// Judges anew which slots get work: what a machine has is known now, or is gone.
+    pub(crate) fn place(&self) {
+        if !self.settings.gpu_policy.wants_gpus() {
+            return;
+        }
+        let now = self.origin.elapsed();
+        let mut engine = lock(&self.engine);
+        let here = MachineSlots { cpus: self.settings.slots as u32, gpus: self.gpus_left.load(Ordering::Relaxed) };
+        let here = MachineFacts { name: Arc::from("this machine"), slots: Some(here) };
+        let judgement = judge(self.settings.gpu_policy, [here].into_iter().chain(self.nodes.facts()));
+        let Judgement { placement, without } = judgement;
+        let before = engine.placement();
+        if before == placement {
+            return;
+        }
+        let commands = engine.step(now, Event::Place(placement));
+        let ways = self.nodes.ways(&commands);
+        drop(engine);
+        if placement == Placement::Refused {
+            *lock(&self.without_gpu) = without.clone();
+        }
+        events::placement_judged(self, placement, &without);
+        self.carry_out(None, commands, ways, now, "panic");
+    }
+
+    fn carry_out(
+        &self,
+        own: Option<&Port>,
+        commands: Commands<SharedJob>,
+        ways: Vec<Option<Arc<Conversation>>>,
+        now: Duration,
+        cause: &'static str,
+    ) -> Option<Chunk<SharedJob>> {
         let (mut mine, mut ways) = (None, ways.into_iter());
         for command in commands {
             match command {
@@ -199,9 +280,12 @@ impl Pool {
                     }
                 }
                 Command::Finish { handle, ending, failures } => {
-                    if ending == Ending::NoWorkers
-                        && let Some(story) = self.story()
-                    {
+                    let story = match ending {
+                        Ending::NoWorkers => self.story(),
+                        Ending::NoGpu => self.gpu_story(),
+                        _ => None,
+                    };
+                    if let Some(story) = story {
                         let _ = handle.core().refused_for.set(story);
                     }
                     let ends = handle.core().ends_pool;
@@ -224,7 +308,13 @@ impl Pool {
                     events::worker_restarted(self, slot, generation, after, cause);
                     self.tell(internal::Restart { slot, generation, after });
                 }
-                Command::GaveUp(slot) => events::worker_gave_up(self, slot, cause),
+                Command::GaveUp(slot) => {
+                    events::worker_gave_up(self, slot, cause);
+                    if self.kind(slot) == SlotKind::Gpu {
+                        self.gpus_left.fetch_sub(1, Ordering::Relaxed);
+                        self.place();
+                    }
+                }
                 Command::WakeAt(at) => self.tell(internal::WakeIn(at.saturating_sub(now))),
             }
         }
@@ -240,6 +330,33 @@ impl Pool {
         if let Some(manager) = self.manager.get() {
             manager.do_send(message);
         }
+    }
+
+    /// Slots of all kinds.
+    pub(crate) fn slots(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// What a slot computes with.
+    pub(crate) fn kind(&self, slot: WorkerId) -> SlotKind {
+        if self.gpu(slot).is_some() { SlotKind::Gpu } else { SlotKind::Cpu }
+    }
+
+    /// The GPU that a slot owns, if it owns one.
+    pub(crate) fn gpu(&self, slot: WorkerId) -> Option<&GpuInfo> {
+        self.gpus.get((slot.0 as usize).checked_sub(self.settings.slots)?)
+    }
+
+    /// The slots that own a GPU.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn gpu_slots(&self) -> HashMap<WorkerId, GpuInfo> {
+        let first = self.settings.slots as u32;
+        (first..).map(WorkerId).zip(self.gpus.iter().cloned()).collect()
+    }
+
+    /// Whether its slots run functions in processes of their own.
+    pub(crate) fn has_processes(&self) -> bool {
+        self.settings.isolation == Isolation::Process
     }
 
     fn is_lane(&self, worker: WorkerId) -> bool {
@@ -300,6 +417,19 @@ impl Pool {
         stories.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
     }
 
+    /// Who has no GPU, and why not.
+    fn gpu_story(&self) -> Option<String> {
+        let without = lock(&self.without_gpu).join(", ");
+        let without = if without.is_empty() { "no machine is there".into() } else { format!("{without} has none") };
+        match (gpu::IS_BUILT_IN, lock(&self.unstarted).clone()) {
+            (false, _) => {
+                Some(format!("{without}; this program is built without the features that find one: cuda, wgpu"))
+            }
+            (true, Some(lost)) => Some(format!("{without} ({lost})")),
+            (true, None) => Some(format!("{without} that its drivers show")),
+        }
+    }
+
     pub(crate) fn note_stuck(&self, workers: Vec<WorkerId>) {
         lock(&self.stuck).extend(workers);
     }
@@ -358,6 +488,16 @@ impl Drop for Session {
             Some(_) => self.0.tell(internal::SlotsReleased), // it has ended otherwise already
         }
     }
+}
+
+/// The GPUs of this machine that such settings use.
+pub(crate) fn gpus(settings: &Settings) -> Vec<GpuInfo> {
+    if !settings.gpu_policy.wants_gpus() {
+        return Vec::new();
+    }
+    let mut gpus = gpu::all(settings.software_gpu);
+    gpus.truncate(settings.max_gpu);
+    gpus
 }
 
 /// How many CPUs this process may use, by affinity and cgroup.

@@ -186,7 +186,7 @@ pub(crate) fn retry_here(job: &SharedJob, worker: Option<WorkerId>, progress: &m
         thread::sleep(at.saturating_duration_since(Instant::now()));
         let (attempt, retries) = (failures + 1, retries.times - failures);
         let mut alone = Progress::new(item);
-        let chunk = Chunk { handle: job.clone(), range: item..item + 1, attempt, retries, is_quick: false };
+        let chunk = Chunk::at_hand(job.clone(), item..item + 1, attempt, retries);
         job.run(&chunk, worker, &mut alone);
         progress.failures.append(&mut alone.failures);
         progress.again = alone.again;

@@ -67,7 +67,8 @@ impl Worker {
             }
             address.do_send(ThreadEnded { generation });
         };
-        match thread::Builder::new().name(format!("distfun-cpu-{slot}")).spawn(body) {
+        let kind = self.pool.kind(slot).name();
+        match thread::Builder::new().name(format!("distfun-{kind}-{slot}")).spawn(body) {
             Ok(thread) => self.thread = Some((generation, thread, gone)),
             Err(error) => {
                 events::worker_not_started(&self.pool, slot, generation, &error);

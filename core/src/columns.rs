@@ -31,6 +31,11 @@ impl Balanced {
         start..start + short + usize::from(k < longer)
     }
 
+    /// Items of the longest block.
+    pub fn longest(&self) -> usize {
+        self.items.div_ceil(self.blocks)
+    }
+
     /// The end of the block that contains item `start`.
     ///
     /// # Panics

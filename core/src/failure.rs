@@ -247,6 +247,8 @@ pub enum Ending {
     },
     /// Every slot gave up: its compute threads could not be started or died again and again.
     NoWorkers,
+    /// The policy is [`GpuOrFail`](crate::options::GpuPolicy::GpuOrFail), and some machine has no GPU that can be used.
+    NoGpu,
     /// `wait` was called on the Manager's own thread, which must never block. The call was cancelled.
     WaitOnManager,
     /// A file that is mapped as shared data has changed since; the call did not start.
@@ -265,6 +267,7 @@ impl Ending {
             Self::EndedAfterCall => Some("ended_after_call"),
             Self::Busy { .. } => Some("busy"),
             Self::NoWorkers => Some("no_workers"),
+            Self::NoGpu => Some("no_gpu"),
             Self::WaitOnManager => Some("wait_on_manager"),
             Self::SharedDataChanged => Some("shared_data_changed"),
         }
@@ -281,6 +284,7 @@ impl Ending {
             | Self::EndedAfterCall
             | Self::Busy { .. }
             | Self::NoWorkers
+            | Self::NoGpu
             | Self::WaitOnManager
             | Self::SharedDataChanged => "failure",
         }
@@ -310,6 +314,10 @@ impl fmt::Display for Ending {
             Self::NoWorkers => write!(
                 f,
                 "no worker is left: every compute thread failed to start or died again and again; see the log, then build anew"
+            ),
+            Self::NoGpu => write!(
+                f,
+                "not every machine has a GPU, which the policy gpu_or_fail demands; take another gpu_policy, or leave those machines out"
             ),
             Self::SharedDataChanged => write!(
                 f,

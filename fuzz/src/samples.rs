@@ -1,8 +1,11 @@
 //! Messages to begin with.
 
-use distfun_core::shared_data::ElementType;
+use distfun_core::{
+    gpu::{GpuApis, GpuInfo, GpuKind},
+    shared_data::ElementType,
+};
 use distfun_net::message::{
-    Call, Cause, Chunk, Died, Done, Exit, Failure, Message, Output, Program, Refusal, Source, Welcome,
+    Call, Cause, Chunk, Died, Done, Exit, Failure, GpuForm, Message, Output, Program, Refusal, Source, Welcome,
 };
 
 pub(crate) const ELEMENTS: [ElementType; 15] = {
@@ -23,6 +26,14 @@ pub(crate) fn messages() -> Vec<Message> {
         functions: 3,
         is_draining: false,
         runs_programs: true,
+        gpus: vec![GpuInfo {
+            ordinal: 0,
+            uuid: "GPU-1".into(),
+            name: "H100".into(),
+            memory_bytes: 80 << 30,
+            kind: GpuKind::Discrete,
+            apis: GpuApis { cuda: Some(0), wgpu: None },
+        }],
     };
     let call = Call {
         call: 1,
@@ -34,9 +45,19 @@ pub(crate) fn messages() -> Vec<Message> {
         is_lists: true,
         site: "src/main.rs:1:2".into(),
         item_timeout_us: Some(5000),
+        gpu: Some(GpuForm { function: "ops::on_gpu".into(), fingerprint: [8; 16], site: "src/main.rs:2:3".into() }),
     };
-    let chunk =
-        Chunk { lane: 2, turn: 3, call: 1, start: 1000, count: 50, attempt: 1, budget_us: 2000, head: vec![1, 2, 3] };
+    let chunk = Chunk {
+        lane: 2,
+        turn: 3,
+        call: 1,
+        start: 1000,
+        count: 50,
+        attempt: 1,
+        budget_us: 2000,
+        is_for_gpu: true,
+        head: vec![1, 2, 3],
+    };
     let failures = vec![
         Failure { index: 1001, cause: Cause::Panicked { message: text(), place: Some("a.rs:1:2".into()) } },
         Failure { index: 1002, cause: Cause::WrongLength { start: 1, end: 2, got: 3 } },

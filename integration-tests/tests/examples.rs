@@ -66,6 +66,12 @@ const CHECKS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "gpu_columns",
+        &["2000"],
+        &["64 x 2000 matrix; in a plain loop ", "\ndistributed ", "\nequal to one part in 100000\n"],
+    ),
+    ("gpu_scale", &[], &["32 vectors of 60000 elements, scaled"]),
+    (
         "incidents",
         &[],
         &[
@@ -301,6 +307,7 @@ fn an_argument_that_makes_no_sense_is_an_error() {
         ("embed_actix_web", "--sreve"),
         ("embed_axum", "--port=70000"),
         ("embed_axum", "--max-calls=0"),
+        ("gpu_columns", "0"),
         ("incidents", "--slwo"),
         ("machines", "--sreve"),
         ("machines", "--rows=120"),

@@ -100,6 +100,9 @@ fn builder_flags_environment_and_file_go_in_this_order() {
             held,
             [
                 ("slots", Origin::Builder, ".slots()".to_owned()),
+                ("max_gpu", Origin::Default, "default".to_owned()),
+                ("gpu_policy", Origin::Default, "default".to_owned()),
+                ("software_gpu", Origin::Default, "default".to_owned()),
                 ("endaftercall", Origin::File, in_file),
                 ("verbose", Origin::Default, "default".to_owned()),
                 ("seed", Origin::Flag, "--seed".to_owned()),
@@ -179,7 +182,7 @@ fn every_fault_in_a_file_is_refused_with_its_place_and_what_must_be_there() {
             (b"max_cpus = 2", ":1:1: max_cpus is not a setting of distfun; did you mean max_cpu?"),
             (
                 b"colour = 2",
-                ":1:1: colour is not a setting of distfun; known are max_cpu, slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, max_memory",
+                ":1:1: colour is not a setting of distfun; known are max_cpu, slots, max_gpu, gpu_policy, software_gpu, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, max_memory",
             ),
             (b"max_cpu = \"two\"", ":1:11: max_cpu = \"two\" is not a whole number, 0 or more"),
             (b"seed = -1", ":1:8: seed = -1 is not a whole number, 0 or more"),

@@ -18,4 +18,4 @@ pub mod transport;
 pub use distfun_core::options::DEFAULT_PORT;
 
 /// Version of the protocol. Peers of different versions refuse each other and say so.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

@@ -4,7 +4,7 @@
 //! trailing bytes. Large values follow it as bulk sections. No type here is recursive, and none has elements without
 //! size. New variants come last; a change of those that are there raises [`VERSION`](crate::VERSION).
 
-use distfun_core::shared_data::ElementType;
+use distfun_core::{gpu::GpuInfo, shared_data::ElementType};
 use serde::{Deserialize, Serialize};
 
 /// BLAKE3 of a blob's bytes: its name.
@@ -209,6 +209,8 @@ pub struct Welcome {
     pub is_draining: bool,
     /// It runs programs that Managers bring; else it has functions of its own.
     pub runs_programs: bool,
+    /// Its GPUs: each computes one chunk at once too, besides.
+    pub gpus: Vec<GpuInfo>,
 }
 
 /// A call that is about to come.
@@ -232,6 +234,19 @@ pub struct Call {
     pub site: String,
     /// Longest that one item may run, in microseconds.
     pub item_timeout_us: Option<u64>,
+    /// What runs on GPUs in place of the function, if that is another.
+    pub gpu: Option<GpuForm>,
+}
+
+/// A function that runs on GPUs in place of another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GpuForm {
+    /// Its name.
+    pub function: String,
+    /// Of its types, as the Manager has them.
+    pub fingerprint: Fingerprint,
+    /// Where in the program's source it was given.
+    pub site: String,
 }
 
 /// Items for a node.
@@ -251,6 +266,8 @@ pub struct Chunk {
     pub attempt: u32,
     /// After this long the node returns what it has not started, in microseconds.
     pub budget_us: u64,
+    /// It is for a GPU.
+    pub is_for_gpu: bool,
     /// Head of the parcel.
     #[serde(with = "serde_bytes")]
     pub head: Vec<u8>,

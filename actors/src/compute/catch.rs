@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Once},
 };
 
-use distfun_core::{event::capped, failure::FailureCause};
+use distfun_core::{event::capped, failure::FailureCause, function::DeviceLost};
 
 thread_local! {
     /// Whether this thread runs user code whose panics become item failures.
@@ -32,6 +32,14 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, FailureCause> {
         #[cfg(feature = "fault-injection")]
         if payload.is::<KillThread>() {
             panic::resume_unwind(payload);
+        }
+        if payload.is::<DeviceLost>() {
+            panic::resume_unwind(payload);
+        }
+        if super::thread::lost_gpu().is_some() {
+            // Whatever the function made of it.
+            contain(|| drop(payload));
+            panic::resume_unwind(Box::new(DeviceLost));
         }
         let message = text(&*payload);
         contain(|| drop(payload));

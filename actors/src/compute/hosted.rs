@@ -5,6 +5,7 @@ use std::{ops::Range, sync::Mutex, time::Duration};
 use distfun_core::{
     engine::{BUDGET, Blame, Chunk, Sentence},
     failure::{FailureCause, ItemFailure, WorkerExit},
+    gpu::GpuInfo,
     options::Isolation,
     payload::{Received, Spares},
 };
@@ -85,9 +86,15 @@ impl<'a> Hosted<'a> {
     fn start(&mut self) -> Result<&mut Host, StartFault> {
         if self.host.is_none() {
             let watcher = Watcher { pool: self.pool, port: self.port, core: None, spares: None };
-            self.host = Some(Host::start(&self.program, self.port.worker.0, &watcher, |mut command| command.spawn())?);
+            let (worker, gpu) = (self.port.worker.0, self.gpu());
+            self.host = Some(Host::start(&self.program, worker, gpu, &watcher, |mut command| command.spawn())?);
         }
         Ok(self.host.as_mut().expect("it is there"))
+    }
+
+    /// The GPU of the slot, if it has one.
+    fn gpu(&self) -> Option<&'a GpuInfo> {
+        self.pool.gpu(self.port.worker)
     }
 
     /// How the last process ended, or why none could be started.
@@ -120,8 +127,10 @@ impl<'a> Hosted<'a> {
                 return Ok(());
             }
         };
+        let form = core.gpu_form.filter(|_| self.gpu().is_some());
+        let (function, site) = form.map_or((core.function, site), |form| (form.name, form.site));
         let task = Task {
-            function: core.function.to_owned(),
+            function: function.to_owned(),
             site: site.to_owned(),
             seed: core.seed,
             start,

@@ -12,13 +12,13 @@ use std::{
 use distfun_core::{
     engine::{Chunk, ChunkDone, Death, Event},
     failure::Ending,
-    function::SlotStates,
+    function::{Gpu, Lost, SlotGpu, SlotStates},
     ids::WorkerId,
 };
 
 use super::{catch::contain, hosted::Hosted, port::Port};
 use crate::{
-    events,
+    events, gpu,
     job::{JobCore, Progress, SharedJob},
     pool::Pool,
 };
@@ -28,6 +28,7 @@ thread_local! {
     /// Its pool, only to be compared.
     static POOL: Cell<*const Pool> = const { Cell::new(ptr::null()) };
     static STATES: RefCell<Option<Rc<SlotStates>>> = const { RefCell::new(None) };
+    static GPU: RefCell<SlotGpu> = const { RefCell::new(None) };
 }
 
 /// The worker whose compute thread this is, if it is one. Calls made here run here, on the slot they have.
@@ -49,6 +50,33 @@ pub(crate) fn is_slot_of(pool: &Pool) -> bool {
 /// What functions keep on this thread while it is a slot's, or runs a call in place; otherwise nothing, for once.
 pub(crate) fn slot_states() -> Rc<SlotStates> {
     STATES.with_borrow(|states| states.clone().unwrap_or_default())
+}
+
+/// The GPU that this thread's functions may use.
+pub(crate) fn slot_gpu() -> SlotGpu {
+    GPU.with_borrow(Clone::clone)
+}
+
+/// That it can't be used any more, if it can't.
+pub(crate) fn lost_gpu() -> Option<Lost> {
+    GPU.try_with(|gpu| gpu.try_borrow().ok().and_then(|gpu| gpu.as_ref()?.lost())).ok().flatten()
+}
+
+/// While this lives, functions on this thread may use a GPU. It outlives what they keep on it.
+pub(crate) struct OwnGpu(());
+
+impl OwnGpu {
+    pub(crate) fn begin(gpu: Option<Gpu>) -> Self {
+        GPU.set(gpu.map(Rc::new));
+        Self(())
+    }
+}
+
+impl Drop for OwnGpu {
+    fn drop(&mut self) {
+        let gpu = GPU.take();
+        contain(|| drop(gpu));
+    }
 }
 
 /// While this lives, functions on this thread keep their states. Dropping it drops them, unless it is a nested one.
@@ -86,6 +114,7 @@ fn cancel_if_abandoned(pool: &Pool, core: &JobCore) {
 pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
     WORKER.set(Some(port.worker));
     POOL.set(Arc::as_ptr(pool));
+    let gpu = OwnGpu::begin(pool.gpu(port.worker).filter(|_| !pool.has_processes()).cloned().map(gpu::of_slot));
     let states = KeepStates::begin();
     port.attach();
     let mut life = events::Life::default();
@@ -120,17 +149,24 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
                 Ok(())
             }
         };
-        // Only a panic in our own code, or one that a test injects, comes this far.
+        // Only a panic in our own code, one that a test injects, or a lost GPU comes this far.
         if !matches!(panic::catch_unwind(AssertUnwindSafe(run)), Ok(Ok(()))) {
+            let lost = lost_gpu();
+            if lost.as_ref().is_some_and(|lost| !lost.is_begun) && progress.blamed_is_kept == Some(true) {
+                progress.blamed_is_kept = None; // the item has not had its turn
+            }
             job.note_progress(&progress);
             events::chunk_died(pool, port, &chunk, &progress);
-            life.end(pool, port, Some(hosted.as_ref().and_then(Hosted::story)));
+            let lost = lost.map(|lost| lost.why);
+            lost.iter().for_each(|why| pool.note_unstarted(why));
+            life.end(pool, port, Some(lost.as_deref().or_else(|| hosted.as_ref().and_then(Hosted::story))));
             let blame = progress.blame();
             let Progress { reached, failures, again, first_failure, .. } = progress;
             let death = Death { reached, failures, again, first_failure, blame };
             drop((job, chunk, hosted));
             // Before a new thread may open the same file or device.
             drop(states);
+            drop(gpu);
             pool.step_at(port, Event::SlotLost(port.worker, port.generation, Some(death)));
             return;
         }

@@ -110,7 +110,7 @@ pub(crate) fn chunk_ended(
 pub(crate) fn inline_ended(job: &SharedJob, progress: &Progress) {
     let core = job.core();
     if core.events.0.is_some() && core.items() > 0 {
-        let chunk = Chunk { handle: job.clone(), range: 0..core.items(), attempt: 1, retries: 0, is_quick: false };
+        let chunk = Chunk::at_hand(job.clone(), 0..core.items(), 1, 0);
         items_failed(None, &chunk, progress);
     }
 }

@@ -190,7 +190,7 @@ pub(crate) fn chunk_dispatched(
     let core = job.core();
     let Some(figures) = &core.events.0 else { return };
     figures.queue_us.fetch_min(core.started.elapsed().as_micros() as u64, Relaxed);
-    let chunk = Chunk { handle: job.clone(), range, attempt, retries: 0, is_quick: false };
+    let chunk = Chunk::at_hand(job.clone(), range, attempt, 0);
     let Some((sampling_ratio, pool)) = sampled(&chunk).zip(pool.upgrade()) else { return };
     emit(&ChunkDispatched {
         manager_id: pool.events.id,
@@ -226,7 +226,7 @@ pub(crate) fn chunk_answered(conversation: &Conversation, pool: &Weak<Pool>, ans
     figures.compute_us.fetch_add(elapsed.as_micros() as u64, Relaxed);
     pool.events.chunks_done.fetch_add(1, Relaxed);
     let has_failed = !failures.is_empty() || first_failure.is_some();
-    let chunk = Chunk { handle: job.clone(), range: range.clone(), attempt, retries: 0, is_quick: false };
+    let chunk = Chunk::at_hand(job.clone(), range.clone(), attempt, 0);
     if has_failed {
         pool.events.chunks_failed.fetch_add(1, Relaxed);
         let worker = failures.first().and_then(|failure| failure.worker);

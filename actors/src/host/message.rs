@@ -11,6 +11,7 @@ use std::{
 };
 
 use distfun_core::{
+    gpu::GpuInfo,
     payload::{Parcel, RawVec, Received, Spares},
     shared_data::{ElementType, HandedFile},
 };
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::area::Area;
 
 /// Raised whenever the messages below change.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Longest message. A longer one can't be sent, and none is needed.
 const MAX_BYTES: usize = 64 << 10;
@@ -45,6 +46,8 @@ pub(crate) enum ToHost {
         worker: u32,
         /// Events of `tracing` up to this level are wanted: from 0 for none to 5 for traces.
         log_level: u8,
+        /// The GPU that it computes with.
+        gpu: Option<GpuInfo>,
     },
     /// A file of shared data, which goes along.
     File(HandedFile),

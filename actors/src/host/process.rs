@@ -15,6 +15,7 @@ use std::{
 
 use distfun_core::{
     failure::WorkerExit,
+    gpu::GpuInfo,
     payload::{Parcel, Received, Spares},
     shared_data::{SharedData, WeakSharedData},
 };
@@ -150,6 +151,7 @@ impl Host {
     pub(crate) fn start(
         program: &Program,
         worker: u32,
+        gpu: Option<&GpuInfo>,
         overseer: &dyn Overseer,
         spawn: impl FnOnce(Command) -> io::Result<Child>,
     ) -> Result<Self, StartFault> {
@@ -201,7 +203,7 @@ impl Host {
         if let Some(max_bytes) = program.max_memory {
             host.memory = Some(Memory::bound(pid, max_bytes)?);
         }
-        let begin = ToHost::Begin { protocol: PROTOCOL, worker, log_level: program.log_level };
+        let begin = ToHost::Begin { protocol: PROTOCOL, worker, log_level: program.log_level, gpu: gpu.cloned() };
         let sent = send(&host.socket, &begin, &[host.to.file(), host.from.file()]);
         match sent.and_then(|()| host.wait_ready(overseer)) {
             Ok(()) => Ok(host),

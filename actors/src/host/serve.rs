@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd},
+    panic::{self, AssertUnwindSafe},
     process,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -12,6 +13,7 @@ use std::{
 
 use distfun_core::{
     function::Watch,
+    gpu::GpuInfo,
     ids::WorkerId,
     options::{Settings, Told},
     payload::{Parcel, Received},
@@ -26,8 +28,9 @@ use super::{
     message::{Done, FromHost, PROTOCOL, Placed, Task, ToHost, hand_over, receive, send, take_over},
 };
 use crate::{
-    compute::thread::{KeepStates, become_worker},
+    compute::thread::{KeepStates, OwnGpu, become_worker, lost_gpu},
     failures::packed,
+    gpu,
     job::{JobCore, next_call_id},
     node::{MOST_FAILURES, Over, Served, Visitor},
     pool::cpus,
@@ -63,6 +66,7 @@ struct Host<'a> {
     /// They are needed as long as the process lives.
     words: (&'static Watch, &'static AtomicBool),
     worker: WorkerId,
+    gpu: Option<GpuInfo>,
     settings: Settings,
     functions: HashMap<String, Vec<Found>>,
     shared: HashMap<u64, SharedData>,
@@ -78,7 +82,7 @@ impl<'a> Host<'a> {
         let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         let first = receive(socket, true)?.expect("it waited");
-        let (ToHost::Begin { protocol, worker, log_level }, files) = first else {
+        let (ToHost::Begin { protocol, worker, log_level, gpu }, files) = first else {
             return Err(unexpected("first of all"));
         };
         if protocol != PROTOCOL {
@@ -94,6 +98,7 @@ impl<'a> Host<'a> {
         let worker = WorkerId(worker);
         become_worker(worker);
         forward(socket.try_clone_to_owned()?, told.watch(), log_level);
+        let gpu = gpu.map(|gpu| gpu::same(&gpu).ok_or_else(|| no_such_gpu(&gpu))).transpose()?;
         let settings = Settings::resolve(&Told::default(), [], None, cpus()).map_err(io::Error::other)?;
         send(socket, &FromHost::Ready { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").into() }, &[])?;
         Ok(Self {
@@ -102,6 +107,7 @@ impl<'a> Host<'a> {
             from,
             words: (told.watch(), heard.stop()),
             worker,
+            gpu,
             settings,
             functions: HashMap::new(),
             shared: HashMap::new(),
@@ -110,6 +116,7 @@ impl<'a> Host<'a> {
     }
 
     fn run(mut self) -> io::Result<()> {
+        let _gpu = OwnGpu::begin(self.gpu.take().map(gpu::of_slot));
         let _states = KeepStates::begin();
         loop {
             let (message, mut files) = receive(self.socket, true)?.expect("it waited");
@@ -156,7 +163,17 @@ impl<'a> Host<'a> {
         // Reading its items and writing its results runs code of the user's too; which item it was then is not known.
         let all = task.start..task.start.saturating_add(count);
         watch.note(all.clone());
-        let over = Visitor::run_here(core, served, items, count, budget, (self.worker, task.attempt));
+        let run = || Visitor::run_here(core, served, items, count, budget, (self.worker, task.attempt));
+        let over = match panic::catch_unwind(AssertUnwindSafe(run)) {
+            Ok(over) => over,
+            Err(payload) => {
+                let Some(lost) = lost_gpu() else { panic::resume_unwind(payload) };
+                if !lost.is_begun {
+                    watch.note(0..0); // no item has had its turn
+                }
+                return Err(io::Error::other(lost.why));
+            }
+        };
         watch.note(all);
         let Over { reached, failures, elapsed, results, .. } = over;
         let text_bytes = TEXT_BYTES / failures.len().max(1);
@@ -184,6 +201,12 @@ impl<'a> Host<'a> {
 /// The same file at a number where functions that close what they did not open do not come by.
 fn out_of_the_way(file: File) -> File {
     rustix::io::fcntl_dupfd_cloexec(&file, super::HIGH_DESCRIPTOR).map_or(file, File::from)
+}
+
+fn no_such_gpu(gpu: &GpuInfo) -> io::Error {
+    let why =
+        if gpu::IS_BUILT_IN { "its drivers do not show it" } else { "it is built without the features cuda and wgpu" };
+    io::Error::other(format!("this program can't use the GPU {gpu}: {why}"))
 }
 
 fn unexpected(when: &str) -> io::Error {

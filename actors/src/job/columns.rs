@@ -155,7 +155,9 @@ where
         let result = catch(|| {
             let view = self.input.view();
             context.enter_block(block.clone());
-            self.function.call(view.slice_axis(Axis(1), Slice::from(block.clone())), context)
+            let result = self.function.call(view.slice_axis(Axis(1), Slice::from(block.clone())), context);
+            context.leave();
+            result
         })?;
         self.place(block, result)
     }

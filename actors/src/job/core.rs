@@ -15,6 +15,7 @@ use distfun_core::{
     function::{Context, Surroundings, Watch},
     ids::{CallId, WorkerId},
     options::Settings,
+    placement::SlotKind,
     shared_data::SharedData,
 };
 
@@ -24,9 +25,10 @@ use crate::{
         awake::{from_afar, spin_until},
         catch::contain,
         latch::Latch,
-        thread::slot_states,
+        thread::{slot_gpu, slot_states},
     },
     events,
+    kernel::GpuForm,
     remote_node::KnownAt,
     retry::Retry,
 };
@@ -58,6 +60,10 @@ pub(crate) struct JobCore {
     list: Option<usize>,
     /// How often its items were tried before they came here.
     tried: u32,
+    /// Only such slots may have it.
+    only: Option<SlotKind>,
+    /// What runs on GPUs in place of the function.
+    pub(crate) gpu_form: Option<GpuForm>,
     abroad: Option<Abroad>,
     /// The nodes that know of the call.
     pub(crate) known_at: KnownAt,
@@ -129,6 +135,8 @@ impl JobCore {
             first: 0,
             list: None,
             tried: 0,
+            only: None,
+            gpu_form: None,
             abroad: None,
             known_at: KnownAt::default(),
             near: AtomicBool::new(false),
@@ -168,6 +176,18 @@ impl JobCore {
     /// Whose items were tried so often before, elsewhere.
     pub(crate) fn after_attempts(mut self, tried: u32) -> Self {
         self.tried = tried;
+        self
+    }
+
+    /// With another form of the function for GPUs.
+    pub(crate) fn on_gpus(mut self, form: Option<GpuForm>) -> Self {
+        self.gpu_form = form;
+        self
+    }
+
+    /// Only for slots of this kind.
+    pub(crate) fn only(mut self, kind: SlotKind) -> Self {
+        self.only = Some(kind);
         self
     }
 
@@ -229,6 +249,7 @@ impl JobCore {
             items: self.items(),
             is_open: self.is_open,
             shape,
+            only: self.only,
             priority: self.priority,
             stops_at_failure: self.stops_at_failure,
             retries: self.retry.retries(),
@@ -244,8 +265,8 @@ impl JobCore {
             Some(Abroad { watch, stop }) => (stop, Some(watch)),
             None => (stop, None),
         };
-        let (states, tried) = (slot_states(), self.tried.saturating_add(attempt.saturating_sub(1)));
-        Context::new(Surroundings { function, seed, worker, stop, shared, states, first, list, tried, watch })
+        let (states, gpu, tried) = (slot_states(), slot_gpu(), self.tried.saturating_add(attempt.saturating_sub(1)));
+        Context::new(Surroundings { function, seed, worker, stop, shared, states, gpu, first, list, tried, watch })
     }
 
     /// Whether items that have not started are wanted no more.

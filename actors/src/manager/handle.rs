@@ -11,12 +11,12 @@ use crate::{
     compute::thread::is_slot_of,
     config,
     error::StartError,
-    events, host,
+    events, gpu, host,
     job::{JobCore, SharedJob, next_call_id},
     kernel::ListKernel,
     messages::{AddMachine, Cancel, Distribute, Finished, RemoveMachine, Shutdown, Status, internal::Quit},
     options::options,
-    pool::{Pool, Session},
+    pool::{Pool, Session, gpus},
     stream::{Opened, ResultStream, Seat},
 };
 
@@ -31,6 +31,9 @@ impl ManagerBuilder {
     options!(
         max_cpu,
         slots,
+        max_gpu,
+        gpu_policy,
+        software_gpu,
         machines,
         port,
         named_pipe,
@@ -53,6 +56,7 @@ impl ManagerBuilder {
     pub fn start(self) -> Result<ManagerHandle, StartError> {
         let settings = config::resolve(&self.told)?;
         host::check(&settings)?;
+        settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
         let pool = Pool::start(settings, true)?;
         let session = Arc::new(Session(pool.clone()));
         let (address, arbiter) = pool.wait_for_manager().ok_or(StartError::Failed)?;
@@ -122,7 +126,7 @@ impl ManagerHandle {
         let session = self.owner.session.clone();
         let settings = &session.0.settings;
         let job = function.clone().open(JobCore::new(next_call_id(), function.name(), 0, settings, false, false));
-        let slots = settings.slots;
+        let slots = session.0.slots();
         let shared = SharedJob::new(job.clone());
         let seat = if is_slot_of(&session.0) {
             events::job_submitted(&shared, events::Place::Here);

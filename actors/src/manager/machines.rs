@@ -4,7 +4,7 @@ use std::thread;
 
 use actix::prelude::*;
 use distfun_core::{
-    engine::{Event, NodeEvent},
+    engine::NodeEvent,
     failure::Ending,
     ids::NodeId,
     machines::{Machine, MachineList},
@@ -132,7 +132,7 @@ impl Handler<Connect> for Manager {
             tracing::error!(trouble, "machines can't be used");
             self.pool.nodes.note(placeholder, &trouble);
         }
-        self.pool.step(Event::Node(placeholder, NodeEvent::Hopeless));
+        self.pool.node(placeholder, NodeEvent::Hopeless);
     }
 }
 

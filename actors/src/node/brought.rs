@@ -96,8 +96,8 @@ impl Guest {
         };
         let guest = self.clone();
         // On a thread of its own: a program that does not start is waited for.
-        let max_memory = self.serving.max_memory;
-        let start = move || match prepare(file, &facts, max_memory).and_then(Hosts::start) {
+        let (max_memory, gpus) = (self.serving.max_memory, self.serving.pool.gpu_slots());
+        let start = move || match prepare(file, &facts, max_memory).and_then(|program| Hosts::start(program, gpus)) {
             Ok(hosts) => guest.program_starts(digest, hosts),
             Err(refused) => guest.program_refused(refused),
         };
@@ -143,6 +143,7 @@ impl Guest {
             label: name_of(&call.function),
             function: call.function.clone(),
             site: call.site.clone(),
+            gpu_form: call.gpu.as_ref().map(|form| (form.function.clone(), form.site.clone())),
             seed: call.seed,
             is_lists: call.is_lists,
             item_timeout: call.item_timeout_us.map(Duration::from_micros),

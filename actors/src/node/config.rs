@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use distfun_core::options::Told;
+use distfun_core::options::{GpuPolicy, Settings, SettingsError, Told};
 
 use super::offer::{Offer, Served};
-use crate::options::options;
+use crate::{config, gpu, options::options, pool::gpus};
 
 /// Is told the address.
 pub(super) type Ready = dyn Fn(&str) + Send + Sync;
@@ -151,7 +151,16 @@ impl NodeConfig {
         self
     }
 
-    options!(max_cpu, slots, port, named_pipe, flags);
+    options!(max_cpu, slots, max_gpu, software_gpu, port, named_pipe, flags);
+
+    /// What holds. A node has slots for its GPUs too, since it is its Managers that judge a policy.
+    pub(super) fn settings(&self) -> Result<Settings, SettingsError> {
+        let mut told = self.told.clone();
+        told.builder.gpu_policy = Some(GpuPolicy::Mixed);
+        let settings = config::resolve_here(&told)?;
+        settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+        Ok(settings)
+    }
 
     pub(super) fn address(&self, port: u16) -> String {
         match &self.listen {

@@ -10,6 +10,7 @@ use distfun_core::{
     engine::BUDGET,
     failure::ItemFailure,
     payload::{Parcel, RawVec, Received},
+    placement::SlotKind,
     shared_data::SharedData,
 };
 use distfun_net::{
@@ -45,6 +46,8 @@ pub(super) struct Known {
     pub(super) call: Call,
     /// None until the program that has it is here.
     pub(super) work: Option<Work>,
+    /// What runs on GPUs instead, where that is another function.
+    gpu_work: Option<Work>,
     /// None until its shared data is here.
     shared: Option<SharedData>,
 }
@@ -176,7 +179,8 @@ impl Guest {
                 let digest = call.shared;
                 let shared = digest.map_or_else(|| Some(SharedData::default()), |digest| self.latest(&digest));
                 let is_here = shared.is_some();
-                self.table().calls.insert(number, Some(Known { call, work, shared }));
+                let gpu_work = self.gpu_work(&call);
+                self.table().calls.insert(number, Some(Known { call, work, gpu_work, shared }));
                 match digest {
                     Some(digest) if is_here => drop(self.link.send_idly(&Message::BlobThere { digest })),
                     Some(digest) => self.luggage_wanted(digest),
@@ -204,6 +208,14 @@ impl Guest {
             }),
             Some(served) => Ok(Some(Work::Served(served))),
         }
+    }
+
+    /// What computes a call on GPUs, if that is something else. A form that is not offered, or with other types, is not used:
+    /// the function runs there itself.
+    fn gpu_work(&self, call: &Call) -> Option<Work> {
+        let form = call.gpu.as_ref()?;
+        let served = self.serving.table.get(&*form.function)?;
+        (served.fingerprint() == form.fingerprint).then(|| Work::Served(served.clone()))
     }
 
     fn refuse(&self, call: CallNumber, refusal: Refusal) {
@@ -257,13 +269,16 @@ impl Guest {
 
     pub(super) fn chunk(self: &Arc<Self>, waiting: Waiting) {
         let mut table = self.table();
-        let most = MAX_CHUNKS_PER_SLOT * (self.serving.pool.settings.slots + 4);
+        let most = MAX_CHUNKS_PER_SLOT * (self.serving.pool.slots() + 4);
         if table.waiting.len() + table.visitors.len() >= most {
             drop(table);
             return self.link.close(&format!("more than {most} chunks are here at once"));
         }
         match table.calls.get(&waiting.chunk.call) {
-            Some(Some(Known { call, work: Some(work), shared: Some(shared) })) if !self.serving.is_draining() => {
+            Some(Some(Known { call, work: Some(work), gpu_work, shared: Some(shared) }))
+                if !self.serving.is_draining() =>
+            {
+                let work = gpu_work.as_ref().filter(|_| waiting.chunk.is_for_gpu).unwrap_or(work);
                 let (work, call, shared) = (work.clone(), call.clone(), shared.clone());
                 drop(table);
                 self.enter(waiting, work, &call, shared);
@@ -290,6 +305,7 @@ impl Guest {
         let core = JobCore::new(next_call_id(), work.name(), items, &settings, false, false)
             .sharing(shared)
             .visiting(bytes, start, call.is_lists.then_some(count))
+            .only(if chunk.is_for_gpu { SlotKind::Gpu } else { SlotKind::Cpu })
             .after_attempts(chunk.attempt.saturating_sub(1));
         let (guest, lane, turn) = (self.clone(), chunk.lane, chunk.turn);
         let answer = move |over: Over| guest.answer(lane, turn, start, count, bytes, over);

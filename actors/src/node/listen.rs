@@ -23,7 +23,6 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{NodeConfig, NodeError, NodeHandle, STOPS, Serving, Slots, Why, entrance::Entrance, luggage};
 use crate::{
-    config,
     credentials::Own,
     events, instance,
     pool::{Pool, Session},
@@ -42,7 +41,7 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
     if config.table.is_empty() != config.runs_programs {
         return Err(if config.runs_programs { NodeError::OfferedAndPrograms } else { NodeError::NothingOffered });
     }
-    let settings = config::resolve_here(&config.told)?;
+    let settings = config.settings()?;
     let cookie = Cookie::load_or_create(&config.cookie.clone().unwrap_or_else(identity::default_path))?;
     let address = config.address(settings.port);
     let socket: SocketAddr = address.parse().map_err(|_| NodeError::Address { address: address.clone() })?;

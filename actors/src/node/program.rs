@@ -25,7 +25,23 @@ use crate::host::{self, cpu};
 pub(super) const MAX_PROGRAM_BYTES: u64 = 512 << 20;
 
 /// What a program gets of this process's environment; nothing of a Manager's travels.
-const ENVIRONMENT: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ"];
+const ENVIRONMENT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    // Which GPUs there are must be the same for it as for this process.
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "XDG_RUNTIME_DIR",
+];
 
 /// Checks what a Manager says of its program, before it is sent.
 ///

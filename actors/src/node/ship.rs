@@ -4,7 +4,7 @@
 //! slot gets it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     ops::Range,
     process::{Child, Command},
@@ -19,6 +19,7 @@ use std::{
 use distfun_core::{
     engine::BUDGET,
     failure::{FailureCause, ItemFailure},
+    gpu::GpuInfo,
     ids::WorkerId,
     payload::{Parcel, RawVec, Received, Section},
 };
@@ -38,7 +39,10 @@ use crate::{
 pub(super) struct Hosts {
     program: Program,
     spawner: Spawner,
-    idle: Mutex<Vec<Host>>,
+    /// Those that are not at work, each for the slots of CPUs or for one GPU.
+    idle: Mutex<Vec<(Option<WorkerId>, Host)>>,
+    /// The slots here that own a GPU.
+    gpus: HashMap<WorkerId, GpuInfo>,
     has_left: Mutex<bool>,
     /// Starts that failed one after the other.
     failed_starts: AtomicU32,
@@ -55,7 +59,7 @@ impl Hosts {
     ///
     /// # Errors
     /// It can't; the text says why.
-    pub(super) fn start(program: Program) -> Result<Arc<Self>, Refused> {
+    pub(super) fn start(program: Program, gpus: HashMap<WorkerId, GpuInfo>) -> Result<Arc<Self>, Refused> {
         struct Nobody;
         impl Overseer for Nobody {
             fn is_stopped(&self) -> bool {
@@ -65,7 +69,7 @@ impl Hosts {
         }
         let no_thread = |error| Refused::for_now(format!("there is no thread for its processes: {error}"));
         let spawner = Spawner::start().map_err(no_thread)?;
-        let first = Host::start(&program.start, 0, &Nobody, |command| spawner.spawn(command));
+        let first = Host::start(&program.start, 0, None, &Nobody, |command| spawner.spawn(command));
         let first = first.map_err(|StartFault { story, is_passing }| Refused {
             reason: format!("the program was sent and does not start here: {story}"),
             is_passing,
@@ -73,17 +77,22 @@ impl Hosts {
         Ok(Arc::new(Self {
             program,
             spawner,
-            idle: Mutex::new(vec![first]),
+            idle: Mutex::new(vec![(None, first)]),
+            gpus,
             has_left: Mutex::new(false),
             failed_starts: AtomicU32::new(0),
         }))
     }
 
     fn take(&self, worker: WorkerId, overseer: &dyn Overseer) -> Result<Host, StartFault> {
-        if let Some(idle) = lock(&self.idle).pop() {
-            return Ok(idle);
+        let gpu = self.gpus.get(&worker);
+        let owner = gpu.map(|_| worker);
+        let mut idle = lock(&self.idle);
+        if let Some(at) = idle.iter().rposition(|(its, _)| *its == owner) {
+            return Ok(idle.remove(at).1);
         }
-        let started = Host::start(&self.program.start, worker.0, overseer, |command| self.spawner.spawn(command));
+        drop(idle);
+        let started = Host::start(&self.program.start, worker.0, gpu, overseer, |command| self.spawner.spawn(command));
         match &started {
             Ok(_) => self.failed_starts.store(0, Ordering::Relaxed),
             Err(_) => {
@@ -94,10 +103,11 @@ impl Hosts {
         started
     }
 
-    fn put(&self, host: Host) {
+    fn put(&self, worker: WorkerId, host: Host) {
         let has_left = lock(&self.has_left);
         if !*has_left {
-            lock(&self.idle).push(host);
+            let owner = self.gpus.contains_key(&worker).then_some(worker);
+            lock(&self.idle).push((owner, host));
         }
     }
 
@@ -167,6 +177,8 @@ pub(crate) struct ShippedCall {
     pub(super) label: &'static str,
     pub(super) function: String,
     pub(super) site: String,
+    /// Name and place of what runs on GPUs in place of the function.
+    pub(super) gpu_form: Option<(String, String)>,
     pub(super) seed: u64,
     pub(super) is_lists: bool,
     pub(super) item_timeout: Option<Duration>,
@@ -225,9 +237,11 @@ impl ShippedCall {
                 return over;
             }
         };
+        let form = self.gpu_form.clone().filter(|_| self.hosts.gpus.contains_key(&worker));
+        let (function, site) = form.unwrap_or_else(|| (self.function.clone(), self.site.clone()));
         let task = Task {
-            function: self.function.clone(),
-            site: self.site.clone(),
+            function,
+            site,
             seed: self.seed,
             start,
             count,
@@ -238,7 +252,7 @@ impl ShippedCall {
         };
         match host.run(task, parcel(items), core.shared(), self.item_timeout, &watcher) {
             Ok((done, results)) => {
-                self.hosts.put(host);
+                self.hosts.put(worker, host);
                 if let Some(reason) = done.refused {
                     let cause = FailureCause::Payload { message: reason.into() };
                     let one = |index| ItemFailure::new(index, worker, attempt, cause.clone());

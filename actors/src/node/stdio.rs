@@ -13,7 +13,7 @@ use distfun_net::{
 };
 
 use super::{NodeConfig, NodeError, entrance::host_guest, listen::prepare};
-use crate::{config, credentials::Own};
+use crate::credentials::Own;
 
 /// Said first, behind whatever a login says.
 pub(crate) const STDIO_GREETING: &[u8] = b"distfun-stdio 1\n";
@@ -24,7 +24,7 @@ pub(crate) const STDIO_GREETING: &[u8] = b"distfun-stdio 1\n";
 /// # Errors
 /// The node could not start, or what comes is no Manager.
 pub fn serve_stdio(config: NodeConfig) -> Result<(), NodeError> {
-    let settings = config::resolve_here(&config.told)?;
+    let settings = config.settings()?;
     let credentials = Own::of(Side::Node, config.credentials.clone());
     let (serving, slots) = prepare(config.for_programs(), settings, false, true, credentials)?;
     let (ours, theirs) = UnixStream::pair().map_err(NodeError::Thread)?;

@@ -145,7 +145,7 @@ impl Visitor {
         let answer = move |over| *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(over);
         let visitor = Self::new(core, Work::Served(served), items, count, budget, answer);
         let range = 0..visitor.core.items();
-        let chunk = Chunk { handle: SharedJob::new(visitor.clone()), range, attempt, retries: 0, is_quick: false };
+        let chunk = Chunk::at_hand(SharedJob::new(visitor.clone()), range, attempt, 0);
         visitor.run(&chunk, Some(worker), &mut Progress::new(0));
         let over = over.lock().unwrap_or_else(PoisonError::into_inner).take();
         over.expect("a chunk that ran is answered for")
@@ -281,7 +281,7 @@ impl Job for Visitor {
                     let range = progress.reached..all;
                     let handle = chunk.handle.clone();
                     let (attempt, retries) = (chunk.attempt, 0); // what fails is its Manager's to try again
-                    visit.run(&Chunk { handle, range, attempt, retries, is_quick: false }, worker, progress);
+                    visit.run(&Chunk::at_hand(handle, range, attempt, retries), worker, progress);
                 }
             }
             Err(cause) => {

@@ -24,6 +24,7 @@ use distfun_core::{
     failure::{FailureCause, ItemFailure},
     ids::{CallId, Generation, NodeId, WorkerId},
     payload::Parcel,
+    placement::SlotKind,
 };
 use distfun_net::{
     link::Link,
@@ -53,6 +54,7 @@ struct Out {
     /// None if its call has ended.
     job: Option<SharedJob>,
     range: Range<usize>,
+    kind: SlotKind,
     attempt: u32,
     retries: u32,
     state: State,
@@ -129,11 +131,17 @@ impl Conversation {
         }
     }
 
+    fn node(&self, event: NodeEvent) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.node(self.node, event);
+        }
+    }
+
     // ---- from the engine
 
     /// A chunk for a lane.
     pub(crate) fn assign(self: &Arc<Self>, lane: WorkerId, generation: Generation, chunk: Chunk<SharedJob>) {
-        let Chunk { handle, range, attempt, retries, .. } = chunk;
+        let Chunk { handle, range, kind, attempt, retries, .. } = chunk;
         let mut table = self.table();
         if table.is_over {
             return; // the engine takes it back with all others
@@ -143,13 +151,14 @@ impl Conversation {
             let (this, call) = (self.clone(), handle.core().id);
             // In a thread of its own: the chunk goes to the next node, and each would be some frames deeper.
             return self.codec.run(move || {
-                this.step(Event::Node(this.node, NodeEvent::Refuses(call)));
+                this.node(NodeEvent::Refuses(call));
                 this.returned(lane, generation, range.start);
             });
         };
         // The hash of shared data takes a while the first time.
         let is_quick = travel.is_raw && handle.core().shared().is_hashed();
-        let out = Out { generation, job: Some(handle.clone()), range, attempt, retries, state: State::Queued };
+        let job = Some(handle.clone());
+        let out = Out { generation, job, range, kind, attempt, retries, state: State::Queued };
         table.out.insert(lane, out);
         drop(table);
         if is_quick {
@@ -289,6 +298,11 @@ impl Conversation {
             is_lists: travel.is_lists,
             site: travel.site.to_owned(),
             item_timeout_us: self.item_timeout_us(),
+            gpu: core.gpu_form.map(|form| message::GpuForm {
+                function: form.name.to_owned(),
+                fingerprint: form.fingerprint,
+                site: form.site.to_owned(),
+            }),
         };
         let mut table = self.table();
         if table.is_over {
@@ -329,6 +343,7 @@ impl Conversation {
             count: (end - start) as u64,
             attempt,
             budget_us: REMOTE_BUDGET.as_micros() as u64,
+            is_for_gpu: out.kind == SlotKind::Gpu,
             head,
         });
         match self.link.send(&message, sections) {

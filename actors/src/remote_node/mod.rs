@@ -24,11 +24,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use distfun_core::{
-    engine::{Event, NodeEvent},
-    ids::NodeId,
-    machines::Machine,
-};
+use distfun_core::{engine::NodeEvent, ids::NodeId, machines::Machine, placement::MachineSlots};
 use distfun_net::{
     link::{Link, LinkEnd},
     message::{Message, Welcome},
@@ -42,6 +38,9 @@ pub(crate) use known_at::KnownAt;
 pub(crate) use nodes::Nodes;
 
 use crate::{events, messages::MachineEnd, pool::Pool};
+
+/// More GPUs than any machine has.
+const MAX_GPUS: usize = 256;
 
 /// Waits before trying again: random, up to this at first and twice as much each time, up to [`LONGEST_WAIT`] ("Full
 /// Jitter": AWS Architecture Blog, "Exponential Backoff and Jitter", 2015).
@@ -93,7 +92,7 @@ impl RemoteNode {
     /// Adds a machine to a pool whose connections have a thread.
     pub(crate) fn add(pool: &Arc<Pool>, machine: Machine, id: NodeId) -> Option<Addr<Self>> {
         let arbiter = pool.nodes.arbiter.get()?;
-        pool.step(Event::Node(id, NodeEvent::Expected));
+        pool.node(id, NodeEvent::Expected);
         let pool = Arc::downgrade(pool);
         Some(Self::start_in_arbiter(arbiter, move |_| Self {
             pool,
@@ -121,7 +120,7 @@ impl RemoteNode {
             let Some(pool) = this.pool.upgrade() else { return };
             if this.lost == lost && !this.is_hopeless && pool.nodes.conversation(this.id).is_none() {
                 this.is_hopeless = true;
-                pool.step(Event::Node(this.id, NodeEvent::Hopeless));
+                pool.node(this.id, NodeEvent::Hopeless);
             }
         });
     }
@@ -220,7 +219,7 @@ impl RemoteNode {
                 if health != Health::Dead {
                     events::node_suspect(&pool, &conversation, is_suspect);
                 }
-                pool.step(Event::Node(this.id, NodeEvent::Pause(is_suspect || is_draining)));
+                pool.node(this.id, NodeEvent::Pause(is_suspect || is_draining));
             }
             this.look(&conversation, health, context);
         });
@@ -246,7 +245,7 @@ impl RemoteNode {
             pool.nodes.disconnected(self.id, &why);
             self.is_hopeless = true;
             self.since = None;
-            pool.step(Event::Node(self.id, NodeEvent::Hopeless));
+            pool.node(self.id, NodeEvent::Hopeless);
             if !is_passing || pool.stopped().is_some() || self.has_left {
                 return context.stop();
             }
@@ -257,7 +256,7 @@ impl RemoteNode {
         }
         pool.nodes.disconnected(self.id, if self.has_left { REMOVED } else { &text });
         if pool.stopped().is_some() || self.has_left {
-            pool.step(Event::Node(self.id, NodeEvent::Hopeless));
+            pool.node(self.id, NodeEvent::Hopeless);
             // A node that was asked to stop may be gone before its answer is passed on.
             if !self.has_left || self.has_answered {
                 context.stop();
@@ -271,7 +270,7 @@ impl RemoteNode {
             self.tries = 0;
         }
         self.outage = Some(self.lost);
-        pool.step(Event::Node(self.id, NodeEvent::Down));
+        pool.node(self.id, NodeEvent::Down);
         self.try_again(context);
     }
 
@@ -283,7 +282,7 @@ impl RemoteNode {
         }
         if (gives_up || trouble.is_hopeless) && !self.is_hopeless {
             self.is_hopeless = true;
-            pool.step(Event::Node(self.id, NodeEvent::Hopeless));
+            pool.node(self.id, NodeEvent::Hopeless);
         }
         if gives_up {
             return context.stop();
@@ -330,7 +329,8 @@ impl Greeter {
         let outage = self.outage.map(|since| since.elapsed());
         events::node_connected(&pool, &conversation, welcome, slots, self.round_trip, outage);
         self.actor.do_send(Talking(conversation.clone()));
-        pool.step(Event::Node(self.id, NodeEvent::Up { slots, round_trip: self.round_trip }));
+        let gpus = welcome.gpus.len().min(pool.settings.max_gpu).min(MAX_GPUS) as u32;
+        pool.node_up(self.id, MachineSlots { cpus: slots, gpus }, self.round_trip);
         Ok(conversation)
     }
 }
@@ -391,7 +391,7 @@ impl Handler<Leave> for RemoteNode {
                 let Some(pool) = pool.upgrade() else { return MachineEnd::unreached(machine, None) };
                 let trouble = pool.nodes.trouble(id);
                 pool.nodes.note(id, REMOVED);
-                pool.step(Event::Node(id, NodeEvent::Hopeless));
+                pool.node(id, NodeEvent::Hopeless);
                 return MachineEnd::unreached(machine, trouble);
             };
             let end = if shuts_down { conversation.shut_down(machine).await } else { MachineEnd::left(machine) };

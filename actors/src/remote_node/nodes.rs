@@ -13,6 +13,7 @@ use actix::ArbiterHandle;
 use distfun_core::{
     engine::{Command, Commands, NodeStatus},
     ids::{NodeId, WorkerId},
+    placement::{MachineFacts, MachineSlots},
 };
 
 use super::{Conversation, codec::Codec};
@@ -25,6 +26,12 @@ struct Entry {
     /// The run of a process that answers there.
     instance: Option<[u8; 16]>,
     conversation: Option<Arc<Conversation>>,
+    /// What it has, once it has said so.
+    slots: Option<MachineSlots>,
+    /// Under this number the engine knows its GPUs, as if they were another node.
+    gpus: Option<NodeId>,
+    /// Nothing waits for it.
+    is_hopeless: bool,
     /// Why it does not compute, in the latest words.
     trouble: Option<String>,
     has_left: bool,
@@ -46,6 +53,8 @@ pub(crate) struct Nodes {
 
 #[derive(Default)]
 struct State {
+    /// Whose GPUs a number stands for.
+    owners: BTreeMap<NodeId, NodeId>,
     /// By lane, counted from the first.
     lanes: Vec<Option<Arc<Conversation>>>,
     all: BTreeMap<NodeId, Entry>,
@@ -78,6 +87,20 @@ impl Nodes {
         self.state().all.insert(id, Entry { name, ..Entry::default() });
         self.is_any.store(true, Ordering::Release);
         id
+    }
+
+    /// The number of a node's GPUs.
+    pub(crate) fn add_gpus(&self, node: NodeId) -> NodeId {
+        let mut state = self.state();
+        let entry = state.all.entry(node).or_default();
+        let gpus = *entry.gpus.get_or_insert_with(|| NodeId(self.next.fetch_add(1, Ordering::Relaxed)));
+        state.owners.insert(gpus, node);
+        gpus
+    }
+
+    /// The number of a node's GPUs, if it has some.
+    pub(crate) fn gpus_of(&self, node: NodeId) -> Option<NodeId> {
+        self.state().all.get(&node)?.gpus
     }
 
     /// The node that `machines` calls so, if it has not left.
@@ -137,8 +160,8 @@ impl Nodes {
     pub(crate) fn describe(&self, nodes: &mut Vec<NodeStatus>) {
         let state = self.state();
         nodes.retain_mut(|node| {
-            node.machine =
-                state.all.get(&node.node).filter(|entry| !entry.has_left).and_then(|entry| entry.name.clone());
+            let owner = state.owners.get(&node.node).unwrap_or(&node.node);
+            node.machine = state.all.get(owner).filter(|entry| !entry.has_left).and_then(|entry| entry.name.clone());
             node.machine.is_some()
         });
     }
@@ -157,8 +180,13 @@ impl Nodes {
     pub(crate) fn left(&self, id: NodeId) {
         let mut state = self.state();
         if let Some(entry) = state.all.get_mut(&id) {
-            *entry =
-                Entry { name: entry.name.take(), trouble: entry.trouble.take(), has_left: true, ..Entry::default() };
+            *entry = Entry {
+                name: entry.name.take(),
+                trouble: entry.trouble.take(),
+                gpus: entry.gpus,
+                has_left: true,
+                ..Entry::default()
+            };
         }
     }
 
@@ -175,6 +203,32 @@ impl Nodes {
             all = of(true).collect();
         }
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// It has said what it has, or nothing waits for it.
+    pub(crate) fn note_slots(&self, id: NodeId, slots: Option<MachineSlots>) {
+        if let Some(entry) = self.state().all.get_mut(&id) {
+            entry.is_hopeless = slots.is_none();
+            entry.slots = slots.or(entry.slots);
+        }
+    }
+
+    /// Calls may wait for it.
+    pub(crate) fn note_expected(&self, id: NodeId) {
+        if let Some(entry) = self.state().all.get_mut(&id) {
+            entry.is_hopeless = false;
+        }
+    }
+
+    /// What each machine has that calls wait for.
+    pub(crate) fn facts(&self) -> Vec<MachineFacts<Arc<str>>> {
+        let state = self.state();
+        let all = state.all.values().filter(|entry| !entry.has_left && !entry.is_hopeless);
+        let one = |entry: &Entry| MachineFacts {
+            name: entry.name.clone().unwrap_or_else(|| "machines that are looked up".into()),
+            slots: entry.slots,
+        };
+        all.map(one).collect()
     }
 
     /// All that have not left, by name, with what keeps them from computing.
@@ -212,7 +266,8 @@ impl Nodes {
 
 impl State {
     fn lead(&mut self, node: NodeId, lanes: &Range<u32>, first: u32) {
-        let conversation = self.all.get(&node).and_then(|entry| entry.conversation.clone());
+        let owner = self.owners.get(&node).unwrap_or(&node);
+        let conversation = self.all.get(owner).and_then(|entry| entry.conversation.clone());
         let (start, end) = ((lanes.start - first) as usize, (lanes.end - first) as usize);
         if self.lanes.len() < end {
             self.lanes.resize(end, None);

@@ -2,8 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Retries, Shape, Time, ledger::Ledger, pace::Pace, plan::Plan};
-use crate::{failure::Ending, ids::CallId};
+use super::{
+    Retries, Shape, Time,
+    ledger::Ledger,
+    pace::Pace,
+    plan::{Costs, Plan},
+};
+use crate::{failure::Ending, ids::CallId, placement::SlotKind};
 
 /// What `Submit` says about a call.
 #[derive(Debug, Clone)]
@@ -20,6 +25,8 @@ pub struct CallSpec<H> {
     pub is_open: bool,
     /// How the items may be cut into chunks.
     pub shape: Shape,
+    /// Only such slots may have it.
+    pub only: Option<SlotKind>,
     /// Share of the slots against other active calls.
     pub priority: Priority,
     /// End at the first failure in input order (`try_map`).
@@ -60,6 +67,7 @@ pub(super) struct ActiveCall<H> {
     pub(super) function: &'static str,
     pub(super) ledger: Ledger,
     pub(super) plan: Plan,
+    pub(super) only: Option<SlotKind>,
     pub(super) pace: Pace,
     /// Slot time had so far, divided by weight: the call with the least is served next.
     pub(super) served: Duration,
@@ -75,13 +83,14 @@ pub(super) struct ActiveCall<H> {
 }
 
 impl<H> ActiveCall<H> {
-    pub(super) fn new(spec: CallSpec<H>, now: Time, slots: usize, cost: Option<f64>, served: Duration) -> Self {
+    pub(super) fn new(spec: CallSpec<H>, now: Time, slots: usize, costs: Costs, served: Duration) -> Self {
         Self {
             id: spec.id,
             handle: spec.handle,
             function: spec.function,
             ledger: Ledger::new(spec.items).retrying(spec.retries.times),
-            plan: Plan::new(spec.shape, spec.items, slots, cost),
+            plan: Plan::new(spec.shape, spec.items, slots, costs),
+            only: spec.only,
             pace: Pace::default(),
             served: if planted!(NewcomerFirst) { Duration::ZERO } else { served },
             stops_at_failure: spec.stops_at_failure,
@@ -96,8 +105,8 @@ impl<H> ActiveCall<H> {
     }
 
     /// Charges for a chunk of `items` in advance, so that one call is not served twice before its first report.
-    pub(super) fn charge(&mut self, items: usize) -> Duration {
-        let expected = self.plan.expected(items).min(super::BUDGET);
+    pub(super) fn charge(&mut self, kind: SlotKind, items: usize) -> Duration {
+        let expected = self.plan.expected(kind, items).min(super::BUDGET);
         self.served = self.served.saturating_add(expected / self.weight);
         expected
     }

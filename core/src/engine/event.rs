@@ -8,6 +8,7 @@ use super::{CallSpec, Death, Time};
 use crate::{
     failure::{Ending, ItemFailure},
     ids::{CallId, Generation, NodeId, WorkerId},
+    placement::{Placement, SlotKind},
 };
 
 /// What a step asks its owner to do.
@@ -34,6 +35,8 @@ pub enum Event<H> {
     Close(CallId),
     /// A call shall end now, with what it has.
     Cancel(CallId, Ending),
+    /// These slots and lanes get work from now on.
+    Place(Placement),
     /// Everything shall end: running calls with this ending, later ones too.
     Stop(Ending),
     /// The time asked for by [`Command::WakeAt`] has come.
@@ -47,8 +50,10 @@ pub enum NodeEvent {
     Expected,
     /// It is connected, and computes so many chunks at once.
     Up {
-        /// Chunks at once, at least 1.
+        /// Chunks at once.
         slots: u32,
+        /// What computes them there.
+        kind: SlotKind,
         /// From here to there and back.
         round_trip: Duration,
     },
@@ -138,10 +143,19 @@ pub struct Chunk<H> {
     pub handle: H,
     /// The items.
     pub range: Range<usize>,
+    /// What they are computed with.
+    pub kind: SlotKind,
     /// How often these items were tried, this time included.
     pub attempt: u32,
     /// How often they may be tried again if they fail.
     pub retries: u32,
     /// The whole call in one chunk that takes, by what is known, less than [`QUICK`](super::QUICK).
     pub is_quick: bool,
+}
+
+impl<H> Chunk<H> {
+    /// For whoever has it at hand, and not for a slot to be chosen.
+    pub fn at_hand(handle: H, range: Range<usize>, attempt: u32, retries: u32) -> Self {
+        Self { handle, range, kind: SlotKind::default(), attempt, retries, is_quick: false }
+    }
 }

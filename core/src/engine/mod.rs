@@ -43,10 +43,12 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
+use smallvec::SmallVec;
 
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, NodeId, WorkerId},
+    placement::{Placement, SlotKind},
 };
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
@@ -54,6 +56,7 @@ pub use event::{Chunk, ChunkDone, Command, Commands, Event, NodeEvent};
 pub use ledger::{Blame, Death, MAX_DEATHS, Sentence};
 pub use nodes::{NodeState, NodeStatus};
 use nodes::{Nodes, Taken};
+use plan::Costs;
 pub use plan::{BUDGET, Shape, TARGET};
 #[cfg(feature = "planted-bugs")]
 pub use planted::{Bug, plant};
@@ -74,8 +77,10 @@ pub const QUICK: Duration = Duration::from_micros(10);
 /// Limits of an engine.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many slots this machine has; 0 where only nodes compute.
+    /// How many slots this machine has on CPUs; 0 where only others compute.
     pub slots: usize,
+    /// How many it has on GPUs, numbered behind those.
+    pub gpus: usize,
     /// How many calls may be active at once.
     pub max_calls: usize,
 }
@@ -96,6 +101,9 @@ enum SlotState {
     Released,
 }
 
+/// Those first that get a chunk first.
+const KINDS: [SlotKind; 2] = [SlotKind::Gpu, SlotKind::Cpu];
+
 /// Where a chunk goes.
 enum Seat {
     Slot(WorkerId),
@@ -107,11 +115,15 @@ enum Seat {
 pub struct Engine<H> {
     limits: Limits,
     slots: Vec<Slot>,
-    /// How many of them are not parked.
-    live_slots: usize,
+    /// How many of them are not parked, by kind.
+    live_slots: [usize; 2],
     nodes: Nodes,
-    /// Idle slots, the one that worked last on top: its caches are warm and its thread may still be awake.
-    idle: Vec<WorkerId>,
+    /// Idle slots by kind, the one that worked last on top: its caches are warm and its thread may still be awake.
+    idle: [Vec<WorkerId>; 2],
+    /// Which slots get work.
+    placement: Placement,
+    /// New calls are refused for want of GPUs.
+    wants_gpus: bool,
     calls: HashMap<CallId, ActiveCall<H>>,
     /// Calls with waiting items, by the slot time they have had per weight.
     queue: BTreeSet<(Duration, CallId)>,
@@ -119,7 +131,7 @@ pub struct Engine<H> {
     /// Cheng, SIGCOMM 1996).
     served: Duration,
     /// Seconds per item of earlier calls, by function.
-    costs: HashMap<&'static str, f64>,
+    costs: HashMap<&'static str, Costs>,
     /// When it has asked to be woken to look again for chunks to recall.
     look_at: Option<Time>,
     /// Items that have failed and wait until they are tried again, by when.
@@ -131,14 +143,16 @@ pub struct Engine<H> {
 }
 
 impl<H: Clone> Engine<H> {
-    /// An engine whose slots `0..limits.slots` are starting, at generation 0.
+    /// An engine whose slots are all starting, at generation 0. Those on CPUs get work until it is told otherwise.
     pub fn new(limits: Limits) -> Self {
         let slot = || Slot { generation: Generation(0), state: SlotState::Starting, history: History::default() };
         Self {
-            slots: (0..limits.slots).map(|_| slot()).collect(),
-            live_slots: limits.slots,
-            nodes: Nodes::new(limits.slots as u32),
-            idle: Vec::with_capacity(limits.slots),
+            slots: (0..limits.slots + limits.gpus).map(|_| slot()).collect(),
+            live_slots: [limits.slots, limits.gpus],
+            nodes: Nodes::new((limits.slots + limits.gpus) as u32),
+            idle: [Vec::with_capacity(limits.slots), Vec::with_capacity(limits.gpus)],
+            placement: Placement::default(),
+            wants_gpus: false,
             limits,
             calls: HashMap::new(),
             queue: BTreeSet::new(),
@@ -170,6 +184,7 @@ impl<H: Clone> Engine<H> {
             Event::Extend(call, items) => self.extend(call, items),
             Event::Close(call) => self.close(call, &mut commands),
             Event::Cancel(call, ending) => self.cancel(now, call, ending, &mut commands),
+            Event::Place(placement) => self.place(placement, &mut commands),
             Event::Stop(ending) => self.stop(ending, &mut commands),
             Event::Tick => self.abandon_overdue(now, &mut commands),
         }
@@ -185,6 +200,8 @@ impl<H: Clone> Engine<H> {
             Some(ending)
         } else if self.calls.len() >= self.limits.max_calls + usize::from(planted!(MaxCallsOffByOne)) {
             Some(Ending::Busy { max_calls: self.limits.max_calls })
+        } else if self.wants_gpus {
+            Some(Ending::NoGpu)
         } else if self.is_hopeless() {
             Some(Ending::NoWorkers)
         } else if spec.items == 0 && (!spec.is_open || planted!(OpenNeedsItems)) {
@@ -196,9 +213,9 @@ impl<H: Clone> Engine<H> {
             commands.push(Command::Finish { handle: spec.handle, ending, failures: Vec::new() });
             return;
         }
-        let cost = self.costs.get(spec.function).copied();
-        let slots = self.live_slots + self.nodes.slots();
-        let call = ActiveCall::new(spec, now, slots, cost, self.served);
+        let costs = self.costs.get(spec.function).copied().unwrap_or_default();
+        let places = self.places(spec.only);
+        let call = ActiveCall::new(spec, now, places, costs, self.served);
         if call.ledger.pending() > 0 {
             self.queue.insert((call.served, call.id));
         }
@@ -269,7 +286,7 @@ impl<H: Clone> Engine<H> {
     }
 
     fn release_all(&mut self, commands: &mut Commands<H>) {
-        self.idle.clear();
+        self.idle.iter_mut().for_each(Vec::clear);
         if !planted!(StopForgetsNodes) {
             self.nodes.clear();
         }
@@ -287,7 +304,7 @@ impl<H: Clone> Engine<H> {
         match slot.state {
             SlotState::Starting => {
                 slot.state = SlotState::Idle;
-                self.idle.push(id);
+                self.rest(id);
             }
             SlotState::Released if !planted!(LateComerNotReleased) => commands.push(Command::Release(id)),
             _ => {}
@@ -306,10 +323,11 @@ impl<H: Clone> Engine<H> {
         let SlotState::Busy { call, range, expected, .. } = slot.state.clone() else { return };
         slot.state = SlotState::Idle;
         slot.history.finished_an_item();
-        self.idle.push(id);
-        planted!(SlotNotIdleAgain, self.idle.pop_if(|_| !self.calls.contains_key(&call)));
+        self.rest(id);
+        let kind = self.kind(id);
+        planted!(SlotNotIdleAgain, self.idle[kind as usize].pop_if(|_| !self.calls.contains_key(&call)));
         let Some(active) = self.calls.get_mut(&call) else { return };
-        active.plan.measured(done.reached.saturating_sub(range.start), done.elapsed);
+        active.plan.measured(kind, done.reached.saturating_sub(range.start), done.elapsed);
         self.settle(now, id, call, expected, done, commands);
     }
 
@@ -344,13 +362,13 @@ impl<H: Clone> Engine<H> {
         death: Option<Death>,
         commands: &mut Commands<H>,
     ) {
-        let jitter = &mut self.jitter;
+        let (kind, jitter) = (self.kind(id), &mut self.jitter);
         let Some(slot) = self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation) else { return };
         planted!(DeathForgetsChunk, slot.state = SlotState::Starting);
         let before = slot.state.clone();
         match before {
             SlotState::Released | SlotState::Parked => return,
-            SlotState::Idle => self.idle.retain(|&idle| idle != id || planted!(DeadSlotStaysIdle)),
+            SlotState::Idle => self.idle[kind as usize].retain(|&idle| idle != id || planted!(DeadSlotStaysIdle)),
             SlotState::Starting | SlotState::Busy { .. } => {}
         }
         if let (SlotState::Busy { range, .. }, Some(death)) = (&before, &death)
@@ -366,7 +384,7 @@ impl<H: Clone> Engine<H> {
             }
             Verdict::Park => {
                 slot.state = SlotState::Parked;
-                self.live_slots -= 1;
+                self.live_slots[kind as usize] -= 1;
                 commands.push(Command::GaveUp(id));
             }
         }
@@ -447,8 +465,8 @@ impl<H: Clone> Engine<H> {
         if !planted!(RefusalsRemembered) {
             self.nodes.forget(id);
         }
-        if let Some(cost) = call.plan.cost() {
-            self.costs.insert(call.function, cost);
+        if call.plan.costs().iter().any(Option::is_some) {
+            self.costs.insert(call.function, call.plan.costs());
         }
         let last = call.ends_engine;
         planted!(QueueEntryLeft, self.queue.insert((call.served, id)));
@@ -470,45 +488,41 @@ impl<H: Clone> Engine<H> {
 
     /// Hands waiting items to idle slots, then to nodes: the call that had the least slot time for its weight first.
     fn assign(&mut self, now: Time, commands: &mut Commands<H>) {
-        if self.idle.is_empty() && !self.nodes.is_ready() {
+        if !self.has_seats() {
             return;
         }
-        // Calls that no node with room can run.
+        // Calls that nothing which is free can run.
         let mut passed_over = Vec::new();
         while let Some((served, id)) = self.queue.pop_first() {
-            let Some(call) = self.calls.get_mut(&id) else { continue };
-            let seat = match self.idle.pop() {
-                Some(slot) => Seat::Slot(slot),
-                None => match self.nodes.next(id) {
-                    Some(node) => Seat::Node(node),
-                    None => {
-                        passed_over.push((served, id));
-                        if !self.nodes.is_picky(id) {
-                            break;
-                        }
-                        continue;
-                    }
-                },
+            let Some(call) = self.calls.get(&id) else { continue };
+            let only = call.only;
+            let Some((kind, seat)) = self.seat(id) else {
+                passed_over.push((served, id));
+                if !self.nodes.is_picky(id) && only.is_none() && self.placement != Placement::Both {
+                    break;
+                }
+                continue;
             };
+            let places = self.places(only);
+            let Some(call) = self.calls.get_mut(&id) else { continue };
             self.served = self.served.max(served);
-            let places = self.live_slots + self.nodes.slots();
             call.plan.set_slots(places);
             let front = match seat {
                 Seat::Slot(slot) if places > 1 => call.ledger.front_for(slot),
                 _ => call.ledger.front(),
             };
             let pending = call.ledger.pending();
-            let mut range = call.plan.next_chunk(&front, pending);
+            let mut range = call.plan.next_chunk(kind, &front, pending);
             if let Seat::Node(node) = seat {
-                let most = self.nodes.most_items(node, call.function, call.plan.cost());
+                let most = self.nodes.most_items(node, call.function, call.plan.cost(kind));
                 range = call.plan.at_most(range, most);
             }
-            let charged = call.charge(range.len());
+            let charged = call.charge(kind, range.len());
             let (worker, generation) = match seat {
                 Seat::Slot(slot) => (slot, self.slots[slot.0 as usize].generation),
                 Seat::Node(node) => {
                     let expected = self.nodes.expected(node, call.function, range.len());
-                    let expected = expected.unwrap_or_else(|| call.plan.expected(range.len()));
+                    let expected = expected.unwrap_or_else(|| call.plan.expected(kind, range.len()));
                     self.nodes.give(node, Taken::new(id, range.clone(), now, expected, charged))
                 }
             };
@@ -518,22 +532,85 @@ impl<H: Clone> Engine<H> {
                 self.queue.insert((call.served, id));
             }
             let is_whole = range.len() == call.ledger.items() && !call.is_open;
-            let is_quick = is_whole && call.plan.is_quicker_than(range.len(), QUICK) || planted!(QuickPart);
-            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), attempt, retries, is_quick };
+            let is_quick = is_whole && call.plan.is_quicker_than(kind, range.len(), QUICK) || planted!(QuickPart);
+            let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), kind, attempt, retries, is_quick };
             if let Seat::Slot(slot) = seat {
                 self.slots[slot.0 as usize].state =
                     SlotState::Busy { call: id, range, since: now, expected: charged, abandon_at: None };
             }
             commands.push(Command::Assign(worker, generation, chunk));
-            if self.idle.is_empty() && !self.nodes.is_ready() {
+            if !self.has_seats() {
                 break;
             }
         }
         self.queue.extend(passed_over);
     }
 
+    /// Takes a place for a chunk of this call: a GPU before a CPU, and one here before one elsewhere.
+    fn seat(&mut self, id: CallId) -> Option<(SlotKind, Seat)> {
+        let call = self.calls.get(&id)?;
+        let kinds = KINDS.into_iter().filter(|kind| self.allows(call.only, *kind));
+        let is_worth = |kind: &SlotKind| {
+            let others = if *kind == SlotKind::Cpu { SlotKind::Gpu } else { SlotKind::Cpu };
+            let others = if self.allows(call.only, others) { self.live_slots[others as usize] } else { 0 };
+            !call.plan.is_too_slow(*kind, call.ledger.pending(), others)
+        };
+        let kinds: SmallVec<[SlotKind; 2]> = kinds.filter(is_worth).collect();
+        let here = kinds.iter().find_map(|kind| Some((*kind, Seat::Slot(self.idle[*kind as usize].pop()?))));
+        here.or_else(|| kinds.iter().find_map(|kind| Some((*kind, Seat::Node(self.nodes.next(id, *kind)?)))))
+    }
+
+    fn allows(&self, only: Option<SlotKind>, kind: SlotKind) -> bool {
+        self.placement.allows(kind) && only.is_none_or(|only| only == kind)
+    }
+
+    /// Whether anything that may get work is free for it.
+    fn has_seats(&self) -> bool {
+        self.free_slots() > 0 || KINDS.into_iter().any(|kind| self.placement.allows(kind) && self.nodes.is_ready(kind))
+    }
+
+    /// Idle slots that may get work.
+    fn free_slots(&self) -> usize {
+        KINDS.into_iter().filter(|kind| self.placement.allows(*kind)).map(|kind| self.idle[kind as usize].len()).sum()
+    }
+
+    /// How many chunks such a call may have computed at once.
+    fn places(&self, only: Option<SlotKind>) -> usize {
+        let kinds = KINDS.into_iter().filter(|kind| self.allows(only, *kind));
+        kinds.map(|kind| self.live_slots[kind as usize] + self.nodes.slots(kind)).sum()
+    }
+
+    fn kind(&self, slot: WorkerId) -> SlotKind {
+        if (slot.0 as usize) < self.limits.slots { SlotKind::Cpu } else { SlotKind::Gpu }
+    }
+
+    /// The slot has nothing to do.
+    fn rest(&mut self, slot: WorkerId) {
+        self.idle[self.kind(slot) as usize].push(slot);
+    }
+
+    /// These slots get work from now on. A refusal is for calls that have not begun, as long as there are GPUs for those that
+    /// have.
+    fn place(&mut self, placement: Placement, commands: &mut Commands<H>) {
+        self.wants_gpus = placement == Placement::Refused;
+        let has_gpus = self.live_slots[SlotKind::Gpu as usize] + self.nodes.slots(SlotKind::Gpu) > 0;
+        match placement {
+            Placement::Refused if self.placement == Placement::Gpus && has_gpus => {}
+            Placement::Refused => {
+                self.placement = placement;
+                self.end_all(Ending::NoGpu, commands);
+            }
+            _ => self.placement = placement,
+        }
+    }
+
     fn live(&mut self, id: WorkerId, generation: Generation) -> Option<&mut Slot> {
         self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation || planted!(OldLifeHeard))
+    }
+
+    /// Which slots get work.
+    pub fn placement(&self) -> Placement {
+        if self.wants_gpus { Placement::Refused } else { self.placement }
     }
 
     /// How the engine was ended, if it was.
@@ -545,6 +622,7 @@ impl<H: Clone> Engine<H> {
     pub fn status(&self, now: Time) -> EngineStatus {
         let slots = (0u32..).map(WorkerId).zip(&self.slots).map(|(worker, slot)| SlotStatus {
             worker,
+            kind: self.kind(worker),
             generation: slot.generation,
             deaths: slot.history.deaths(now),
             activity: match &slot.state {
@@ -566,7 +644,7 @@ impl<H: Clone> Engine<H> {
     pub fn footprint(&self) -> usize {
         let of_slots: usize = self.slots.iter().map(|slot| slot.history.footprint()).sum();
         let of_calls: usize = self.calls.values().map(|call| 1 + call.ledger.footprint()).sum();
-        self.idle.len()
+        self.idle.iter().map(Vec::len).sum::<usize>()
             + self.queue.len()
             + self.alarms.len()
             + self.costs.len()
@@ -576,6 +654,8 @@ impl<H: Clone> Engine<H> {
     }
 }
 
+#[cfg(test)]
+mod kind_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::failure::FailureCause;
 const MS: Duration = Duration::from_millis(1);
 
 fn up(slots: u32) -> NodeEvent {
-    NodeEvent::Up { slots, round_trip: MS / 10 }
+    NodeEvent::Up { slots, kind: SlotKind::Cpu, round_trip: MS / 10 }
 }
 
 fn call(id: u64, items: usize) -> CallSpec<u64> {
@@ -19,6 +19,7 @@ fn call(id: u64, items: usize) -> CallSpec<u64> {
         items,
         is_open: false,
         shape: Shape::Items,
+        only: None,
         priority: Priority::Normal,
         stops_at_failure: false,
         retries: Retries::NONE,
@@ -32,7 +33,7 @@ fn done(reached: usize) -> ChunkDone {
 
 /// An engine of `slots` idle slots and nodes that are expected.
 fn engine(slots: usize, nodes: u32) -> Engine<u64> {
-    let mut engine = Engine::new(Limits { slots, max_calls: 100 });
+    let mut engine = Engine::new(Limits { slots, gpus: 0, max_calls: 100 });
     for slot in 0..slots as u32 {
         engine.step(Time::ZERO, Event::SlotReady(WorkerId(slot), Generation(0)));
     }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{TARGET, Time};
-use crate::ids::{CallId, Generation, NodeId, WorkerId};
+use crate::{
+    ids::{CallId, Generation, NodeId, WorkerId},
+    placement::SlotKind,
+};
 
 /// Lanes per chunk that a node computes at once: one is computed while the other travels.
 const LANES_PER_SLOT: u32 = 2;
@@ -50,6 +53,8 @@ pub struct NodeStatus {
     pub node: NodeId,
     /// The machine as its owner calls it, if it says.
     pub machine: Option<Arc<str>>,
+    /// What its slots compute with.
+    pub kind: SlotKind,
     /// What it is to the engine.
     pub state: NodeState,
     /// Chunks that it computes at once, while it is connected.
@@ -98,6 +103,7 @@ struct Pace {
 struct Node {
     state: NodeState,
     slots: u32,
+    kind: SlotKind,
     round_trip: Duration,
     lanes: Range<u32>,
     free: Vec<u32>,
@@ -112,12 +118,15 @@ impl Node {
     }
 }
 
+/// Nodes that take another chunk, the one with the least to do first, by the kind of their slots.
+type Ready = [BTreeSet<(u32, NodeId)>; 2];
+
 /// A call that some nodes can't run.
 #[derive(Debug)]
 struct Picky {
     barred: HashSet<NodeId>,
     /// Of [`Nodes::ready`], those that can. Those that can't stay idle, and so would come first, all of them.
-    ready: BTreeSet<(u32, NodeId)>,
+    ready: Ready,
 }
 
 /// All nodes and their lanes. Numbers of lanes begin behind those of the slots.
@@ -126,14 +135,14 @@ pub(super) struct Nodes {
     first: u32,
     all: HashMap<NodeId, Node>,
     lanes: Vec<Lane>,
-    /// Nodes that take another chunk, the one with the least to do first.
-    ready: BTreeSet<(u32, NodeId)>,
+    ready: Ready,
     /// Nodes that have chunks waiting, by how many.
     crowded: BTreeSet<(u32, NodeId)>,
     /// What there is for calls that not every node can run.
     picky: HashMap<CallId, Picky>,
     hopeful: usize,
-    slots: usize,
+    /// By their kind.
+    slots: [usize; 2],
 }
 
 impl Nodes {
@@ -142,11 +151,11 @@ impl Nodes {
             first,
             all: HashMap::new(),
             lanes: Vec::new(),
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             crowded: BTreeSet::new(),
             picky: HashMap::new(),
             hopeful: 0,
-            slots: 0,
+            slots: [0; 2],
         }
     }
 
@@ -155,9 +164,9 @@ impl Nodes {
         self.hopeful
     }
 
-    /// Chunks that all connected nodes compute at once.
-    pub(super) fn slots(&self) -> usize {
-        self.slots
+    /// Chunks that all connected nodes compute at once on slots of this kind.
+    pub(super) fn slots(&self, kind: SlotKind) -> usize {
+        self.slots[kind as usize]
     }
 
     /// Whether `worker` is a lane.
@@ -182,7 +191,7 @@ impl Nodes {
         let ready = &self.ready;
         let picky = self.picky.entry(call).or_insert_with(|| Picky { barred: HashSet::new(), ready: ready.clone() });
         if let Some(node) = self.all.get(&id) {
-            picky.ready.remove(&(node.load(), id));
+            picky.ready[node.kind as usize].remove(&(node.load(), id));
         }
         picky.barred.insert(id)
     }
@@ -201,6 +210,7 @@ impl Nodes {
         let node = self.all.entry(id).or_insert_with(|| Node {
             state: NodeState::Hopeless,
             slots: 0,
+            kind: SlotKind::Cpu,
             round_trip: Duration::ZERO,
             lanes: 0..0,
             free: Vec::new(),
@@ -214,11 +224,11 @@ impl Nodes {
     }
 
     /// The node is connected anew; returns its lanes, all free.
-    pub(super) fn up(&mut self, id: NodeId, slots: u32, round_trip: Duration) -> Range<u32> {
+    pub(super) fn up(&mut self, id: NodeId, slots: u32, kind: SlotKind, round_trip: Duration) -> Range<u32> {
         self.expect(id);
         debug_assert!(self.all[&id].taken.is_empty(), "what an old connection had has come back");
         self.unlist(id);
-        let wanted = slots.max(1).saturating_mul(LANES_PER_SLOT);
+        let wanted = slots.saturating_mul(LANES_PER_SLOT);
         let node = self.all.get_mut(&id).expect("it is expected");
         if node.lanes.len() as u32 != wanted && (node.lanes.is_empty() || !planted!(OldLanesKept)) {
             // Another machine than before may answer there. Its old lanes stay numbered, and empty.
@@ -228,11 +238,12 @@ impl Nodes {
             self.lanes.extend((0..wanted).map(|_| lane()));
         }
         node.free = node.lanes.clone().rev().collect();
-        node.slots = slots.max(1);
+        node.slots = slots;
+        node.kind = kind;
         node.round_trip = round_trip;
         node.state = NodeState::Up;
         let lanes = node.lanes.clone();
-        self.slots += slots.max(1) as usize * (1 + usize::from(planted!(SlotsCountedTwice)));
+        self.slots[kind as usize] += slots as usize * (1 + usize::from(planted!(SlotsCountedTwice)));
         self.list(id);
         lanes
     }
@@ -253,7 +264,7 @@ impl Nodes {
         planted!(LostNodeStaysReady, self.list(id));
         let Some(node) = self.all.get_mut(&id) else { return Vec::new() };
         if matches!(node.state, NodeState::Up | NodeState::Paused) {
-            self.slots -= node.slots as usize;
+            self.slots[node.kind as usize] -= node.slots as usize;
         }
         let was_hopeful = is_hopeful(node.state);
         node.state = if is_hopeless || !was_hopeful { NodeState::Hopeless } else { NodeState::Expected };
@@ -268,21 +279,21 @@ impl Nodes {
         taken.into_iter().filter_map(take).collect()
     }
 
-    /// The node that gets the next chunk of a call.
-    pub(super) fn next(&self, call: CallId) -> Option<NodeId> {
+    /// The node that gets the next chunk of a call for such slots.
+    pub(super) fn next(&self, call: CallId, kind: SlotKind) -> Option<NodeId> {
         let picky = self.picky.get(&call).filter(|_| !planted!(RefusedGetsIt));
         let ready = picky.map_or(&self.ready, |picky| &picky.ready);
-        ready.first().map(|(_, node)| *node)
+        ready[kind as usize].first().map(|(_, node)| *node)
     }
 
-    /// Whether any node takes another chunk.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// Whether any node takes another chunk for such slots.
+    pub(super) fn is_ready(&self, kind: SlotKind) -> bool {
+        !self.ready[kind as usize].is_empty()
     }
 
     /// Whether some node has computing capacity left, and not only room for waiting chunks.
     fn has_room(&self) -> bool {
-        self.ready.first().is_some_and(|(load, _)| *load < 1000)
+        self.ready.iter().any(|ready| ready.first().is_some_and(|(load, _)| *load < 1000))
     }
 
     /// How many items of a function a node should get at most: what it computes in the target time, if its cost is known,
@@ -401,6 +412,7 @@ impl Nodes {
         let one = |(id, node): (&NodeId, &Node)| NodeStatus {
             node: *id,
             machine: None,
+            kind: node.kind,
             state: node.state,
             slots: if matches!(node.state, NodeState::Up | NodeState::Paused) { node.slots } else { 0 },
             chunks: node.taken.len(),
@@ -425,8 +437,8 @@ impl Nodes {
 
     fn unlist(&mut self, id: NodeId) {
         let Some(node) = self.all.get(&id) else { return };
-        self.ready.remove(&(node.load(), id));
-        self.picky.values_mut().for_each(|picky| _ = picky.ready.remove(&(node.load(), id)));
+        self.ready[node.kind as usize].remove(&(node.load(), id));
+        self.picky.values_mut().for_each(|picky| _ = picky.ready[node.kind as usize].remove(&(node.load(), id)));
         if !planted!(CrowdedStale) {
             self.crowded.remove(&(node.taken.len() as u32, id));
         }
@@ -436,9 +448,9 @@ impl Nodes {
         let Some(node) = self.all.get(&id) else { return };
         let is_up = node.state == NodeState::Up || planted!(PausedGetsWork) && node.state == NodeState::Paused;
         if is_up && !node.free.is_empty() {
-            self.ready.insert((node.load(), id));
+            self.ready[node.kind as usize].insert((node.load(), id));
             for picky in self.picky.values_mut().filter(|picky| !picky.barred.contains(&id)) {
-                picky.ready.insert((node.load(), id));
+                picky.ready[node.kind as usize].insert((node.load(), id));
             }
         }
         let waiting = node.taken.get(node.slots as usize..).unwrap_or_default();

@@ -48,11 +48,11 @@ impl<H: Clone> Engine<H> {
         }
         match event {
             NodeEvent::Expected => self.nodes.expect(node),
-            NodeEvent::Up { slots, round_trip } => {
+            NodeEvent::Up { slots, kind, round_trip } => {
                 if !planted!(UpForgetsOldChunks) {
                     self.node_lost(now, node, false, commands);
                 }
-                let lanes = self.nodes.up(node, slots, round_trip);
+                let lanes = self.nodes.up(node, slots, kind, round_trip);
                 commands.push(Command::Lanes(node, lanes));
             }
             NodeEvent::Pause(yes) => self.nodes.pause(node, yes),
@@ -94,7 +94,7 @@ impl<H: Clone> Engine<H> {
 
     /// Ends the calls that nothing can run any more.
     pub(super) fn end_hopeless(&mut self, commands: &mut Commands<H>) {
-        if self.live_slots > 0 || planted!(NoWorkersForgotten) {
+        if self.has_live_slots() || planted!(NoWorkersForgotten) {
             return;
         }
         let is_lost = |call: &&ActiveCall<H>| !self.nodes.may_run(call.id);
@@ -109,9 +109,10 @@ impl<H: Clone> Engine<H> {
     pub(super) fn recall(&mut self, now: Time, commands: &mut Commands<H>) {
         self.look_at = self.look_at.filter(|at| *at > now);
         planted!(RecallForgotten, return);
-        let mut wanted = self.idle.len().max(1);
+        let free = self.free_slots();
+        let mut wanted = free.max(1);
         let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
-        while wanted > 0 && !is_waiting && self.nodes.should_recall(!self.idle.is_empty()) {
+        while wanted > 0 && !is_waiting && self.nodes.should_recall(free > 0) {
             match self.nodes.recall(now) {
                 Some(Ok((lane, generation))) => {
                     commands.push(Command::Recall(lane, generation));
@@ -134,8 +135,12 @@ impl<H: Clone> Engine<H> {
         }
     }
 
+    fn has_live_slots(&self) -> bool {
+        self.live_slots.iter().any(|live| *live > 0)
+    }
+
     /// Whether nothing is left, or may come, to compute on.
     pub(super) fn is_hopeless(&self) -> bool {
-        self.live_slots == 0 && self.nodes.hopeful() == 0
+        !self.has_live_slots() && self.nodes.hopeful() == 0
     }
 }

@@ -6,6 +6,7 @@ use super::{CallStatus, NodeState, NodeStatus, Time};
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
+    placement::SlotKind,
 };
 
 /// Every slot and call at one moment.
@@ -30,6 +31,8 @@ pub struct EngineStatus {
 pub struct SlotStatus {
     /// Which slot.
     pub worker: WorkerId,
+    /// What it computes with.
+    pub kind: SlotKind,
     /// How often its thread was replaced.
     pub generation: Generation,
     /// How often its thread died within [`WINDOW`](super::WINDOW) and without an item finished in between.
@@ -64,8 +67,11 @@ pub enum Activity {
 impl fmt::Display for EngineStatus {
     /// A line per slot, node and active call.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for SlotStatus { worker, generation, activity, .. } in &self.slots {
-            write!(f, "worker {worker}: ")?;
+        for SlotStatus { worker, kind, generation, activity, .. } in &self.slots {
+            match kind {
+                SlotKind::Cpu => write!(f, "worker {worker}: ")?,
+                SlotKind::Gpu => write!(f, "worker {worker} (gpu): ")?,
+            }
             match activity {
                 Activity::Starting => write!(f, "starting")?,
                 Activity::Idle => write!(f, "idle")?,
@@ -80,11 +86,12 @@ impl fmt::Display for EngineStatus {
                 times => writeln!(f, " (thread replaced {times} times)")?,
             }
         }
-        for NodeStatus { node, machine, state, slots, chunks } in &self.nodes {
+        for NodeStatus { node, machine, kind, state, slots, chunks } in &self.nodes {
             match machine {
-                Some(machine) => write!(f, "machine {machine}: ")?,
-                None => write!(f, "node {node}: ")?,
+                Some(machine) => write!(f, "machine {machine}")?,
+                None => write!(f, "node {node}")?,
             }
+            write!(f, "{}", if *kind == SlotKind::Gpu { " (gpu): " } else { ": " })?;
             match state {
                 NodeState::Expected => writeln!(f, "not connected")?,
                 NodeState::Hopeless => writeln!(f, "not connected, and nothing waits for it")?,

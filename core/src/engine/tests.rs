@@ -9,7 +9,7 @@ fn assert_same<const N: usize>(commands: &[Command<u64>], expected: [Command<u64
 }
 
 pub(super) fn engine(slots: usize) -> Engine<u64> {
-    let mut engine = Engine::new(Limits { slots, max_calls: 3 });
+    let mut engine = Engine::new(Limits { slots, gpus: 0, max_calls: 3 });
     for slot in 0..slots as u32 {
         assert!(engine.step(Time::ZERO, Event::SlotReady(WorkerId(slot), Generation(0))).is_empty());
     }
@@ -24,6 +24,7 @@ pub(super) fn call(id: u64, items: usize) -> CallSpec<u64> {
         items,
         is_open: false,
         shape: Shape::Items,
+        only: None,
         priority: Priority::Normal,
         stops_at_failure: false,
         retries: Retries::NONE,

@@ -95,6 +95,8 @@ fields! {
     // Managers and sessions.
     /// CPU workers.
     workers_cpu: Whole = "distfun.workers.cpu";
+    /// GPU workers, where the policy wants some.
+    workers_gpu: Whole = "distfun.workers.gpu";
     /// Workers that wait for work.
     workers_available: Whole = "distfun.workers.available";
     /// Workers that compute.
@@ -163,6 +165,19 @@ fields! {
     /// The new thread starts after this long.
     backoff_s: Float = "distfun.backoff_s";
 
+    /// The worker's GPU as its vendor calls it.
+    gpu_name: Text = "distfun.gpu.name";
+    /// The GPU's UUID; where its driver has none, its PCI address, else its name.
+    gpu_uuid: Text = "distfun.gpu.uuid";
+    /// Memory of the GPU, if its driver tells.
+    gpu_bytes: Whole = "distfun.gpu.memory_bytes";
+    /// What is wanted of GPUs.
+    gpu_policy: Text ["no_gpu" "prefer_gpu" "require_all" "gpu_or_fail" "mixed"] = "distfun.gpu.policy";
+    /// Which workers get work: none before it is known which machines have a GPU, and none if calls fail for want of one.
+    placement: Text ["undecided" "cpus" "gpus" "both" "refused"] = "distfun.placement";
+    /// Machines without a GPU, where that is why.
+    without_gpu: Text = "distfun.machines.without_gpu";
+
     // Jobs.
     /// How the items are given to the function: one by one, in lists, as blocks of columns, or as an iterator gives them.
     mode: Text ["items" "list" "columns" "stream"] = "distfun.mode";
@@ -219,7 +234,7 @@ fields! {
     /// What kind of error: of an item, of a chunk, or of the call.
     error_type: Text [
         "panic" "error" "wrong_length" "wrong_rows" "worker_lost" "poisoned" "item_timeout" "timeout" "finished" "shutdown" "ended_after_call"
-        "busy" "shared_data_changed" "no_workers" "wait_on_manager" "spawn_failed" "payload" "unreachable" "auth" "identity"
+        "busy" "shared_data_changed" "no_workers" "no_gpu" "wait_on_manager" "spawn_failed" "payload" "unreachable" "auth" "identity"
         "protocol_version" "not_distfun" "unknown_function" "program" "other"
     ] = "error.type";
     /// The error in words, 512 bytes at most. Never a value of the user's.

@@ -22,7 +22,7 @@ pub(crate) use text::Seconds;
 
 /// Version of the schema, on every line of a log: a larger second number has more events or fields, a larger first one
 /// is another schema.
-pub const SCHEMA: &str = "1.2";
+pub const SCHEMA: &str = "1.3";
 
 /// The `tracing` target of every event here.
 pub const TARGET: &str = "distfun::event";

@@ -88,7 +88,7 @@ macro_rules! events {
 
 events! {
     /// A Manager is there and starts its workers.
-    ManagerStarted = "distfun.manager.started", INFO, { manager_id, workers_cpu }, optional {};
+    ManagerStarted = "distfun.manager.started", INFO, { manager_id, workers_cpu }, optional { workers_gpu };
 
     /// A Manager has nothing left to do, or has failed (ERROR).
     ManagerStopped = "distfun.manager.stopped", INFO or ERROR if |event| event.stop_reason == "error",
@@ -111,7 +111,14 @@ events! {
     ManagerResumed = "distfun.manager.resumed", INFO, { manager_id, stalled_s }, optional {};
 
     /// A distributed function or a service has taken its slots.
-    SessionOpened = "distfun.session.opened", INFO, { manager_id, scope, endaftercall, workers_cpu }, optional {};
+    SessionOpened = "distfun.session.opened", INFO, { manager_id, scope, endaftercall, workers_cpu },
+        optional { workers_gpu };
+
+    /// The policy on GPUs has been judged over all machines, and which workers get work has changed. WARN where GPUs were
+    /// wanted and are not used, or calls fail for that.
+    PlacementJudged = "distfun.placement.judged",
+        INFO or WARN if |event| event.gpu_policy != "prefer_gpu" && matches!(event.placement, "cpus" | "refused"),
+        { manager_id, gpu_policy, placement }, optional { without_gpu };
 
     /// It was ended by `finished`, by its one call, or by a failure.
     SessionFinished = "distfun.session.finished", INFO, { manager_id, scope, session_ending, open_s }, optional {};
@@ -124,7 +131,8 @@ events! {
 
     /// A life of a worker's thread has begun.
     WorkerStarted = "distfun.worker.started", INFO,
-        { manager_id, worker_id, worker_generation, worker_kind }, optional { cpu_affinity };
+        { manager_id, worker_id, worker_generation, worker_kind },
+        optional { cpu_affinity, gpu_name, gpu_uuid, gpu_bytes };
 
     /// A life of a worker's thread is over; once for each that started, unless the program ends before. WARN where it
     /// was left behind inside an item or could not even begin.

@@ -24,6 +24,11 @@ fn more(f: &mut Formatter<'_>, text: Option<impl Display>) -> fmt::Result {
     text.map_or(Ok(()), |text| write!(f, ": {text}"))
 }
 
+/// ` and 2 on GPUs` if there are any.
+fn on_gpus(f: &mut Formatter<'_>, gpus: Option<u64>) -> fmt::Result {
+    gpus.filter(|gpus| *gpus > 0).map_or(Ok(()), |gpus| write!(f, " and {gpus} on GPUs"))
+}
+
 /// Whose words follow: the worker, its machine if that is another, and the item, or items, that it ran.
 fn speaker(
     f: &mut Formatter<'_>,
@@ -55,7 +60,10 @@ macro_rules! says {
 }
 
 says! {
-    ManagerStarted |e, f| write!(f, "manager {} runs and starts its {}", e.manager_id, count(e.workers_cpu, "worker"));
+    ManagerStarted |e, f| {
+        write!(f, "manager {} runs and starts its {}", e.manager_id, count(e.workers_cpu, "worker"))?;
+        on_gpus(f, e.workers_gpu)
+    };
     ManagerStopped |e, f| {
         write!(f, "manager {} stopped after {} ({})", e.manager_id, Seconds(e.uptime_s), e.stop_reason)?;
         more(f, e.error_message)
@@ -75,7 +83,22 @@ says! {
         write!(f, "nothing has got on for {} with {} to do: {why}", Seconds(e.stalled_s), count(e.jobs_active, "call"))
     };
     ManagerResumed |e, f| write!(f, "manager {} gets on again after {}", e.manager_id, Seconds(e.stalled_s));
-    SessionOpened |e, f| write!(f, "manager {} opens, with {}", e.manager_id, count(e.workers_cpu, "worker"));
+    SessionOpened |e, f| {
+        write!(f, "manager {} opens, with {}", e.manager_id, count(e.workers_cpu, "worker"))?;
+        on_gpus(f, e.workers_gpu)
+    };
+    PlacementJudged |e, f| {
+        let who = match e.placement {
+            "undecided" => "no worker gets work yet: whether machines have a GPU is not known of all",
+            "gpus" => "workers on GPUs get work",
+            "both" => "all workers get work",
+            "refused" => "calls fail: not every machine has a GPU",
+            _ if e.gpu_policy == "no_gpu" => "workers on CPUs get work",
+            _ => "workers on CPUs get work, for want of GPUs",
+        };
+        write!(f, "manager {}, {}: {who}", e.manager_id, e.gpu_policy)?;
+        e.without_gpu.map_or(Ok(()), |names| write!(f, "; without: {names}"))
+    };
     SessionFinished |e, f| {
         write!(f, "manager {} ends by {} after {}", e.manager_id, e.session_ending, Seconds(e.open_s))
     };
@@ -85,9 +108,12 @@ says! {
         "manager {} was dropped after {} without finished(); its workers end by themselves",
         e.manager_id, Seconds(e.open_s)
     );
-    WorkerStarted |e, f| match e.worker_generation {
-        0 => write!(f, "worker {} has started", e.worker_id),
-        life => write!(f, "worker {} has started again (life {})", e.worker_id, life + 1),
+    WorkerStarted |e, f| {
+        match e.worker_generation {
+            0 => write!(f, "worker {} has started", e.worker_id)?,
+            life => write!(f, "worker {} has started again (life {})", e.worker_id, life + 1)?,
+        }
+        e.gpu_name.map_or(Ok(()), |name| write!(f, ", on {name}"))
     };
     WorkerStopped |e, f| {
         match e.exit_reason {

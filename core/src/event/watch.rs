@@ -319,7 +319,7 @@ mod tests {
 
     /// An engine whose slots are idle, and who watches it.
     fn watched(slots: usize) -> (Engine<u64>, Watch) {
-        let mut engine = Engine::new(Limits { slots, max_calls: 1000 });
+        let mut engine = Engine::new(Limits { slots, gpus: 0, max_calls: 1000 });
         for slot in 0..slots as u32 {
             engine.step(Time::ZERO, Event::SlotReady(WorkerId(slot), Generation(0)));
         }
@@ -334,6 +334,7 @@ mod tests {
             items,
             is_open: false,
             shape: Shape::Items,
+            only: None,
             priority: Priority::Normal,
             stops_at_failure: false,
             retries: Retries::NONE,
@@ -474,7 +475,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_waits_for_its_consumer_is_no_stall() {
-        let mut engine: Engine<u64> = Engine::new(Limits { slots: 1, max_calls: 9 });
+        let mut engine: Engine<u64> = Engine::new(Limits { slots: 1, gpus: 0, max_calls: 9 });
         engine.step(Time::ZERO, Event::SlotReady(WorkerId(0), Generation(0)));
         engine.step(Time::ZERO, Event::Submit(CallSpec { is_open: true, ..spec(1, 0) }));
         let noted = look(&engine, &mut Watch::new(1, Time::ZERO), 1, 60);
@@ -483,7 +484,7 @@ mod tests {
 
     #[test]
     fn calls_without_any_thread_are_a_stall_too() {
-        let mut engine: Engine<u64> = Engine::new(Limits { slots: 1, max_calls: 9 });
+        let mut engine: Engine<u64> = Engine::new(Limits { slots: 1, gpus: 0, max_calls: 9 });
         submit(&mut engine, Time::ZERO, 1, 1);
         let noted = look(&engine, &mut Watch::new(1, Time::ZERO), 1, 2);
         assert!(

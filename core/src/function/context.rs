@@ -14,7 +14,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng, TryRng},
 };
 
-use super::{SlotState, SlotStates};
+use super::{Device, DeviceLost, SlotGpu, SlotState, SlotStates};
 use crate::{ids::WorkerId, shared_data::SharedData};
 
 /// Random numbers of one item: ChaCha with 8 rounds, its key from the seed and its stream number the item's index, so
@@ -76,6 +76,7 @@ pub struct Surroundings<'a> {
     pub stop: &'a AtomicBool,
     pub shared: SharedData,
     pub states: Rc<SlotStates>,
+    pub gpu: SlotGpu,
     /// Index in the call of the first item here: a node is given a part of the items.
     pub first: usize,
     /// What the function is given as one item is a list of so many.
@@ -121,6 +122,7 @@ impl<'a> Surroundings<'a> {
             stop,
             shared: SharedData::default(),
             states: Rc::default(),
+            gpu: None,
             first: 0,
             list: None,
             tried: 0,
@@ -173,7 +175,18 @@ impl<'a> Context<'a> {
     /// Whether it must be told of every item, also by functions that do not ask.
     #[doc(hidden)]
     pub fn is_watched(&self) -> bool {
-        self.around.watch.is_some()
+        self.around.watch.is_some() || self.around.gpu.is_some()
+    }
+
+    /// The function has returned. If its GPU was lost meanwhile, what it returned is worth nothing, whatever it is.
+    ///
+    /// # Panics
+    /// Then, with [`DeviceLost`], which ends the life of the slot.
+    #[doc(hidden)]
+    pub fn leave(&self) {
+        if self.around.gpu.as_ref().is_some_and(|gpu| gpu.lost().is_some()) {
+            std::panic::resume_unwind(Box::new(DeviceLost));
+        }
     }
 
     /// Position of the item in the input, from 0; of a block, its first item.
@@ -228,6 +241,25 @@ impl<'a> Context<'a> {
     /// The worker that runs the function; none outside of one (a sequential or empty call).
     pub fn worker(&self) -> Option<WorkerId> {
         self.around.worker
+    }
+
+    /// What the function computes with: a CPU, or the GPU that its slot owns. What a GPU can be used through is said by
+    /// features of `distfun`: `cuda`, `wgpu`.
+    ///
+    /// ```
+    /// # use distfun_core::function::{Context, Device, Surroundings};
+    /// fn place(_: u32, context: &Context) -> String {
+    ///     match context.device() {
+    ///         Device::Gpu(gpu) => gpu.info().name.clone(),
+    ///         _ => "the CPU".into(),
+    ///     }
+    /// }
+    /// # let stop = std::sync::atomic::AtomicBool::new(false);
+    /// # let context = Context::new(Surroundings::of_test(&stop));
+    /// # assert_eq!(place(1, &context), "the CPU");
+    /// ```
+    pub fn device(&self) -> Device<'_> {
+        self.around.gpu.as_deref().map_or(Device::Cpu, Device::Gpu)
     }
 
     /// The shared data of the call; empty if none was given. A function that needs nothing else of its context takes

@@ -1,6 +1,7 @@
 //! What the user wrote: kinds of function, the context they may ask for, what their types are, and what travels.
 
 mod context;
+mod device;
 mod fingerprint;
 mod kind;
 mod schema;
@@ -8,6 +9,7 @@ mod slot_state;
 mod wire;
 
 pub use context::{Context, ContextRng, ItemRng, Surroundings, Watch};
+pub use device::{Device, DeviceLost, Gpu, Lost, Opened, SlotGpu};
 pub use fingerprint::Fingerprint;
 pub use kind::{
     ByRef, ByValue, ColumnsFunction, ColumnsKind, ColumnsOutput, Contextual, Plain, RefFunction, Sharing, ValueFunction,

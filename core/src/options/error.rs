@@ -58,6 +58,23 @@ pub enum SettingsError {
         /// What is wrong, and what to write instead.
         why: String,
     },
+    /// `max_gpu` where no function runs on a GPU.
+    #[error("{by} has no meaning without GPUs; add .gpu_policy(GpuPolicy::PreferGpu), or leave it out")]
+    NoPolicy {
+        /// Where it is said.
+        by: String,
+    },
+    /// [`GpuOrFail`](super::GpuPolicy::GpuOrFail), no other machine is named, and this one has no GPU that can be used.
+    #[error(
+        "{by} demands a GPU, and this machine has none that can be used{}",
+        if *is_built_in { ": its drivers show none" } else { ", as this program is built without the features that find one: cuda, wgpu" }
+    )]
+    NoGpu {
+        /// Where the policy is said.
+        by: String,
+        /// The program could use one.
+        is_built_in: bool,
+    },
     /// `item_timeout` where items run on threads, which nobody can stop.
     #[error(
         "{by} can't hold on threads, which can't be stopped inside an item; add .isolation(Isolation::Process), or bound \

@@ -170,7 +170,10 @@ mod tests {
             ("seed = 1\n  max_cpus = 2", "2:3: max_cpus is not a setting of distfun; did you mean max_cpu?".into()),
             ("max-cpu = 2", "1:1: max-cpu is not a setting of distfun; did you mean max_cpu?".into()),
             ("DISTFUN_SEED = 2", "1:1: DISTFUN_SEED is not a setting of distfun; did you mean seed?".into()),
-            ("colour = 'ü'\nbar = 1", "1:1: colour is not a setting of distfun; known are max_cpu, slots, end".into()),
+            (
+                "colour = 'ü'\nbar = 1",
+                "1:1: colour is not a setting of distfun; known are max_cpu, slots, max_gpu".into(),
+            ),
             ("\"a\\nb\" = 1", "1:1: a… is not a setting of distfun; known are".into()),
             ("[distfun]\nslots = 2", "1:2: distfun is not a setting of distfun; settings stand at the top".into()),
             // The first fault in the file, not in the alphabet.

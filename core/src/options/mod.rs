@@ -4,6 +4,7 @@
 mod environment;
 mod error;
 mod file;
+mod gpu_policy;
 mod isolation;
 mod named_pipe;
 mod table;
@@ -13,6 +14,7 @@ use std::{ffi::OsString, fmt, num::NonZeroUsize, path::Path, sync::Arc, time::Du
 pub use self::{
     error::{Place, SettingsError},
     file::ConfigFile,
+    gpu_policy::GpuPolicy,
     isolation::Isolation,
     named_pipe::NamedPipe,
     table::bytes,
@@ -59,6 +61,12 @@ pub struct Overrides {
     pub max_cpu: Option<usize>,
     /// Exactly this many slots.
     pub slots: Option<usize>,
+    /// At most this many GPUs of each machine.
+    pub max_gpu: Option<usize>,
+    /// Whether functions run on CPUs or GPUs.
+    pub gpu_policy: Option<GpuPolicy>,
+    /// What computes on CPUs and looks like a GPU counts as one.
+    pub software_gpu: Option<bool>,
     /// Free everything after the first call.
     pub endaftercall: Option<bool>,
     /// Show progress on stderr.
@@ -123,8 +131,14 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Slots of this machine.
+    /// Slots on CPUs of this machine.
     pub slots: usize,
+    /// At most this many GPUs of each machine are used.
+    pub max_gpu: usize,
+    /// Whether functions run on CPUs or GPUs.
+    pub gpu_policy: GpuPolicy,
+    /// What computes on CPUs and looks like a GPU counts as one.
+    pub software_gpu: bool,
     /// Whether each compute thread is bound to a CPU of its own: only when there is a slot for every CPU, since two
     /// programs that each use some CPUs would otherwise bind to the same ones.
     pub pinned: bool,
@@ -160,6 +174,9 @@ struct Origins {
     slots: Origin,
     /// The setting that gave the number of slots.
     limit: &'static str,
+    max_gpu: Origin,
+    gpu_policy: Origin,
+    software_gpu: Origin,
     endaftercall: Origin,
     verbose: Origin,
     seed: Origin,
@@ -188,9 +205,29 @@ pub struct Held {
 }
 
 impl Settings {
-    /// What the engine needs to know.
-    pub fn limits(&self) -> Limits {
-        Limits { slots: self.slots, max_calls: self.max_calls }
+    /// What the engine needs to know, of a machine with so many GPUs that may be used.
+    pub fn limits(&self, gpus: usize) -> Limits {
+        Limits { slots: self.slots, gpus, max_calls: self.max_calls }
+    }
+
+    /// Whether there is something to compute on, on a machine with so many GPUs that may be used: as far as that shows before
+    /// anything starts. `can_use_gpus`: the program is built so that it could.
+    ///
+    /// # Errors
+    /// [`SettingsError::NoSlots`], [`SettingsError::NoGpu`].
+    pub fn check_gpus(&self, gpus: usize, can_use_gpus: bool) -> Result<(), SettingsError> {
+        if gpus > 0 || !self.machines.is_empty() || self.named_pipe.is_on() {
+            return Ok(());
+        }
+        let path = self.file.as_deref();
+        if self.gpu_policy == GpuPolicy::GpuOrFail {
+            let by = said(self.origins.gpu_policy, "gpu_policy", path);
+            return Err(SettingsError::NoGpu { by, is_built_in: can_use_gpus });
+        }
+        if self.slots == 0 {
+            return Err(no_slots(self.origins.slots, self.origins.limit, None));
+        }
+        Ok(())
     }
 
     /// Every setting, with where it is from.
@@ -200,6 +237,9 @@ impl Settings {
         let plain = |key, value, origin| held(key, value, origin, key);
         vec![
             held("slots", self.slots.to_string(), of.slots, of.limit),
+            plain("max_gpu", table::gpus(self.max_gpu), of.max_gpu),
+            plain("gpu_policy", self.gpu_policy.to_string(), of.gpu_policy),
+            plain("software_gpu", self.software_gpu.to_string(), of.software_gpu),
             plain("endaftercall", self.endaftercall.to_string(), of.endaftercall),
             plain("verbose", self.verbose.to_string(), of.verbose),
             plain("seed", self.seed.to_string(), of.seed),
@@ -242,9 +282,17 @@ impl Settings {
         let (port, port_from) = sources.strongest(|said| said.port, DEFAULT_PORT);
         let (machines, machines_from) = sources.machines(port, path)?;
         let (named_pipe, named_pipe_from) = sources.strongest(|said| said.named_pipe.clone(), NamedPipe::from(false));
-        if machines.is_empty() && !named_pipe.is_on() {
+        let (gpu_policy, gpu_policy_from) = sources.strongest(|said| said.gpu_policy, GpuPolicy::NoGpu);
+        // Whether there are GPUs shows later.
+        if machines.is_empty() && !named_pipe.is_on() && !gpu_policy.wants_gpus() {
             sources.check_slots(file)?;
         }
+        let (max_gpu, max_gpu_from) = sources.strongest(|said| said.max_gpu, usize::MAX);
+        // In the environment, or a file, it may be meant for other programs.
+        if !gpu_policy.wants_gpus() && max_gpu_from <= Origin::Flag {
+            return Err(SettingsError::NoPolicy { by: said(max_gpu_from, "max_gpu", path) });
+        }
+        let (software_gpu, software_gpu_from) = sources.strongest(|said| said.software_gpu, false);
         let cpus = cpus.get();
         // A machine may have more CPUs than a Manager starts threads.
         let all = cpus.min(MAX_SLOTS);
@@ -274,6 +322,9 @@ impl Settings {
         let origins = Origins {
             slots: slots_from,
             limit,
+            max_gpu: max_gpu_from,
+            gpu_policy: gpu_policy_from,
+            software_gpu: software_gpu_from,
             endaftercall: endaftercall_from,
             verbose: verbose_from,
             seed: seed_from,
@@ -288,6 +339,9 @@ impl Settings {
         };
         Ok(Self {
             slots,
+            max_gpu,
+            gpu_policy,
+            software_gpu,
             pinned: slots == cpus,
             endaftercall,
             verbose,
@@ -316,7 +370,7 @@ impl Settings {
         cpus: NonZeroUsize,
     ) -> Result<Self, SettingsError> {
         let settings = Self::resolve(told, environment, file, cpus)?;
-        if settings.slots == 0 {
+        if settings.slots == 0 && !settings.gpu_policy.wants_gpus() {
             return Err(no_slots(settings.origins.slots, settings.origins.limit, file));
         }
         Ok(Self {

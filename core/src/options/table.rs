@@ -2,14 +2,17 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Isolation, MAX_SLOTS, NamedPipe, Overrides};
+use super::{GpuPolicy, Isolation, MAX_SLOTS, NamedPipe, Overrides};
 use crate::{engine::Priority, machines};
 
 /// Every setting there is. The key `max_cpu` is the variable `DISTFUN_MAX_CPU`, the flag `--max-cpu` and the builder's
 /// `.max_cpu()`.
-pub(super) static SETTINGS: [Setting; 13] = [
+pub(super) static SETTINGS: [Setting; 16] = [
     Setting { key: "max_cpu", form: Form::Count(0..=usize::MAX, |said| &mut said.max_cpu) },
     Setting { key: "slots", form: Form::Count(0..=MAX_SLOTS, |said| &mut said.slots) },
+    Setting { key: "max_gpu", form: Form::Count(0..=usize::MAX, |said| &mut said.max_gpu) },
+    Setting { key: "gpu_policy", form: Form::Policy(|said| &mut said.gpu_policy) },
+    Setting { key: "software_gpu", form: Form::Flag(|said| &mut said.software_gpu) },
     Setting { key: "endaftercall", form: Form::Flag(|said| &mut said.endaftercall) },
     Setting { key: "verbose", form: Form::Flag(|said| &mut said.verbose) },
     Setting { key: "seed", form: Form::Number(|said| &mut said.seed) },
@@ -42,6 +45,7 @@ enum Form {
     /// A flag or a name.
     Pipe(fn(&mut Overrides) -> &mut Option<NamedPipe>),
     Isolation(fn(&mut Overrides) -> &mut Option<Isolation>),
+    Policy(fn(&mut Overrides) -> &mut Option<GpuPolicy>),
     /// A length of time; zero is none.
     Limit(fn(&mut Overrides) -> &mut Option<Duration>),
     /// A number of bytes; zero is none.
@@ -82,6 +86,7 @@ impl Setting {
             }
             Form::Pipe(at) => *at(said) = Some(pipe(value)?),
             Form::Isolation(at) => *at(said) = Some(isolation(value)?),
+            Form::Policy(at) => *at(said) = Some(policy(value)?),
             Form::Limit(at) => *at(said) = Some(length(value)?),
             Form::Size(at) => *at(said) = Some(size(value)?),
         }
@@ -163,6 +168,15 @@ fn isolation(value: Raw<'_>) -> Result<Isolation, String> {
     found.ok_or_else(|| "\"thread\" or \"process\"".into())
 }
 
+fn policy(value: Raw<'_>) -> Result<GpuPolicy, String> {
+    let text = match value {
+        Raw::Untyped(text) | Raw::Text(text) => text.trim().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let found = GpuPolicy::ALL.into_iter().find(|one| one.to_string() == text);
+    found.ok_or_else(|| "\"no_gpu\", \"prefer_gpu\", \"require_all\", \"gpu_or_fail\" or \"mixed\"".into())
+}
+
 /// Units of time, and how many seconds each is.
 const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
@@ -203,6 +217,11 @@ pub fn bytes(text: &str) -> Option<u64> {
         .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), shift)))
         .unwrap_or((text, 0));
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// A number of GPUs as environment and file write it, all of them being what is said if nothing is.
+pub(super) fn gpus(most: usize) -> String {
+    if most == usize::MAX { "all".into() } else { most.to_string() }
 }
 
 /// Bytes as environment and file write them.

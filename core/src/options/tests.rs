@@ -199,16 +199,22 @@ fn variables_that_are_no_settings_are_passed_over() {
 
 #[test]
 fn what_the_file_says_holds_and_a_second_limit_in_it_is_refused() {
-    let all = "slots = 3\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'
+    let all = "slots = 3\nmax_gpu = 2\ngpu_policy = 'mixed'\nsoftware_gpu = true\nendaftercall = false\nverbose = true\nseed = 7\nmax_calls = 9\npriority = 'high'
 machines = ['bob']\nport = 2719\nnamed_pipe = 'mine'\nisolation = 'process'\nitem_timeout = '1.5s'\nmax_memory = '3MiB'";
     let settings = Settings::resolve(&Told::default(), [], Some(&file(all)), CPUS).unwrap();
     assert_eq!((settings.slots, settings.endaftercall, settings.verbose), (3, false, true));
     assert_eq!((settings.seed, settings.max_calls, settings.priority), (7, 9, Priority::High));
     assert_eq!(settings.file.as_deref(), Some(Path::new("/etc/distfun.toml")));
     let said: Vec<_> = settings.held().into_iter().map(|held| (held.value, held.said)).collect();
-    let values = ["3", "false", "true", "7", "9", "high", "bob", "2719", "mine", "process", "1.5s", "3145728"];
+    let values = [
+        "3", "2", "mixed", "true", "false", "true", "7", "9", "high", "bob", "2719", "mine", "process", "1.5s",
+        "3145728",
+    ];
     let keys = [
         "slots",
+        "max_gpu",
+        "gpu_policy",
+        "software_gpu",
         "endaftercall",
         "verbose",
         "seed",
@@ -259,7 +265,7 @@ fn the_sample_file_has_every_setting_and_its_default() {
     for (line, key) in lines.into_iter().zip(keys) {
         let settings = resolve(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert!(settings.held().iter().any(|held| held.origin == Origin::File), "{line}");
-        if !["max_cpu", "slots"].contains(&key) {
+        if !["max_cpu", "slots", "max_gpu"].contains(&key) {
             assert_eq!(values(settings.held()), values(defaults.clone()), "{line}");
         }
     }
@@ -289,8 +295,20 @@ fn anything() -> impl Strategy<Value = Overrides> {
     let nodes = (machines, option::of(1..=u16::MAX), pipe);
     // On threads there is no limit for items, which the check of all sources together would refuse here.
     let isolation = option::of(prop::sample::select(vec![Isolation::Thread, Isolation::Process]));
-    (limit, flags, numbers, priority, nodes, isolation).prop_map(
-        |(limit, (endaftercall, verbose), (seed, max_calls), priority, (machines, port, named_pipe), isolation)| {
+    // The most GPUs are a contradiction where there may be none.
+    let gpus = option::of((prop::sample::select(GpuPolicy::ALL[1..].to_vec()), option::of(0..9usize), any::<bool>()));
+    (limit, flags, numbers, priority, nodes, isolation, gpus).prop_map(
+        |(
+            limit,
+            (endaftercall, verbose),
+            (seed, max_calls),
+            priority,
+            (machines, port, named_pipe),
+            isolation,
+            gpus,
+        )| {
+            let (gpu_policy, max_gpu) = (gpus.map(|gpus| gpus.0), gpus.and_then(|gpus| gpus.1));
+            let software_gpu = gpus.map(|gpus| gpus.2);
             let of = |exact| limit.filter(|limit| limit.0 == exact).map(|limit| limit.1);
             let machines = machines.map(Vec::from_iter);
             let (max_cpu, slots) = (of(false), of(true));
@@ -298,6 +316,9 @@ fn anything() -> impl Strategy<Value = Overrides> {
             Overrides {
                 max_cpu,
                 slots,
+                max_gpu,
+                gpu_policy,
+                software_gpu,
                 endaftercall,
                 verbose,
                 seed,
@@ -319,6 +340,9 @@ fn words(said: &Overrides) -> Vec<(&'static str, String)> {
     let Overrides {
         max_cpu,
         slots,
+        max_gpu,
+        gpu_policy,
+        software_gpu,
         endaftercall,
         verbose,
         seed,
@@ -334,6 +358,9 @@ fn words(said: &Overrides) -> Vec<(&'static str, String)> {
     let all = [
         ("max_cpu", max_cpu.map(|count| count.to_string())),
         ("slots", slots.map(|count| count.to_string())),
+        ("max_gpu", max_gpu.map(|count| count.to_string())),
+        ("gpu_policy", gpu_policy.map(|policy| policy.to_string())),
+        ("software_gpu", software_gpu.map(|yes| yes.to_string())),
         ("endaftercall", endaftercall.map(|yes| yes.to_string())),
         ("verbose", verbose.map(|yes| yes.to_string())),
         ("seed", seed.map(|seed| seed.to_string())),
@@ -357,7 +384,7 @@ proptest! {
         let in_variables: Vec<_> = words(&environment).into_iter()
             .map(|(key, value)| (format!("DISTFUN_{}", key.to_uppercase()), value)).collect();
         let text: String = words(&in_file).into_iter()
-            .map(|(key, value)| if ["priority", "machines", "named_pipe", "isolation"].contains(&key) { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
+            .map(|(key, value)| if ["priority", "machines", "named_pipe", "isolation", "gpu_policy"].contains(&key) { format!("{key} = \"{value}\"\n") } else { format!("{key} = {value}\n") })
             .collect();
         let sources = [
             (Origin::Builder, words(&builder)),
@@ -368,7 +395,7 @@ proptest! {
         let told = Told { builder, flags };
         let settings = Settings::resolve(&told, variables(&in_variables), Some(&file(&text)), CPUS).unwrap();
         let defaults =
-            [("slots", "8"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false"), ("isolation", "thread"), ("item_timeout", "none"), ("max_memory", "none")];
+            [("slots", "8"), ("max_gpu", "all"), ("gpu_policy", "no_gpu"), ("software_gpu", "false"), ("endaftercall", "true"), ("verbose", "false"), ("seed", "0"), ("max_calls", "10000"), ("priority", "normal"), ("machines", "none"), ("port", "2718"), ("named_pipe", "false"), ("isolation", "thread"), ("item_timeout", "none"), ("max_memory", "none")];
         let held = settings.held();
         prop_assert_eq!(held.len(), defaults.len());
         for (held, (key, default)) in held.iter().zip(defaults) {
@@ -395,8 +422,9 @@ proptest! {
         }
         // What is shown is what holds.
         let shown: Vec<String> = held.into_iter().map(|held| held.value).collect();
-        let Settings { slots, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, max_memory, .. } = settings;
-        let fields = format!("{slots} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe} {isolation} {} {}", item_timeout.map_or("none".into(), |it| format!("{it:?}")), max_memory.map_or("none".into(), |it| it.to_string()))
+        let Settings { slots, max_gpu, gpu_policy, software_gpu, endaftercall, verbose, seed, max_calls, priority, machines, port, named_pipe, isolation, item_timeout, max_memory, .. } = settings;
+        let max_gpu = if max_gpu == usize::MAX { "all".into() } else { max_gpu.to_string() };
+        let fields = format!("{slots} {max_gpu} {gpu_policy} {software_gpu} {endaftercall} {verbose} {seed} {max_calls} {priority:?} {machines} {port} {named_pipe} {isolation} {} {}", item_timeout.map_or("none".into(), |it| format!("{it:?}")), max_memory.map_or("none".into(), |it| it.to_string()))
             .to_lowercase();
         prop_assert_eq!(shown.join(" "), fields);
     }

@@ -102,8 +102,17 @@ impl Side {
         }
         let head = PATTERN[..head_bytes].to_vec();
         let call = self.sent.len() as u64;
-        let message =
-            Message::Chunk(Chunk { lane: 0, turn: 0, call, start: 0, count: 0, attempt: 0, budget_us: 0, head });
+        let message = Message::Chunk(Chunk {
+            lane: 0,
+            turn: 0,
+            call,
+            start: 0,
+            count: 0,
+            attempt: 0,
+            budget_us: 0,
+            is_for_gpu: false,
+            head,
+        });
         match self.writer.send(&message, sections.clone()) {
             Ok(stream) => {
                 assert!(!self.has_ended);

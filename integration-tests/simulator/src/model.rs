@@ -124,6 +124,7 @@ impl Model {
             Event::Extend(call, count) => self.extend(*call, *count),
             Event::Close(call) => self.close(*call),
             Event::Cancel(call, ending) => self.cancel(now, *call, *ending),
+            Event::Place(_) => unreachable!("the machines here have no GPUs"),
             Event::Stop(ending) => {
                 let is_weaker = matches!(self.stopped, Some(Ending::ShutDown))
                     || self.stopped == Some(Ending::Finished) && *ending != Ending::ShutDown;

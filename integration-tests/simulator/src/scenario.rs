@@ -483,6 +483,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
             function: dice.pick(&FUNCTIONS),
             items: items.min((MOST_WORK / cost) as usize),
             shape,
+            only: None,
             priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::Normal, Priority::High]),
             is_open: false,
             stops_at_failure,

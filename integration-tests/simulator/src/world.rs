@@ -139,7 +139,7 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn new(scenario: &Scenario, has_model: bool, trace: &'a mut Trace) -> Self {
-        let limits = Limits { slots: scenario.slots, max_calls: scenario.max_calls };
+        let limits = Limits { slots: scenario.slots, gpus: 0, max_calls: scenario.max_calls };
         let slots = (0..scenario.slots as u32).map(WorkerId);
         let mut world = Self {
             now: Time::ZERO,

@@ -12,6 +12,7 @@ fn the_text_of_every_ending_says_what_happened_and_what_to_do_next() {
         (Ending::TimedOut, "ran out of time", "allow more with wait_timeout, or wait without a limit"),
         (Ending::Busy { max_calls: 7 }, "7 calls are active already", "wait for one to end, or raise .max_calls(7)"),
         (Ending::NoWorkers, "no worker is left", "see the log, then build anew"),
+        (Ending::NoGpu, "not every machine has a GPU", "take another gpu_policy, or leave those machines out"),
         (
             Ending::WaitOnManager,
             "wait() was called on the Manager's own thread",

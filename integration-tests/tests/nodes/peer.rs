@@ -109,11 +109,12 @@ pub(super) fn call(number: u64, function: &str, fingerprint: [u8; 16]) -> Messag
         is_lists: false,
         site: String::new(),
         item_timeout_us: None,
+        gpu: None,
     })
 }
 
 pub(super) fn chunk(call: u64, lane: u32, start: u64, count: u64, head: Vec<u8>) -> Chunk {
-    Chunk { lane, turn: 1, call, start, count, attempt: 1, budget_us: 20_000, head }
+    Chunk { lane, turn: 1, call, start, count, attempt: 1, budget_us: 20_000, is_for_gpu: false, head }
 }
 
 /// A node made by hand, that lives as long as the test's process.
@@ -146,6 +147,7 @@ pub(super) fn welcome(slots: u32) -> Welcome {
         functions: 1,
         is_draining: false,
         runs_programs: false,
+        gpus: Vec::new(),
     }
 }
 

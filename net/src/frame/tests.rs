@@ -1,4 +1,7 @@
-use distfun_core::shared_data::ElementType;
+use distfun_core::{
+    gpu::{GpuApis, GpuInfo, GpuKind},
+    shared_data::ElementType,
+};
 use proptest::{
     collection::vec,
     option,
@@ -6,7 +9,9 @@ use proptest::{
 };
 
 use super::*;
-use crate::message::{Call, Cause, Chunk, Died, Done, Exit, Failure, Output, Program, Refusal, Source, Welcome};
+use crate::message::{
+    Call, Cause, Chunk, Died, Done, Exit, Failure, GpuForm, Output, Program, Refusal, Source, Welcome,
+};
 
 /// One of every message.
 fn every_message() -> Vec<Message> {
@@ -25,6 +30,14 @@ fn every_message() -> Vec<Message> {
             functions: 3,
             is_draining: false,
             runs_programs: true,
+            gpus: vec![GpuInfo {
+                ordinal: 0,
+                uuid: "GPU-1".into(),
+                name: "H100".into(),
+                memory_bytes: 80 << 30,
+                kind: GpuKind::Discrete,
+                apis: GpuApis { cuda: Some(0), wgpu: None },
+            }],
         }),
         Message::Call(Call {
             call: 1,
@@ -36,6 +49,7 @@ fn every_message() -> Vec<Message> {
             is_lists: true,
             site: "src/main.rs:1:2".into(),
             item_timeout_us: Some(5000),
+            gpu: Some(GpuForm { function: "ops::on_gpu".into(), fingerprint: [8; 16], site: "src/main.rs:2:3".into() }),
         }),
         Message::CallEnded { call: 1, overdue: false },
         Message::Chunk(Chunk {
@@ -46,6 +60,7 @@ fn every_message() -> Vec<Message> {
             count: 50,
             attempt: 1,
             budget_us: 2000,
+            is_for_gpu: true,
             head: vec![1, 2, 3],
         }),
         Message::Recall { lane: 2, turn: 3 },
@@ -115,9 +130,9 @@ fn any_headers() -> impl Strategy<Value = Vec<SectionHeader>> {
 
 /// Messages with contents of any kind; the others are among [`every_message`].
 fn any_message() -> impl Strategy<Value = Message> {
-    let chunk = (any::<(u32, u32, u64, u64, u64, u32, u64)>(), vec(any::<u8>(), 0..300)).prop_map(
-        |((lane, turn, call, start, count, attempt, budget_us), head)| {
-            Message::Chunk(Chunk { lane, turn, call, start, count, attempt, budget_us, head })
+    let chunk = (any::<(u32, u32, u64, u64, u64, u32, u64, bool)>(), vec(any::<u8>(), 0..300)).prop_map(
+        |((lane, turn, call, start, count, attempt, budget_us, is_for_gpu), head)| {
+            Message::Chunk(Chunk { lane, turn, call, start, count, attempt, budget_us, is_for_gpu, head })
         },
     );
     let failure = (any::<u64>(), any::<String>(), option::of(any::<String>()))

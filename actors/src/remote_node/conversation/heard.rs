@@ -41,7 +41,7 @@ impl Conversation {
             Message::Draining { .. } => {
                 self.is_draining.store(true, Ordering::Relaxed);
                 events::node_draining(self, &self.pool);
-                self.step(Event::Node(self.node, NodeEvent::Pause(true)));
+                self.node(NodeEvent::Pause(true));
             }
             Message::Output(output) => self.output(&output),
             Message::ProgramReady { .. } => {}
@@ -222,7 +222,7 @@ impl Conversation {
             events::node_rejected(&pool, &self.name, &reason, "program", !is_passing);
         }
         // That it is lost is told when the connection has ended, and what it had has come back.
-        self.step(Event::Node(self.node, NodeEvent::Pause(true)));
+        self.node(NodeEvent::Pause(true));
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, is_passing));
         self.link.close("the node can't run this program");
     }
@@ -239,7 +239,7 @@ impl Conversation {
         if let Some(job) = &job {
             events::node_refuses(self, &pool, job, &text);
         }
-        self.step(Event::Node(self.node, NodeEvent::Refuses(call)));
+        self.node(NodeEvent::Refuses(call));
     }
 
     /// A call that reads this shared data.

@@ -10,6 +10,7 @@ use distfun_core::{
         CallSpec, ChunkDone, Command, Commands, Engine, Event, Limits, NodeEvent, Priority, Retries, Shape, Time,
     },
     ids::{CallId, Generation, NodeId, WorkerId},
+    placement::SlotKind,
 };
 
 /// DESIGN owes this.
@@ -79,7 +80,7 @@ fn count(nodes: u32, refusing: u32, chunks: u64) -> Option<u64> {
 
 /// A call that never runs out, on nodes that answer in the order in which they were asked; one in `refusing` refuses it.
 fn drive(nodes: u32, refusing: u32, chunks: u64) -> ExitCode {
-    let mut engine = Engine::new(Limits { slots: 0, max_calls: 1 });
+    let mut engine = Engine::new(Limits { slots: 0, gpus: 0, max_calls: 1 });
     for node in (0..nodes).map(NodeId) {
         engine.step(Time::ZERO, Event::Node(node, NodeEvent::Expected));
     }
@@ -90,6 +91,7 @@ fn drive(nodes: u32, refusing: u32, chunks: u64) -> ExitCode {
         items: usize::MAX / 2,
         is_open: false,
         shape: Shape::Items,
+        only: None,
         priority: Priority::Normal,
         stops_at_failure: false,
         retries: Retries::NONE,
@@ -101,7 +103,7 @@ fn drive(nodes: u32, refusing: u32, chunks: u64) -> ExitCode {
         if refusing > 0 && node.0 % refusing == 0 {
             engine.step(Time::ZERO, Event::Node(node, NodeEvent::Refuses(CallId(0))));
         }
-        let up = NodeEvent::Up { slots: SLOTS, round_trip: Duration::from_micros(100) };
+        let up = NodeEvent::Up { slots: SLOTS, kind: SlotKind::Cpu, round_trip: Duration::from_micros(100) };
         note(&mut out, engine.step(Time::ZERO, Event::Node(node, up)));
     }
     let mut now = Time::ZERO;

@@ -8,6 +8,7 @@ use std::{ops::Range, time::Duration};
 use distfun_core::{
     engine::{ChunkDone, Death, Event, NodeEvent, Time},
     ids::{CallId, Generation, NodeId, WorkerId},
+    placement::SlotKind,
 };
 
 use super::{Happening, World, carry::By, machine::Machine, talk::Talk};
@@ -260,7 +261,7 @@ impl World<'_> {
         self.links.insert((id, epoch), Link::default());
         self.seen.note(if epoch == 1 { "a node connected" } else { "a node connected again" });
         self.listen(id);
-        self.node_says(id, NodeEvent::Up { slots, round_trip })?;
+        self.node_says(id, NodeEvent::Up { slots, kind: SlotKind::Cpu, round_trip })?;
         if is_draining { self.node_says(id, NodeEvent::Pause(true)) } else { Ok(()) }
     }
 

@@ -176,7 +176,7 @@ impl World<'_> {
             let at = if self.dice.chance(0.1) { self.dice.within(0..machine.queue.len()) } else { 0 };
             let job = machine.queue.remove(at).expect("there is one");
             let Job { lane, call, range, attempt, retries, .. } = job.clone();
-            let chunk = Chunk { handle: call, range: range.clone(), attempt, retries, is_quick: false };
+            let chunk = Chunk::at_hand(call, range.clone(), attempt, retries);
             let seat = Seat { worker: lane, slowness: node.plan.slowness, is_away: true };
             let plan = &self.calls[call.0 as usize];
             let run = Run::new(self.now, seat, &chunk, range, plan, &self.faults, &mut self.dice);

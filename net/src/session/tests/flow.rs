@@ -130,7 +130,7 @@ fn what_is_too_large_is_refused_and_nothing_is_queued() {
     assert!(matches!(error, SessionError::Frame(_)));
     assert_eq!(
         error.to_string(),
-        "a message of 1048604 bytes is longer than a control frame can be (1048576 bytes); send what is large as sections"
+        "a message of 1048605 bytes is longer than a control frame can be (1048576 bytes); send what is large as sections"
     );
     assert!(one.session.send(&long_message(1 << 20), vec![section(ElementType::U8, 1, 0)]).is_err());
     assert!(!one.session.wants_to_write());

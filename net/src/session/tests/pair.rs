@@ -83,6 +83,7 @@ pub(super) fn long_message(bytes: usize) -> Message {
         is_lists: false,
         site: String::new(),
         item_timeout_us: None,
+        gpu: None,
     })
 }
 

@@ -1,0 +1,55 @@
+//! What can go wrong on a GPU that is there.
+
+use distfun_core::shared_data::SharedDataError;
+use serde::{Deserialize, Serialize};
+
+/// Something that a function asked of its GPU could not be done. The GPU can still be used.
+///
+/// It is plain data, so that a function that runs elsewhere can return it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum GpuError {
+    /// The GPU can't be used through this interface.
+    #[error(
+        "{gpu} can't be used through {api}: build with the feature {api}, on a machine that has the driver for it, or use \
+         what the GPU has"
+    )]
+    NoApi {
+        /// `cuda` or `wgpu`.
+        api: String,
+        /// The GPU.
+        gpu: String,
+    },
+    /// A kernel does not compile, or has no such entry.
+    #[error("the kernel {name:?} can't be built: {message}")]
+    Kernel {
+        /// Its entry point.
+        name: String,
+        /// What the compiler says.
+        message: String,
+    },
+    /// There is not as much memory on the GPU.
+    #[error("the GPU has no room for {bytes} bytes: {message}")]
+    OutOfMemory {
+        /// As many were asked for; 0 if it is not known.
+        bytes: u64,
+        /// What the driver says.
+        message: String,
+    },
+    /// It was asked for something that it can't do: buffers that do not fit a kernel, for example.
+    #[error("the GPU refuses: {message}")]
+    Refused {
+        /// What the driver says.
+        message: String,
+    },
+    /// The shared data is not what was asked for.
+    #[error(transparent)]
+    SharedData(#[from] SharedDataError),
+}
+
+impl std::fmt::Debug for GpuError {
+    /// What `main` prints of an error that it returns: the message for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,332 @@
+//! GPUs through wgpu.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytemuck::{NoUninit, Pod};
+use distfun_core::{
+    gpu::{Found, GpuApis, GpuKind},
+    shared_data::{Element, SharedData},
+};
+use ndarray::IxDyn;
+use pollster::block_on;
+use wgpu::{
+    BindGroupDescriptor, BindGroupEntry, Buffer, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
+    ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, DeviceType, ErrorFilter, Instance,
+    InstanceDescriptor, MapMode, PollType, Queue, ShaderModuleDescriptor, ShaderSource,
+};
+
+use super::{
+    GpuError,
+    kept::{Kernels, Uploads},
+};
+
+/// The instance that all devices of this process are from.
+fn instance() -> &'static Instance {
+    static INSTANCE: OnceLock<Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| Instance::new(InstanceDescriptor::new_without_display_handle().with_env()))
+}
+
+/// All that drivers show.
+pub(super) fn find() -> Vec<Found> {
+    let adapters = block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
+    let all = adapters.iter().map(wgpu::Adapter::get_info).zip(0..);
+    let one = |(info, position): (wgpu::AdapterInfo, u32)| Found {
+        uuid: None,
+        pci: Some(info.device_pci_bus_id.to_ascii_lowercase()).filter(|pci| !pci.is_empty()),
+        vendor: info.vendor & 0xffff,
+        name: info.name,
+        memory_bytes: 0,
+        kind: match info.device_type {
+            DeviceType::DiscreteGpu => GpuKind::Discrete,
+            DeviceType::IntegratedGpu => GpuKind::Integrated,
+            DeviceType::VirtualGpu => GpuKind::Virtual,
+            DeviceType::Cpu => GpuKind::Software,
+            DeviceType::Other => GpuKind::Other,
+        },
+        apis: GpuApis { cuda: None, wgpu: Some(position) },
+    };
+    all.map(one).collect()
+}
+
+/// Buffers for kernels: they can be filled, read and bound.
+const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
+
+/// A GPU through wgpu, from [`UseGpu::wgpu`](super::UseGpu::wgpu): its device and queue to do anything with, and the few
+/// things that most functions do.
+///
+/// ```no_run
+/// use distfun::{GpuPolicy, gpu::GpuError, prelude::*};
+///
+/// const TWICE: &str = "
+///     @group(0) @binding(0) var<storage, read_write> x: array<f32>;
+///     @compute @workgroup_size(64)
+///     fn twice(@builtin(global_invocation_id) id: vec3<u32>) {
+///         if id.x < arrayLength(&x) { x[id.x] = 2.0 * x[id.x]; }
+///     }";
+///
+/// fn twice(x: &Vec<f32>, context: &Context) -> Result<Vec<f32>, GpuError> {
+///     let Device::Gpu(gpu) = context.device() else { return Ok(x.iter().map(|x| 2.0 * x).collect()) };
+///     let gpu = gpu.wgpu()?;
+///     let buffer = gpu.upload(x)?;
+///     gpu.run(&gpu.kernel(TWICE, "twice")?, &[&buffer], [x.len().div_ceil(64) as u32, 1, 1])?;
+///     gpu.download(&buffer)
+/// }
+///
+/// let twice = distribute!(twice).gpu_policy(GpuPolicy::PreferGpu).build()?;
+/// assert_eq!(twice.try_map([vec![1.0, 2.0], vec![3.0]]).wait()?, [vec![2.0, 4.0], vec![6.0]]);
+/// # Ok::<(), distfun::Error>(())
+/// ```
+pub struct Wgpu {
+    device: Device,
+    queue: Queue,
+    kernels: Kernels<Kernel>,
+    shared: Uploads<Buffer>,
+    /// What results are read through, by size.
+    stages: RefCell<HashMap<u64, Vec<Buffer>>>,
+    lost: Arc<OnceLock<String>>,
+}
+
+/// A kernel that is compiled for a device. Clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Kernel(ComputePipeline);
+
+impl Kernel {
+    /// As wgpu has it.
+    pub fn pipeline(&self) -> &ComputePipeline {
+        &self.0
+    }
+}
+
+impl Wgpu {
+    /// The adapter at this position of the list.
+    pub(super) fn open(position: u32) -> Result<Self, String> {
+        let adapters = block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
+        let adapter = adapters.into_iter().nth(position as usize).ok_or("its driver does not show it any more")?;
+        let description = DeviceDescriptor {
+            label: Some("distfun"),
+            // All that it has, as a function can't ask for more later.
+            required_features: adapter.features().difference(wgpu::Features::all_experimental_mask()),
+            required_limits: adapter.limits(),
+            ..DeviceDescriptor::default()
+        };
+        let (device, queue) = block_on(adapter.request_device(&description)).map_err(|error| error.to_string())?;
+        let lost = Arc::new(OnceLock::new());
+        let theirs = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = theirs.set(format!("the device is lost ({reason:?}): {message}"));
+        });
+        let (kernels, shared, stages) = Default::default();
+        Ok(Self { device, queue, kernels, shared, stages, lost })
+    }
+
+    /// Why it can't be used any more, if it can't.
+    pub(super) fn lost(&self) -> Option<String> {
+        // It is told only to those who ask.
+        let _ = self.device.poll(PollType::Poll);
+        self.lost.get().cloned()
+    }
+
+    /// The device, to do anything with.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Its queue.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The kernel with this entry point, compiled the first time that this device is asked for it.
+    ///
+    /// # Errors
+    /// [`GpuError::Kernel`] with what the compiler says.
+    pub fn kernel(&self, wgsl: &str, entry: &str) -> Result<Kernel, GpuError> {
+        self.kernels.get(wgsl, entry, || {
+            let compiled = self.guarded(0, || {
+                let source = ShaderSource::Wgsl(wgsl.into());
+                let module = self.device.create_shader_module(ShaderModuleDescriptor { label: Some(entry), source });
+                Kernel(self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+                    label: Some(entry),
+                    layout: None,
+                    module: &module,
+                    entry_point: Some(entry),
+                    compilation_options: Default::default(),
+                    cache: None,
+                }))
+            });
+            compiled.map_err(|error| match error {
+                GpuError::Refused { message } => GpuError::Kernel { name: entry.into(), message },
+                other => other,
+            })
+        })
+    }
+
+    /// A buffer with these elements.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`]; [`GpuError::Refused`] where a buffer can't be so large.
+    pub fn upload<T: NoUninit>(&self, elements: &[T]) -> Result<Buffer, GpuError> {
+        let buffer = self.blank::<T>(elements.len())?;
+        self.fill(&buffer, elements)?;
+        Ok(buffer)
+    }
+
+    /// A buffer for so many elements, all zero.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub fn blank<T>(&self, count: usize) -> Result<Buffer, GpuError> {
+        // Copies go by four bytes, and a binding has some.
+        let size = (count * size_of::<T>()).next_multiple_of(4).max(4) as u64;
+        self.buffer(size, USAGE)
+    }
+
+    /// Writes elements to the beginning of a buffer.
+    ///
+    /// # Errors
+    /// [`GpuError::Refused`]: they do not fit.
+    pub fn fill<T: NoUninit>(&self, buffer: &Buffer, elements: &[T]) -> Result<(), GpuError> {
+        let bytes: &[u8] = bytemuck::cast_slice(elements);
+        let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
+        self.guarded(bytes.len() as u64, || {
+            self.queue.write_buffer(buffer, 0, whole);
+            if !rest.is_empty() {
+                let mut last = [0; 4];
+                last[..rest.len()].copy_from_slice(rest);
+                self.queue.write_buffer(buffer, whole.len() as u64, &last);
+            }
+        })
+    }
+
+    /// Starts a kernel on so many workgroups, with these buffers as bindings 0, 1, … of group 0. Does not wait for it.
+    ///
+    /// # Errors
+    /// [`GpuError::Refused`]: the buffers do not fit the kernel, or there are too many workgroups.
+    pub fn run(&self, kernel: &Kernel, buffers: &[&Buffer], groups: [u32; 3]) -> Result<(), GpuError> {
+        self.guarded(0, || {
+            let bound = buffers.iter().zip(0..);
+            let entries: Vec<_> = bound
+                .map(|(buffer, binding)| BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+                .collect();
+            let layout = &kernel.0.get_bind_group_layout(0);
+            let group = self.device.create_bind_group(&BindGroupDescriptor { label: None, layout, entries: &entries });
+            self.submit(|encoder| {
+                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+                pass.set_pipeline(&kernel.0);
+                pass.set_bind_group(0, &group, &[]);
+                pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+            });
+        })
+    }
+
+    /// All elements of a buffer, once what was started before is done.
+    ///
+    /// # Errors
+    /// [`GpuError::OutOfMemory`], [`GpuError::Refused`].
+    ///
+    /// # Panics
+    /// If the device is lost meanwhile; that ends the slot's life, and the item is redone.
+    pub fn download<T: Pod>(&self, buffer: &Buffer) -> Result<Vec<T>, GpuError> {
+        let mut elements = vec![T::zeroed(); buffer.size() as usize / size_of::<T>()];
+        self.read(buffer, &mut elements)?;
+        Ok(elements)
+    }
+
+    /// The same into elements that are there, from the buffer's beginning: as many as fit.
+    ///
+    /// # Errors
+    /// As [`download`](Self::download).
+    ///
+    /// # Panics
+    /// As [`download`](Self::download).
+    pub fn read<T: Pod>(&self, buffer: &Buffer, elements: &mut [T]) -> Result<(), GpuError> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(elements);
+        let size = (bytes.len().next_multiple_of(4) as u64).min(buffer.size());
+        let stage = match self.stages.borrow_mut().get_mut(&size).and_then(Vec::pop) {
+            Some(stage) => stage,
+            None => self.buffer(size, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?,
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.guarded(size, || {
+            self.submit(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &stage, 0, size));
+            stage.map_async(MapMode::Read, .., move |mapped| drop(sender.send(mapped)));
+            let _ = self.device.poll(PollType::wait_indefinitely());
+        })?;
+        let refused = |message: String| GpuError::Refused { message };
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(self.unless_lost(refused(error.to_string()))),
+            Err(_) => return Err(self.unless_lost(refused("a buffer was not mapped".into()))),
+        }
+        let view = stage.get_mapped_range(..).map_err(|error| refused(error.to_string()))?;
+        let count = bytes.len().min(view.len());
+        bytes[..count].copy_from_slice(&view[..count]);
+        drop(view);
+        stage.unmap();
+        self.stages.borrow_mut().entry(size).or_default().push(stage);
+        Ok(())
+    }
+
+    /// The array of the shared data under `key`, on the device: uploaded the first time that the device is asked for it, in
+    /// the memory order it has.
+    ///
+    /// # Errors
+    /// [`GpuError::SharedData`]: there is no such array, or it has other elements; those of [`upload`](Self::upload).
+    pub fn shared<T: Element + NoUninit>(&self, shared: &SharedData, key: &str) -> Result<Buffer, GpuError> {
+        let array = shared.array::<T, IxDyn>(key)?;
+        let elements = array.as_slice_memory_order().expect("shared arrays lie in one piece");
+        self.shared.get(shared, key, || self.upload(elements))
+    }
+
+    fn buffer(&self, size: u64, usage: BufferUsages) -> Result<Buffer, GpuError> {
+        let description = BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        self.guarded(size, || self.device.create_buffer(&description))
+    }
+
+    fn submit(&self, record: impl FnOnce(&mut CommandEncoder)) {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        record(&mut encoder);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    /// Does something of which the device may complain.
+    fn guarded<T>(&self, bytes: u64, body: impl FnOnce() -> T) -> Result<T, GpuError> {
+        let filters = [ErrorFilter::Internal, ErrorFilter::Validation, ErrorFilter::OutOfMemory];
+        let [internal, validation, memory] = filters.map(|filter| self.device.push_error_scope(filter));
+        let done = body();
+        let complaints = [block_on(memory.pop()), block_on(validation.pop()), block_on(internal.pop())];
+        let error = match complaints.into_iter().flatten().next() {
+            None => return Ok(done),
+            Some(wgpu::Error::OutOfMemory { source }) => GpuError::OutOfMemory { bytes, message: source.to_string() },
+            Some(other) => GpuError::Refused { message: other.to_string() },
+        };
+        Err(self.unless_lost(error))
+    }
+
+    /// A device that is lost complains of all sorts of things.
+    fn unless_lost(&self, error: GpuError) -> GpuError {
+        let _ = self.device.poll(PollType::Poll);
+        if self.lost.get().is_some() {
+            super::give_up();
+        }
+        error
+    }
+}
+
+impl Drop for Wgpu {
+    fn drop(&mut self) {
+        // What a driver would do only later, when nobody counts memory any more.
+        self.device.destroy();
+    }
+}
+
+impl fmt::Debug for Wgpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wgpu").field("kernels", &self.kernels.count()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! Who gets work on this machine alone.
+
+use distfun::{BuildError, GpuPolicy, Manager, SettingsError, gpu, prelude::*};
+
+use crate::{is_there, kinds, on, place};
+
+#[test]
+fn without_a_policy_nothing_runs_on_a_gpu() {
+    assert_eq!(kinds(&distribute!(place).slots(2).software_gpu(true).build().unwrap()), ["cpu"]);
+}
+
+#[test]
+fn what_computes_on_cpus_counts_as_a_gpu_only_where_it_shall() {
+    let real = gpu::all(false).len();
+    let software = gpu::all(true).len() - real;
+    let expected = if real > 0 { "gpu" } else { "cpu" };
+    let dfun = distribute!(place).slots(2).gpu_policy(GpuPolicy::PreferGpu).build().unwrap();
+    assert_eq!(kinds(&dfun), [expected]);
+    if software > 0 {
+        assert_eq!(kinds(&on!(place, PreferGpu).build().unwrap()), ["gpu"]);
+    }
+}
+
+#[test]
+fn each_policy_uses_what_it_says_on_a_machine_with_a_gpu() {
+    if !is_there() {
+        return;
+    }
+    for policy in [GpuPolicy::PreferGpu, GpuPolicy::RequireAll, GpuPolicy::GpuOrFail] {
+        let dfun = distribute!(place).slots(2).gpu_policy(policy).software_gpu(true).build().unwrap();
+        assert_eq!(kinds(&dfun), ["gpu"], "{policy}");
+    }
+    // Long enough for all slots to take part.
+    fn slow(x: u32, context: &Context) -> String {
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        place(x, context)
+    }
+    assert_eq!(kinds(&on!(slow, Mixed).build().unwrap()), ["cpu", "gpu"]);
+}
+
+#[test]
+fn without_a_gpu_functions_run_on_cpus_or_are_refused_before_anything_starts() {
+    for policy in [GpuPolicy::PreferGpu, GpuPolicy::RequireAll, GpuPolicy::Mixed] {
+        let dfun = distribute!(place).slots(2).gpu_policy(policy).max_gpu(0).build().unwrap();
+        assert_eq!(kinds(&dfun), ["cpu"], "{policy}");
+    }
+    let refused = distribute!(place).slots(2).gpu_policy(GpuPolicy::GpuOrFail).max_gpu(0).build().unwrap_err();
+    assert!(matches!(refused, BuildError::Settings(SettingsError::NoGpu { .. })), "{refused}");
+    let text = refused.to_string();
+    assert!(text.starts_with(".gpu_policy() demands a GPU, and this machine has none that can be used"), "{text}");
+    assert!(Manager::builder().gpu_policy(GpuPolicy::GpuOrFail).max_gpu(0).start().is_err());
+}
+
+#[test]
+fn a_machine_may_leave_its_cpus_to_others_and_compute_on_its_gpus() {
+    if !is_there() {
+        return;
+    }
+    let builder = || distribute!(place).max_cpu(0).gpu_policy(GpuPolicy::PreferGpu).software_gpu(true);
+    assert_eq!(kinds(&builder().build().unwrap()), ["gpu"]);
+    let refused = builder().max_gpu(0).build().unwrap_err();
+    assert!(matches!(refused, BuildError::Settings(SettingsError::NoSlots { .. })), "{refused}");
+}
+
+#[test]
+fn a_limit_for_gpus_without_a_policy_is_refused_with_the_remedy() {
+    let text = distribute!(place).max_gpu(1).build().unwrap_err().to_string();
+    assert_eq!(text, ".max_gpu() has no meaning without GPUs; add .gpu_policy(GpuPolicy::PreferGpu), or leave it out");
+}
+
+#[test]
+fn a_call_in_the_calling_thread_is_on_its_cpu() {
+    let dfun = on!(place, PreferGpu).sequential(true).build().unwrap();
+    assert_eq!(kinds(&dfun), ["cpu"]);
+}
+
+#[tokio::test]
+async fn a_manager_runs_messages_on_gpus_and_says_in_its_status_what_it_has() {
+    if !is_there() {
+        return;
+    }
+    let manager = Manager::builder().slots(1).gpu_policy(GpuPolicy::PreferGpu).software_gpu(true).start().unwrap();
+    let places = manager.send(distfun::Distribute::map(function!(place), 0..4)).await.unwrap().unwrap();
+    assert!(places.iter().all(|place| place != "cpu"), "{places:?}");
+    let status = manager.send(distfun::Status).await.unwrap();
+    assert!(status.to_string().contains("worker 1 (gpu): idle"), "{status}");
+}
