@@ -28,6 +28,7 @@ use std::{
 };
 
 use distfun_core::{
+    gpu::GpuInfo,
     machines::{Address, Machine, MachineList},
     options::Settings,
 };
@@ -98,8 +99,11 @@ pub struct NodeReport {
     pub version: String,
     /// What it is built for: architecture and system.
     pub target: String,
-    /// Chunks that it computes at once.
+    /// Chunks that it computes at once on CPUs.
     pub slots: u32,
+    /// Its GPUs, each of which computes one chunk at once too. A node that is built without the features that find GPUs has
+    /// none.
+    pub gpus: Vec<GpuInfo>,
     /// How many functions it offers.
     pub functions: u32,
     /// It is about to stop, and takes no more work.
@@ -256,8 +260,8 @@ async fn hear(link: &Link, welcome: oneshot::Receiver<Welcome>) -> Result<NodeRe
             break round_trip;
         }
     };
-    let Welcome { name, instance, version, target, slots, functions, is_draining, .. } = welcome;
-    Ok(NodeReport { name, version, target, slots, functions, is_draining, round_trip, instance })
+    let Welcome { name, instance, version, target, slots, functions, is_draining, gpus, .. } = welcome;
+    Ok(NodeReport { name, version, target, slots, gpus, functions, is_draining, round_trip, instance })
 }
 
 /// A Manager uses a node once, whatever names lead to it.

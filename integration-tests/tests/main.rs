@@ -3,6 +3,7 @@
 mod actix_facts;
 mod arrows;
 mod bad_input;
+mod drivers;
 mod endings;
 mod events;
 mod examples;

@@ -1,6 +1,9 @@
 //! Reports for programs.
 
-use distfun::machines::{MachineProblem, MachineReport, NodeReport};
+use distfun::{
+    gpu::GpuInfo,
+    machines::{MachineProblem, MachineReport, NodeReport},
+};
 use serde::Serialize;
 
 /// One line. What is not known is null, so that every line has every key.
@@ -17,10 +20,35 @@ struct Line<'a> {
     target: Option<&'a str>,
     slots: Option<u32>,
     slot_limit: Option<u32>,
-    gpus: Option<u32>,
+    gpus: Option<Vec<Gpu<'a>>>,
     functions: Option<u32>,
     draining: Option<bool>,
     round_trip_s: Option<f64>,
+}
+
+/// A GPU of a node.
+#[derive(Serialize)]
+struct Gpu<'a> {
+    ordinal: u32,
+    uuid: &'a str,
+    name: &'a str,
+    memory_bytes: u64,
+    kind: String,
+    apis: String,
+}
+
+impl<'a> From<&'a GpuInfo> for Gpu<'a> {
+    fn from(gpu: &'a GpuInfo) -> Self {
+        let GpuInfo { ordinal, uuid, name, memory_bytes, kind, apis } = gpu;
+        Self {
+            ordinal: *ordinal,
+            uuid,
+            name,
+            memory_bytes: *memory_bytes,
+            kind: kind.to_string(),
+            apis: apis.to_string(),
+        }
+    }
 }
 
 impl<'a> From<&'a MachineReport> for Line<'a> {
@@ -40,7 +68,7 @@ impl<'a> From<&'a MachineReport> for Line<'a> {
             target: text(|node| &node.target),
             slots: node.map(|node| node.slots),
             slot_limit: report.slot_limit,
-            gpus: None, // nodes do not tell yet
+            gpus: node.map(|node| node.gpus.iter().map(Gpu::from).collect()),
             functions: node.map(|node| node.functions),
             draining: node.map(|node| node.is_draining),
             round_trip_s: node.map(|node| node.round_trip.as_secs_f64()),

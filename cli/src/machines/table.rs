@@ -3,7 +3,7 @@
 use std::iter;
 
 use console::Term;
-use distfun::machines::MachineReport;
+use distfun::{gpu::GpuInfo, machines::MachineReport};
 
 const HEADINGS: [&str; 8] = ["machine", "address", "connected", "version", "built for", "slots", "gpus", "round trip"];
 
@@ -12,6 +12,9 @@ const SHARED: usize = 2;
 
 /// Between columns.
 const GAP: &str = "  ";
+
+/// Longest name of a GPU that is shown, in characters.
+const MAX_NAME: usize = 30;
 
 /// Less room than this for a reason, and it goes below its machine.
 const NARROW: usize = 32;
@@ -46,13 +49,20 @@ impl From<&MachineReport> for Row {
                     Some(limit) if limit < node.slots => format!("{limit} of {}", node.slots),
                     _ => node.slots.to_string(),
                 },
-                "-".into(), // nodes do not tell yet
+                gpus(&node.gpus),
                 format!("{:.2} ms", 1e3 * node.round_trip.as_secs_f64()),
             ]),
             Err(problem) => Err(shown(&problem.text)),
         };
         Self { machine: report.machine.clone(), addresses: report.addresses.clone(), node }
     }
+}
+
+/// How many GPUs there are, and what the first one is called.
+fn gpus(gpus: &[GpuInfo]) -> String {
+    let Some(first) = gpus.first() else { return "-".into() };
+    let name: String = shown(&first.name).chars().take(MAX_NAME).collect();
+    format!("{} {name}", gpus.len())
 }
 
 /// What a node says of itself, without anything that a terminal might obey.

@@ -1,0 +1,38 @@
+//! A program that can use CUDA, where there is a driver and no device behind it: it computes on what else there is.
+#![cfg(target_os = "linux")]
+
+use std::process::Command;
+
+use crate::programs::example;
+
+/// Runs an example with the driver whose source is `name`.
+fn run_with(name: &str) -> (String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = format!("{}/testdata/drivers/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let library = folder.path().join("libcuda.so.1");
+    // Rust links by the same compiler.
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).arg(&library).arg(source).status();
+    assert!(built.expect("a C compiler").success());
+    std::fs::copy(&library, folder.path().join("libcuda.so")).expect("a copy");
+    let mut example = example("gpu_scale");
+    // No driver for graphics either, so that what computes is a CPU.
+    example
+        .env("LD_LIBRARY_PATH", folder.path())
+        .env("VK_DRIVER_FILES", "/nowhere")
+        .env("VK_ICD_FILENAMES", "/nowhere");
+    let output = example.output().expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_driver_without_a_device_has_no_gpu() {
+    assert_eq!(run_with("no_device"), ("32 vectors of 60000 elements, scaled\n".into(), String::new()));
+}
+
+#[test]
+fn a_driver_that_lacks_what_is_asked_of_it_has_no_gpu() {
+    let (shown, said) = run_with("of_another_age");
+    assert_eq!(shown, "32 vectors of 60000 elements, scaled\n");
+    assert!(!said.contains("RUST_BACKTRACE"), "a panic is shown: {said}");
+}
