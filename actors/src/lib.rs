@@ -185,3 +185,7 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "wgpu"))]
+#[doc = include_str!("../../docs/GPU.md")]
+struct GpuPage;

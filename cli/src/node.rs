@@ -44,6 +44,12 @@ pub(crate) struct Flags {
     /// Have exactly so many slots.
     #[arg(long, value_name = "N")]
     slots: Option<usize>,
+    /// Use at most so many GPUs. Default: all that a process may use, if this command is built with the feature `cuda` or `wgpu`.
+    #[arg(long, value_name = "N")]
+    max_gpu: Option<usize>,
+    /// Count what computes on CPUs and only looks like a GPU, for tests.
+    #[arg(long)]
+    software_gpu: bool,
     /// The node's name, as others see it. Default: the host's.
     #[arg(long)]
     name: Option<String>,
@@ -137,6 +143,8 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         named_pipe,
         max_cpu,
         slots,
+        max_gpu,
+        software_gpu,
         name,
         cookie,
         credentials,
@@ -157,7 +165,8 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         }
     };
     let metrics = taken.1.as_ref().map(|server| server.address());
-    let said = Overrides { port, named_pipe: named_pipe.map(Into::into), max_cpu, slots, ..Overrides::default() };
+    let (named_pipe, software_gpu) = (named_pipe.map(Into::into), software_gpu.then_some(true));
+    let said = Overrides { port, named_pipe, max_cpu, slots, max_gpu, software_gpu, ..Overrides::default() };
     let mut config = node::config().flags(said).allow_ship(allow_ship).keep(keep).when_ready(move |address| {
         let version = env!("CARGO_PKG_VERSION");
         // Whoever started it may not listen.

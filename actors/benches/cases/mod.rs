@@ -2,7 +2,11 @@
 //! counts. Set-up and the dropping of results stay outside of it.
 #![allow(dead_code, reason = "criterion reads fewer fields")]
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod data;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod nodes;
 pub(crate) mod peer;
 mod processes;
@@ -413,6 +417,18 @@ type Named = (&'static str, fn() -> Case);
 
 pub(crate) fn all() -> Vec<Named> {
     let mut all = everywhere();
+    #[cfg(feature = "cuda")]
+    if distfun::gpu::all(false).iter().any(|gpu| gpu.apis.cuda.is_some()) {
+        all.extend([("cuda_kernels", cuda::kernels as fn() -> Case), ("cuda_columns", cuda::columns)]);
+    }
+    #[cfg(feature = "wgpu")]
+    if !distfun::gpu::all(true).is_empty() {
+        all.extend([
+            ("gpu_kernels", gpu::kernels as fn() -> Case),
+            ("gpu_tiny", gpu::tiny),
+            ("gpu_columns", gpu::columns),
+        ]);
+    }
     if tls::address().is_some() {
         all.extend([("tls_arrays", tls::arrays as fn() -> Case), ("tls_call", tls::call)]);
     }

@@ -65,6 +65,7 @@ pub(crate) fn node_connected(
         node_version: capped(&welcome.version),
         rtt_s: seconds(round_trip),
         outage_s: outage.map(seconds),
+        workers_gpu: Some(welcome.gpus.len() as u64).filter(|gpus| *gpus > 0),
     });
 }
 

@@ -7,9 +7,10 @@ use distfun_core::event::{NodeJoined, NodeLeft, NodeStarted, NodeStopped, NodeSt
 use super::emit;
 use crate::node::Why;
 
-pub(crate) fn node_started(node_name: &str, address: &str, slots: usize) {
+pub(crate) fn node_started(node_name: &str, address: &str, slots: usize, gpus: usize) {
     let (workers_total, node_version) = (slots as u64, env!("CARGO_PKG_VERSION"));
-    emit(&NodeStarted { node_name, address, workers_total, node_version });
+    let workers_gpu = Some(gpus as u64).filter(|gpus| *gpus > 0);
+    emit(&NodeStarted { node_name, address, workers_total, node_version, workers_gpu });
 }
 
 pub(crate) fn node_joined(node_name: &str, manager: &str, managers: usize) {

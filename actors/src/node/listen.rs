@@ -74,7 +74,12 @@ pub(super) fn start(config: NodeConfig, is_embedded: bool) -> Result<NodeHandle,
             let (address, since) = (doors.tcp.address(), Instant::now());
             // Whoever hears that it serves may tell it to end at once.
             let told = Told::new(theirs.is_embedded);
-            events::node_started(&theirs.name, &address.to_string(), theirs.pool.settings.slots);
+            events::node_started(
+                &theirs.name,
+                &address.to_string(),
+                theirs.pool.settings.slots,
+                theirs.pool.gpus.len(),
+            );
             let _ = sender.send(Ok((address, local)));
             run(theirs.clone(), doors, cookie, told).await;
             events::node_stopped(&theirs.name, since.elapsed());

@@ -95,7 +95,7 @@ fields! {
     // Managers and sessions.
     /// CPU workers.
     workers_cpu: Whole = "distfun.workers.cpu";
-    /// GPU workers, where the policy wants some.
+    /// GPU workers, where some are wanted; of a node: its GPUs, if it has any.
     workers_gpu: Whole = "distfun.workers.gpu";
     /// Workers that wait for work.
     workers_available: Whole = "distfun.workers.available";
@@ -259,7 +259,7 @@ fields! {
     machine: Text = "distfun.machine";
     /// What the node calls itself.
     node_name: Text = "distfun.node.name";
-    /// Chunks that the node computes at once.
+    /// Chunks that the node computes at once on CPUs.
     workers_total: Whole = "distfun.workers.total";
     /// Version of distfun that the node is built with.
     node_version: Text = "distfun.node.version";

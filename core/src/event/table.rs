@@ -255,7 +255,8 @@ events! {
 
     /// A node is connected and computes from now on; again, if there was an outage.
     NodeConnected = "distfun.node.connected", INFO,
-        { manager_id, node_id, machine, node_name, workers_total, node_version, rtt_s }, optional { outage_s };
+        { manager_id, node_id, machine, node_name, workers_total, node_version, rtt_s },
+        optional { outage_s, workers_gpu };
 
     /// A machine can't be used: at the first try of several, and when it is not tried again, which is ERROR.
     NodeRejected = "distfun.node.rejected", WARN or ERROR if |event| event.gives_up,
@@ -285,7 +286,8 @@ events! {
         { manager_id, node_id, machine, error_message, chunks_requeued }, optional {};
 
     /// Said by a node: it serves from now on.
-    NodeStarted = "distfun.node.started", INFO, { node_name, address, workers_total, node_version }, optional {};
+    NodeStarted = "distfun.node.started", INFO, { node_name, address, workers_total, node_version },
+        optional { workers_gpu };
 
     /// Said by a node: a Manager is connected.
     NodeJoined = "distfun.node.joined", INFO, { node_name, manager_name, managers }, optional {};

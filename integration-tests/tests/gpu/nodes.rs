@@ -112,3 +112,51 @@ fn a_kernel_runs_at_a_node_and_its_errors_come_back_typed() {
     let expected: Vec<Vec<f32>> = items.iter().map(|x| x.iter().map(|x| 3.0 * x).collect()).collect();
     assert_eq!(dfun.try_map(items).wait().unwrap(), expected);
 }
+
+/// A node that knows nothing, with the software GPU.
+fn bare() -> NodeHandle {
+    let cache = std::env::temp_dir().join(format!("distfun-gpu-programs-{}", std::process::id()));
+    let config = node::config().listen("127.0.0.1:0").slots(1).software_gpu(true).as_another_process();
+    node::start_programs(config.cache(cache)).expect("a node starts")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_is_sent_to_a_node_computes_on_its_gpu() {
+    use distfun::gpu::GpuError;
+
+    #[allow(clippy::ptr_arg, reason = "a function of a reference to a sized item")]
+    fn cpu(x: &Vec<f32>) -> Result<Vec<f32>, GpuError> {
+        panic!("{} items on a CPU", x.len())
+    }
+    if !is_there() {
+        return;
+    }
+    let node = bare();
+    let dfun = distribute!(cpu).gpu(function!(tripled)).max_cpu(0).gpu_policy(GpuPolicy::GpuOrFail);
+    let dfun = dfun.machines([node.address()]).build().unwrap();
+    let items: Vec<Vec<f32>> = (1..30u16).map(|n| (0..n).map(f32::from).collect()).collect();
+    let expected: Vec<Vec<f32>> = items.iter().map(|x| x.iter().map(|x| 3.0 * x).collect()).collect();
+    assert_eq!(dfun.try_map(items).wait().unwrap(), expected);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_device_that_is_lost_at_a_node_costs_its_item_only() {
+    fn deadly(x: u32, context: &Context) -> u32 {
+        let gpu = context.device().gpu().expect("a GPU").wgpu().unwrap();
+        if x == 3 {
+            gpu.device().destroy();
+        }
+        2 * x
+    }
+    if !is_there() {
+        return;
+    }
+    let node = bare();
+    let dfun = distribute!(deadly).max_cpu(0).gpu_policy(GpuPolicy::GpuOrFail).machines([node.address()]);
+    let error = dfun.build().unwrap().map(0..10u32).wait().unwrap_err();
+    assert!(matches!(error.failed[..], [ref it] if it.index == 3), "{error:?}");
+    assert!(error.failed[0].cause.to_string().contains("the device is lost"), "{error:?}");
+    assert_eq!(error.finished().len(), 9);
+}
