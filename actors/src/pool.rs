@@ -157,6 +157,7 @@ impl Pool {
         let now = self.origin.elapsed();
         let mut status = lock(&self.engine).status(now);
         self.nodes.describe(&mut status.nodes);
+        status.gpus.clone_from(&self.gpus);
         status
     }
 

@@ -136,3 +136,35 @@ fn nodes_of_each_kind_get_chunks_of_their_kind() {
     engine.step(Time::ZERO, Event::Node(NodeId(1), NodeEvent::Down));
     assert_eq!(engine.nodes.slots(SlotKind::Gpu), 0);
 }
+
+fn recalls(commands: &[Command<u64>]) -> usize {
+    commands.iter().filter(|command| matches!(command, Command::Recall(..))).count()
+}
+
+/// Chunks that waited for a node's GPU were asked back for its CPUs, which were idle and got no work: so they came to the GPU
+/// again, and were asked back again, each time some frames deeper, until the stack was full.
+#[test]
+fn what_waits_for_a_gpu_is_not_asked_back_for_idle_cpus_that_get_no_work() {
+    let mut engine = engine(2, 0, Placement::Gpus);
+    let up = |kind| NodeEvent::Up { slots: 1, kind, round_trip: MS };
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up(SlotKind::Cpu)));
+    engine.step(Time::ZERO, Event::Node(NodeId(1), up(SlotKind::Gpu)));
+    assert_eq!(given(&engine.step(Time::ZERO, Event::Submit(call(1, 2)))).len(), 2);
+    assert_eq!(recalls(&engine.step(100 * MS, Event::Tick)), 0);
+    assert_eq!(recalls(&engine.step(100 * MS, Event::Place(Placement::Both))), 1, "now they would have it");
+}
+
+#[test]
+fn what_waits_for_a_gpu_is_not_asked_back_for_a_cpu_that_would_be_too_slow() {
+    let mut engine = engine(1, 1, Placement::Both);
+    engine.step(Time::ZERO, Event::Submit(call(1, 2)));
+    engine.step(MS, done(1, 1, MS));
+    engine.step(MS, done(0, 2, 1000 * MS));
+    assert!(engine.calls.is_empty(), "the costs are known");
+    engine.step(MS, Event::SlotLost(WorkerId(1), Generation(0), None));
+    let up = NodeEvent::Up { slots: 1, kind: SlotKind::Gpu, round_trip: MS };
+    engine.step(MS, Event::Node(NodeId(0), up));
+    let commands = engine.step(MS, Event::Submit(call(2, 2)));
+    assert_eq!(kinds(&commands), [SlotKind::Gpu; 2], "one is computed, one waits");
+    assert_eq!(recalls(&engine.step(100 * MS, Event::Tick)), 0);
+}

@@ -549,19 +549,11 @@ impl<H: Clone> Engine<H> {
     /// Takes a place for a chunk of this call: a GPU before a CPU, and one here before one elsewhere.
     fn seat(&mut self, id: CallId) -> Option<(SlotKind, Seat)> {
         let call = self.calls.get(&id)?;
-        let kinds = KINDS.into_iter().filter(|kind| self.allows(call.only, *kind));
-        let is_worth = |kind: &SlotKind| {
-            let others = if *kind == SlotKind::Cpu { SlotKind::Gpu } else { SlotKind::Cpu };
-            let others = if self.allows(call.only, others) { self.live_slots[others as usize] } else { 0 };
-            !call.plan.is_too_slow(*kind, call.ledger.pending(), others)
-        };
+        let kinds = KINDS.into_iter().filter(|kind| is_allowed(self.placement, call.only, *kind));
+        let is_worth = |kind: &SlotKind| is_worth(call, *kind, self.placement, self.live_slots);
         let kinds: SmallVec<[SlotKind; 2]> = kinds.filter(is_worth).collect();
         let here = kinds.iter().find_map(|kind| Some((*kind, Seat::Slot(self.idle[*kind as usize].pop()?))));
         here.or_else(|| kinds.iter().find_map(|kind| Some((*kind, Seat::Node(self.nodes.next(id, *kind)?)))))
-    }
-
-    fn allows(&self, only: Option<SlotKind>, kind: SlotKind) -> bool {
-        self.placement.allows(kind) && only.is_none_or(|only| only == kind)
     }
 
     /// Whether anything that may get work is free for it.
@@ -576,7 +568,7 @@ impl<H: Clone> Engine<H> {
 
     /// How many chunks such a call may have computed at once.
     fn places(&self, only: Option<SlotKind>) -> usize {
-        let kinds = KINDS.into_iter().filter(|kind| self.allows(only, *kind));
+        let kinds = KINDS.into_iter().filter(|kind| is_allowed(self.placement, only, *kind));
         kinds.map(|kind| self.live_slots[kind as usize] + self.nodes.slots(kind)).sum()
     }
 
@@ -637,7 +629,8 @@ impl<H: Clone> Engine<H> {
         });
         let mut calls: Vec<CallStatus> = self.calls.values().map(|call| call.status(now)).collect();
         calls.sort_unstable_by_key(|call| call.id);
-        EngineStatus { at: now, slots: slots.collect(), nodes: self.nodes.status(), calls, stopped: self.stopped }
+        let gpus = Vec::new();
+        EngineStatus { at: now, slots: slots.collect(), gpus, nodes: self.nodes.status(), calls, stopped: self.stopped }
     }
 
     /// How many things the engine remembers, for checks that it forgets what is over.
@@ -652,6 +645,18 @@ impl<H: Clone> Engine<H> {
             + of_slots
             + of_calls
     }
+}
+
+/// Whether slots of this kind may have a call that is for `only` some.
+fn is_allowed(placement: Placement, only: Option<SlotKind>, kind: SlotKind) -> bool {
+    placement.allows(kind) && only.is_none_or(|only| only == kind)
+}
+
+/// Whether a slot of this kind should begin with what is left of a call, and not leave it to the other kind.
+fn is_worth<H>(call: &ActiveCall<H>, kind: SlotKind, placement: Placement, live_slots: [usize; 2]) -> bool {
+    let other = if kind == SlotKind::Cpu { SlotKind::Gpu } else { SlotKind::Cpu };
+    let others = if is_allowed(placement, call.only, other) { live_slots[other as usize] } else { 0 };
+    !call.plan.is_too_slow(kind, call.ledger.pending(), others)
 }
 
 #[cfg(test)]

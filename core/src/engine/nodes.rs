@@ -291,9 +291,9 @@ impl Nodes {
         !self.ready[kind as usize].is_empty()
     }
 
-    /// Whether some node has computing capacity left, and not only room for waiting chunks.
-    fn has_room(&self) -> bool {
-        self.ready.iter().any(|ready| ready.first().is_some_and(|(load, _)| *load < 1000))
+    /// Whether some node has such slots without anything to compute, and not only room for waiting chunks.
+    pub(super) fn has_room(&self, kind: SlotKind) -> bool {
+        self.ready[kind as usize].first().is_some_and(|(load, _)| *load < 1000)
     }
 
     /// How many items of a function a node should get at most: what it computes in the target time, if its cost is known,
@@ -379,8 +379,12 @@ impl Nodes {
     }
 
     /// A chunk that waits at a node and is worth asking back, marked as asked for; or when one will have waited long
-    /// enough.
-    pub(super) fn recall(&mut self, now: Time) -> Option<Result<(WorkerId, Generation), Time>> {
+    /// enough. `is_wanted`: something else that has nothing to do would take chunks of this call.
+    pub(super) fn recall(
+        &mut self,
+        now: Time,
+        is_wanted: impl Fn(CallId) -> bool,
+    ) -> Option<Result<(WorkerId, Generation), Time>> {
         let (_, id) = *self.crowded.last()?;
         let node = &self.all[&id];
         // The youngest: those before it are computed, or next.
@@ -389,7 +393,8 @@ impl Nodes {
         let mut soonest = None;
         for &number in waiting.iter().rev() {
             let lane = &mut self.lanes[(number - self.first) as usize];
-            let Some(chunk) = lane.chunk.as_mut().filter(|chunk| !chunk.is_recalled) else { continue };
+            let is_it = |chunk: &&mut Taken| !chunk.is_recalled && is_wanted(chunk.call);
+            let Some(chunk) = lane.chunk.as_mut().filter(is_it) else { continue };
             let is_old = chunk.since + WAITED <= now;
             if is_old || chunk.expected >= WORTH_RECALLING.max(2 * node.round_trip) {
                 chunk.is_recalled = !planted!(RecalledTwice);
@@ -403,9 +408,9 @@ impl Nodes {
         soonest.map(Err)
     }
 
-    /// Whether chunks wait at nodes while this machine, with or without `idle` slots, or another node could compute.
-    pub(super) fn should_recall(&self, idle: bool) -> bool {
-        !self.crowded.is_empty() && (idle || self.has_room() || planted!(RecalledForNobody))
+    /// Whether chunks wait at nodes.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.crowded.is_empty()
     }
 
     pub(super) fn status(&self) -> Vec<NodeStatus> {

@@ -1,6 +1,8 @@
 //! What nodes do to calls: chunks that come back from lanes, nodes that come and go, chunks that are asked back.
 
-use super::{ActiveCall, ChunkDone, Command, Commands, Death, Engine, NodeEvent, Time, nodes::Taken};
+use super::{
+    ActiveCall, ChunkDone, Command, Commands, Death, Engine, KINDS, NodeEvent, Time, is_allowed, is_worth, nodes::Taken,
+};
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, NodeId, WorkerId},
@@ -109,11 +111,19 @@ impl<H: Clone> Engine<H> {
     pub(super) fn recall(&mut self, now: Time, commands: &mut Commands<H>) {
         self.look_at = self.look_at.filter(|at| *at > now);
         planted!(RecallForgotten, return);
-        let free = self.free_slots();
-        let mut wanted = free.max(1);
+        let mut wanted = self.free_slots().max(1);
         let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
-        while wanted > 0 && !is_waiting && self.nodes.should_recall(free > 0) {
-            match self.nodes.recall(now) {
+        while wanted > 0 && !is_waiting && self.nodes.are_waiting() {
+            let is_idle = KINDS.map(|kind| (kind, !self.idle[kind as usize].is_empty(), self.nodes.has_room(kind)));
+            let is_wanted = |id| {
+                planted!(RecalledForNobody, return true);
+                let Some(call) = self.calls.get(&id) else { return true }; // those of calls that have ended are marked
+                let takes = |kind| is_allowed(self.placement, call.only, kind);
+                is_idle.iter().any(|(kind, here, elsewhere)| {
+                    takes(*kind) && (*elsewhere || *here && is_worth(call, *kind, self.placement, self.live_slots))
+                })
+            };
+            match self.nodes.recall(now, is_wanted) {
                 Some(Ok((lane, generation))) => {
                     commands.push(Command::Recall(lane, generation));
                     planted!(RecallTakenForAnswer, self.nodes.take(lane, generation));

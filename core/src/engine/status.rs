@@ -5,6 +5,7 @@ use std::{fmt, ops::Range, time::Duration};
 use super::{CallStatus, NodeState, NodeStatus, Time};
 use crate::{
     failure::Ending,
+    gpu::GpuInfo,
     ids::{CallId, Generation, WorkerId},
     placement::SlotKind,
 };
@@ -15,8 +16,10 @@ use crate::{
 pub struct EngineStatus {
     /// The moment, by the clock of the engine's owner.
     pub at: Time,
-    /// By worker number.
+    /// By worker number: those on CPUs, then one for each of the [`gpus`](Self::gpus).
     pub slots: Vec<SlotStatus>,
+    /// The GPUs of this machine, as far as the engine's owner says.
+    pub gpus: Vec<GpuInfo>,
     /// By node number.
     pub nodes: Vec<NodeStatus>,
     /// Active calls, by id.
@@ -67,10 +70,15 @@ pub enum Activity {
 impl fmt::Display for EngineStatus {
     /// A line per slot, node and active call.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut gpus = self.gpus.iter();
         for SlotStatus { worker, kind, generation, activity, .. } in &self.slots {
-            match kind {
-                SlotKind::Cpu => write!(f, "worker {worker}: ")?,
-                SlotKind::Gpu => write!(f, "worker {worker} (gpu): ")?,
+            match (kind, gpus.as_slice()) {
+                (SlotKind::Cpu, _) => write!(f, "worker {worker}: ")?,
+                (SlotKind::Gpu, []) => write!(f, "worker {worker} (gpu): ")?,
+                (SlotKind::Gpu, [gpu, ..]) => write!(f, "worker {worker} (gpu {gpu}): ")?,
+            }
+            if *kind == SlotKind::Gpu {
+                gpus.next();
             }
             match activity {
                 Activity::Starting => write!(f, "starting")?,

@@ -38,6 +38,30 @@ fn each_policy_uses_what_it_says_on_a_machine_with_a_gpu() {
     assert_eq!(kinds(&on!(slow, Mixed).build().unwrap()), ["cpu", "gpu"]);
 }
 
+/// Twenty times as fast on a GPU.
+fn quicker_there(_: u32, context: &Context) -> &'static str {
+    let (kind, ms) = if context.device().gpu().is_some() { ("gpu", 1) } else { ("cpu", 20) };
+    std::thread::sleep(std::time::Duration::from_millis(ms));
+    kind
+}
+
+#[test]
+fn mixed_gives_each_kind_by_the_speed_it_shows_and_ends_with_the_faster_one() {
+    if !is_there() {
+        return;
+    }
+    let dfun = distribute_local(quicker_there).slots(1).max_gpu(1).gpu_policy(GpuPolicy::Mixed).software_gpu(true);
+    let dfun = dfun.endaftercall(false).build().unwrap();
+    for _ in 0..2 {
+        let since = std::time::Instant::now();
+        let places = dfun.map(0..300).wait().unwrap();
+        let on_cpu = places.iter().filter(|place| **place == "cpu").count();
+        assert!((1..60).contains(&on_cpu), "{on_cpu} of 300");
+        // 300 ms for the GPU alone; what a CPU takes last would be waited for.
+        assert!(since.elapsed().as_millis() < 2000, "{:?}", since.elapsed());
+    }
+}
+
 #[test]
 fn without_a_gpu_functions_run_on_cpus_or_are_refused_before_anything_starts() {
     for policy in [GpuPolicy::PreferGpu, GpuPolicy::RequireAll, GpuPolicy::Mixed] {
@@ -83,5 +107,7 @@ async fn a_manager_runs_messages_on_gpus_and_says_in_its_status_what_it_has() {
     let places = manager.send(distfun::Distribute::map(function!(place), 0..4)).await.unwrap().unwrap();
     assert!(places.iter().all(|place| place != "cpu"), "{places:?}");
     let status = manager.send(distfun::Status).await.unwrap();
-    assert!(status.to_string().contains("worker 1 (gpu): idle"), "{status}");
+    assert_eq!(status.gpus, gpu::all(true));
+    let text = format!("worker 1 (gpu {}): idle", status.gpus[0]);
+    assert!(status.to_string().contains(&text), "{status}");
 }
