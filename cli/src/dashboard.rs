@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Args;
-use distfun_core::view::{Limits, Time, View};
+use distfun_core::view::{Limits, View};
 
 use crate::{
     logs::Logs,
@@ -107,10 +107,4 @@ fn limits() -> Limits {
 
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
-}
-
-/// By this machine's clock, as those who wrote looked at theirs.
-fn wall_clock() -> Time {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Time(since.as_micros() as u64)
 }

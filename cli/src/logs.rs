@@ -34,6 +34,12 @@ pub(crate) enum Reached {
     End,
 }
 
+/// By this machine's clock, as those who wrote looked at theirs.
+pub(crate) fn wall_clock() -> Time {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Time(since.as_micros() as u64)
+}
+
 /// Some logs, as one.
 pub(crate) struct Logs {
     sources: Vec<Source>,

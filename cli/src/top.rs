@@ -33,7 +33,7 @@ use self::{
     ui::{Screen, Ui},
 };
 use crate::{
-    logs::Logs,
+    logs::{Logs, wall_clock},
     status::{self, Moment},
 };
 
@@ -146,10 +146,11 @@ fn watch(flags: &Flags, limits: Limits) -> Result<(), String> {
     let starts = flags.at.is_none() || flags.speed.is_some();
     let player = if flags.demo {
         let speed = flags.speed.unwrap_or(1.0);
-        Player::new(Feed::Demo(Demo::default()), view, Some(flags.at.unwrap_or(DEMO_BEGINS)), Some(speed), at)
+        let begin = Some(flags.at.unwrap_or(DEMO_BEGINS));
+        Player::new(Feed::Demo(Demo::default()), view, begin, Some(speed), wall_clock, at)
     } else {
         let logs = Logs::open(&flags.logs, true)?;
-        Player::new(Feed::Logs(logs), view, flags.at, flags.speed, at)
+        Player::new(Feed::Logs(logs), view, flags.at, flags.speed, wall_clock, at)
     };
     terminal::run(player, Ui::new(flags.screen), Look::here(), starts)
 }

@@ -12,9 +12,8 @@ use axum::body::Bytes;
 use distfun_core::view::{Time, View};
 use tokio::sync::{oneshot, watch};
 
-use super::wall_clock;
 use crate::{
-    logs::{Logs, Reached},
+    logs::{Logs, Reached, wall_clock},
     page::About,
     picture::Picture,
 };

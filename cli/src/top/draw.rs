@@ -125,6 +125,7 @@ fn footer(seen: &Seen<'_>, ui: &Ui, pen: &mut Pen<'_>) {
     let (sign, word, tone) = match seen.going {
         Going::Live => (pen.look.pick("●", "*"), "live".to_owned(), Tone::Good),
         Going::Over => (pen.look.pick("✓", "+"), "all ended".into(), Tone::Quiet),
+        Going::End => ("=", "end of the log".into(), Tone::Quiet),
         Going::Replay(speed) => (pen.look.pick("▶", ">"), replay(speed), Tone::Good),
         Going::Frozen { is_live: true } => ("=", "frozen".into(), Tone::Warn),
         Going::Frozen { is_live: false } => ("=", "stands still".into(), Tone::Warn),

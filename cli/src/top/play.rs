@@ -55,6 +55,9 @@ pub(crate) struct Player {
     view: View,
     pace: Pace,
     speed: f64,
+    /// What time it is for those who write, if the logs were followed from the beginning on. A replay that has caught up
+    /// with them keeps to the time that it has come to.
+    wall_clock: Option<fn() -> Time>,
     /// The time that a replay has come to, and when that was.
     played: (Time, Instant),
     /// The time of the last line, and when that was read.
@@ -64,12 +67,21 @@ pub(crate) struct Player {
     /// What the user looks at while the logs are read on.
     frozen: Option<Box<(View, Time)>>,
     is_reading: bool,
+    /// Nothing more will come: a pipe was closed.
+    has_ended: bool,
     rate: Rate,
 }
 
 impl Player {
-    /// From `begin` on and standing still there; else from the beginning at `speed`, or live.
-    pub(crate) fn new(feed: Feed, view: View, begin: Option<Moment>, speed: Option<f64>, at: Instant) -> Self {
+    /// From `begin` on and standing still there; else from the beginning at `speed`, or live, by `wall_clock`.
+    pub(crate) fn new(
+        feed: Feed,
+        view: View,
+        begin: Option<Moment>,
+        speed: Option<f64>,
+        wall_clock: fn() -> Time,
+        at: Instant,
+    ) -> Self {
         let pace = match (begin, speed) {
             (Some(begin), _) => Pace::Seek(Seek::to(begin)),
             (None, Some(_)) => Pace::Seek(Seek::to(Moment::After(0.0))),
@@ -78,6 +90,7 @@ impl Player {
         Self {
             feed,
             view,
+            wall_clock: matches!(pace, Pace::Live).then_some(wall_clock),
             pace,
             speed: speed.unwrap_or(1.0),
             played: (Time::default(), at),
@@ -85,6 +98,7 @@ impl Player {
             shown: Time::default(),
             frozen: None,
             is_reading: false,
+            has_ended: false,
             rate: Rate { since: at, lines: 0, per_s: 0.0 },
         }
     }
@@ -126,6 +140,7 @@ impl Player {
             self.heard = (self.view.now(), at);
         }
         self.is_reading = reached == Reached::More && !matches!(self.pace, Pace::Replay);
+        self.has_ended = reached == Reached::End && matches!(self.pace, Pace::Live);
         self.rate.note(self.view.losses().lines, at);
         self.shown = self.time(at).max(self.shown);
         Ok(reached == Reached::More)
@@ -136,8 +151,12 @@ impl Player {
         match self.pace {
             Pace::Seek(_) | Pace::Still => now,
             Pace::Replay => now.max(self.played.0),
-            Pace::Live if self.is_over() => now,
-            Pace::Live => now.max(self.heard.0.after(at.saturating_duration_since(self.heard.1).as_secs_f64())),
+            // Of what is still read nobody knows whether it is over, and a time that was shown does not go back.
+            Pace::Live if self.is_over() || self.is_reading || self.has_ended => now,
+            Pace::Live => now.max(match self.wall_clock {
+                Some(wall_clock) => wall_clock(),
+                None => self.heard.0.after(at.saturating_duration_since(self.heard.1).as_secs_f64()),
+            }),
         }
     }
 
@@ -179,6 +198,7 @@ impl Player {
             Pace::Seek(_) => Going::Seeking,
             Pace::Replay => Going::Replay(self.speed),
             Pace::Live if self.is_over() => Going::Over,
+            Pace::Live if self.has_ended => Going::End,
             Pace::Live => Going::Live,
         };
         Seen {

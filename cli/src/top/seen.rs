@@ -14,6 +14,8 @@ pub(crate) enum Going {
     Live,
     /// All programs have ended: nothing is expected.
     Over,
+    /// The log has ended, and programs have not said that they do.
+    End,
     /// So many times as fast as it was.
     Replay(f64),
     /// Stopped by the user; whether the logs are read on behind it.

@@ -19,7 +19,10 @@ use super::{
     seen::{Going, Seen},
     ui::{Key, Screen, Ui},
 };
-use crate::status::Moment;
+use crate::{
+    logs::{Logs, wall_clock},
+    status::Moment,
+};
 
 const PLAIN: Look = Look { has_colours: false, has_attributes: false, is_unicode: true };
 const COLOURED: Look = Look { has_colours: true, has_attributes: true, is_unicode: true };
@@ -239,7 +242,7 @@ fn a_replay_goes_by_the_clock_stands_still_and_goes_on() {
     let slice = Duration::from_millis(30);
     let view = View::new(Limits::default());
     let feed = Feed::Demo(Demo::default());
-    let mut player = Player::new(feed, view, Some(Moment::After(10.0)), Some(2.0), begin);
+    let mut player = Player::new(feed, view, Some(Moment::After(10.0)), Some(2.0), || demo::BEGIN, begin);
     let time = |player: &Player| player.seen().now.since(demo::BEGIN).as_secs_f64();
     player.advance(begin, slice, false).unwrap();
     assert!((9.5..=10.0).contains(&time(&player)));
@@ -257,6 +260,34 @@ fn a_replay_goes_by_the_clock_stands_still_and_goes_on() {
     assert!((time(&player) - stood - 6.0).abs() < 0.5);
 }
 
+/// The clock began at the last line of the log, so that a program that was killed an hour ago was shown as if it were alive.
+#[test]
+fn a_program_that_was_killed_an_hour_ago_is_silent_from_the_first_screen_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let lines = demo::lines(0);
+    // It computes, and is killed then.
+    let until = demo::BEGIN.after(20.0);
+    let told: Vec<_> = lines.iter().filter(|(time, _)| *time <= until).map(|(_, line)| line.as_str()).collect();
+    fs::write(&path, told.join("\n") + "\n").unwrap();
+    let begin = Instant::now();
+    let now_is = || demo::BEGIN.after(20.0 + 3600.0);
+    let player = |begins, speed| {
+        let logs = Logs::open(std::slice::from_ref(&path), true).unwrap();
+        let mut player = Player::new(Feed::Logs(logs), View::new(Limits::default()), begins, speed, now_is, begin);
+        while player.advance(begin, Duration::from_secs(1), true).unwrap() {}
+        player
+    };
+    let live = player(None, None);
+    let seen = live.seen();
+    assert_eq!((seen.now, seen.going), (now_is(), Going::Live));
+    let concerns = seen.view.concerns(seen.now);
+    assert!(concerns.iter().any(|concern| concern.text.contains("nothing heard for 3600 s")), "{concerns:?}");
+    // What is replayed keeps its own time.
+    let replayed = player(None, Some(1e6));
+    assert!(replayed.seen().now <= until.after(1.0));
+}
+
 /// How long the user waits at most, and how much memory it takes, while a log of `LINES` lines (a million, if not said)
 /// is read: `LINES=10000000 cargo test --release -p distfun-cli -- --ignored --nocapture a_huge_log`.
 #[test]
@@ -264,7 +295,6 @@ fn a_replay_goes_by_the_clock_stands_still_and_goes_on() {
 fn a_huge_log_is_read_without_making_the_user_wait() {
     use ratatui::{Terminal, backend::TestBackend};
 
-    use crate::logs::Logs;
     let lines: u64 = env::var("LINES").map_or(1_000_000, |lines| lines.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
@@ -272,7 +302,7 @@ fn a_huge_log_is_read_without_making_the_user_wait() {
     println!("{lines} lines, {} MB", fs::metadata(&path).unwrap().len() / 1_000_000);
     let begin = Instant::now();
     let logs = Logs::open(&[path], true).unwrap();
-    let mut player = Player::new(Feed::Logs(logs), View::new(Limits::default()), None, None, begin);
+    let mut player = Player::new(Feed::Logs(logs), View::new(Limits::default()), None, None, wall_clock, begin);
     let mut terminal = Terminal::new(TestBackend::new(200, 60)).unwrap();
     let (mut frames, mut draws) = (Vec::new(), Vec::new());
     let mut ui = Ui::new(Screen::Overview);
