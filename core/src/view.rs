@@ -86,7 +86,7 @@ impl Default for Limits {
     }
 }
 
-/// A chunk that has ended.
+/// A chunk that has ended: it came to its end, or was taken away before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Span {
@@ -114,6 +114,8 @@ pub struct Span {
     pub end: Time,
     /// Whether an item of it failed.
     pub is_failed: bool,
+    /// Whether it was taken away: its worker died or was left behind inside it, or its node was lost.
+    pub is_lost: bool,
 }
 
 /// A text that many have.

@@ -31,6 +31,8 @@ pub struct Manager {
     /// Whether everything ends with the first call.
     pub endaftercall: bool,
     #[serde(skip)]
+    process: u32,
+    #[serde(skip)]
     seq: u64,
 }
 
@@ -93,8 +95,9 @@ pub struct Snapshot {
 }
 
 impl Manager {
-    pub(super) fn new(id: u64, since: Time) -> Self {
+    pub(super) fn new(process: u32, id: u64, since: Time) -> Self {
         Self {
+            process,
             id,
             since,
             ended: None,
@@ -151,15 +154,52 @@ impl Manager {
             "manager.resumed" if self.is_new(line) => self.stall = None,
             _ if event.starts_with("worker.") && line.machine.is_none() => {
                 let has_ended = self.ended.is_some();
-                if let Some(worker) = self.worker(line, kept) {
-                    worker.apply(event, line, kept);
-                    if has_ended {
-                        worker.release(line);
-                    }
+                let Some(worker) = self.worker(line, kept) else { return };
+                let is_death = matches!(event, "worker.stopped" | "worker.restarted" | "worker.gave_up");
+                let inside = worker.running.clone().filter(|_| is_death && line.reason.as_deref() != Some("released"));
+                worker.apply(event, line, kept);
+                let lost = inside.filter(|_| worker.running.is_none());
+                if has_ended {
+                    worker.release(line);
                 }
+                self.take_away(line.worker_id.map(Place::Worker), lost, line.at, kept);
             }
             _ => {}
         }
+    }
+
+    /// Chunks that were at `place` until then, and did not come to their end there.
+    fn take_away(&self, place: Option<Place>, lost: impl IntoIterator<Item = Running>, end: Time, kept: &mut Kept) {
+        let Some(place) = place else { return };
+        for running in lost {
+            kept.span(Span { is_lost: true, ..self.span(place, running, end) });
+        }
+    }
+
+    fn span(&self, place: Place, running: Running, end: Time) -> Span {
+        Span {
+            number: 0,
+            process: self.process,
+            manager: self.id,
+            place,
+            job: running.job,
+            function: running.function,
+            index: running.index,
+            items: running.items,
+            attempt: running.attempt,
+            start: running.since,
+            end,
+            is_failed: false,
+            is_lost: false,
+        }
+    }
+
+    /// As the line says that it has ended.
+    fn ended_span(&self, place: Place, line: &Line<'_>, kept: &mut Kept) -> Option<Span> {
+        let running = Running::of(line, kept)?;
+        let (items, start) = (line.items_done.unwrap_or(running.items), line.at.before(line.compute_s.unwrap_or(0.0)));
+        let is_failed = line.outcome.as_deref() == Some("failure");
+        Some(Span { items, start, is_failed, ..self.span(place, running, line.at) })
     }
 
     fn is_new(&mut self, line: &Line<'_>) -> bool {
@@ -259,16 +299,8 @@ impl Manager {
         }
     }
 
-    pub(super) fn apply_to_chunk(
-        &mut self,
-        process: u32,
-        event: &str,
-        line: &Line<'_>,
-        job_has_ended: bool,
-        kept: &mut Kept,
-    ) {
+    pub(super) fn apply_to_chunk(&mut self, event: &str, line: &Line<'_>, job_has_ended: bool, kept: &mut Kept) {
         let has_ended = self.ended.is_some();
-        let manager = self.id;
         match event {
             "chunk.started" | "chunk.slow" if !has_ended => {
                 let Some(running) = Running::of(line, kept) else { return };
@@ -277,9 +309,8 @@ impl Manager {
                     .runs(line, Running { is_slow: event == "chunk.slow", is_pulse: event == "chunk.slow", ..running });
             }
             "chunk.finished" => {
-                let Some(span) = span(process, manager, Place::Worker(line.worker_id.unwrap_or(0)), line, kept) else {
-                    return;
-                };
+                let place = Place::Worker(line.worker_id.unwrap_or(0));
+                let Some(span) = self.ended_span(place, line, kept) else { return };
                 kept.span(span);
                 if let Some(worker) = self.worker(line, kept) {
                     worker.ends(line);
@@ -299,9 +330,8 @@ impl Manager {
                 }
             }
             "chunk.returned" => {
-                let Some(span) = span(process, manager, Place::Node(line.node_id.unwrap_or(0)), line, kept) else {
-                    return;
-                };
+                let place = Place::Node(line.node_id.unwrap_or(0));
+                let Some(span) = self.ended_span(place, line, kept) else { return };
                 let took = span.end.since(span.start).as_secs_f64();
                 kept.span(span);
                 if let Some(node) = self.node(line, kept) {
@@ -312,10 +342,10 @@ impl Manager {
                 }
             }
             "chunk.retry" => {
-                if let Some(worker) = self.worker(line, kept) {
-                    worker.error = Some(format!("died at item {} of call {}", Or(line.item_index), Or(line.job_id)));
-                    worker.dies(line);
-                }
+                let Some(worker) = self.worker(line, kept) else { return };
+                worker.error = Some(format!("died at item {} of call {}", Or(line.item_index), Or(line.job_id)));
+                let lost = worker.dies(line);
+                self.take_away(line.worker_id.map(Place::Worker), lost, line.at, kept);
             }
             "chunk.failed" | "chunk.exception" if line.machine.is_none() => {
                 if let Some(worker) = self.worker(line, kept) {
@@ -367,9 +397,9 @@ impl Manager {
             "worker_died" => {
                 node.deaths += 1;
                 node.error = Some(text_of(line));
-                if let Some(key) = line.job_id.zip(line.chunk_index) {
-                    node.running.remove(&key);
-                }
+                let key = line.job_id.zip(line.chunk_index);
+                let lost = key.and_then(|key| node.running.remove(&key));
+                self.take_away(line.node_id.map(Place::Node), lost, line.at, kept);
                 return;
             }
             "lost" => {
@@ -392,7 +422,11 @@ impl Manager {
             "recovered" if node.state == NodeState::Suspect => node.set(NodeState::Up, line.at),
             "suspect" => node.set(NodeState::Suspect, line.at),
             "draining" => node.set(NodeState::Draining, line.at),
-            "lost" => node.lose(line, text_of(line)),
+            "lost" => {
+                let lost = std::mem::take(&mut node.running);
+                node.lose(line, text_of(line));
+                self.take_away(line.node_id.map(Place::Node), lost.into_values(), line.at, kept);
+            }
             "rejected" => {
                 node.error = Some(text_of(line));
                 node.set(if line.gives_up == Some(true) { NodeState::GivenUp } else { NodeState::Rejected }, line.at);
@@ -439,22 +473,4 @@ impl std::fmt::Display for Or {
             None => f.write_str("?"),
         }
     }
-}
-
-fn span(process: u32, manager: u64, place: Place, line: &Line<'_>, kept: &mut Kept) -> Option<Span> {
-    let running = Running::of(line, kept)?;
-    Some(Span {
-        number: 0,
-        process,
-        manager,
-        place,
-        job: running.job,
-        function: running.function,
-        index: running.index,
-        items: line.items_done.unwrap_or(running.items),
-        attempt: running.attempt,
-        start: line.at.before(line.compute_s.unwrap_or(0.0)),
-        end: line.at,
-        is_failed: line.outcome.as_deref() == Some("failure"),
-    })
 }

@@ -170,7 +170,8 @@ impl Process {
             oldest.and_then(|id| self.managers.remove(&id));
             kept.cut += 1;
         }
-        Some(self.managers.entry(id).or_insert_with(|| Manager::new(id, line.at)))
+        let process = self.id;
+        Some(self.managers.entry(id).or_insert_with(|| Manager::new(process, id, line.at)))
     }
 
     fn job(&mut self, line: &Line<'_>, kept: &mut Kept) -> Option<&mut Job> {
@@ -245,14 +246,13 @@ impl Process {
         if let Some(job) = self.job(line, kept) {
             job.apply_chunk(event, line);
         }
-        let id = self.id;
         // A chunk of a call that has ended does not run, whatever the order of lines.
         let has_ended = line.job_id.and_then(|id| self.jobs.get(&id)).is_some_and(|job| job.state != JobState::Running);
         if line.manager_id.is_none() {
             return; // in the calling thread
         }
         if let Some(manager) = self.manager(line, kept) {
-            manager.apply_to_chunk(id, event, line, has_ended, kept);
+            manager.apply_to_chunk(event, line, has_ended, kept);
         }
     }
 

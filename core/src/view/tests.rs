@@ -65,6 +65,8 @@ struct World {
     /// Whether it is up, and its chunks.
     nodes: Vec<(bool, BTreeSet<Chunk>)>,
     jobs: BTreeSet<u64>,
+    /// Chunks that have ended, and whether they were taken away.
+    ended: BTreeSet<(Place, Chunk, bool)>,
     next_job: u64,
     next_index: u64,
 }
@@ -130,6 +132,7 @@ impl World {
                     "sampling_ratio": 1.0, "outcome": "success",
                 });
                 self.chunk("chunk.finished", chunk, fields);
+                self.ended.insert((Place::Worker(w as u64), chunk, false));
             }
             7 => {
                 let Some(chunk) = self.workers[w].1.take() else { return };
@@ -138,6 +141,7 @@ impl World {
                 let mut dead = life(generation);
                 dead["error.type"] = "worker_lost".into();
                 self.chunk("chunk.retry", chunk, dead);
+                self.ended.insert((Place::Worker(w as u64), chunk, true));
                 let mut dead = life(generation);
                 dead["reason"] = "died".into();
                 self.log.say("worker.stopped", dead);
@@ -161,13 +165,15 @@ impl World {
                 let Some(chunk) = self.nodes[n].1.pop_first() else { return };
                 let fields = json!({ "node.id": n, "machine": format!("m{n}"), "items.done": 5, "compute_s": 0.01 });
                 self.chunk("chunk.returned", chunk, fields);
+                self.ended.insert((Place::Node(n as u64), chunk, false));
             }
             12 if self.nodes[n].0 => {
                 self.nodes[n].0 = false;
-                let requeued = std::mem::take(&mut self.nodes[n].1).len();
+                let lost = std::mem::take(&mut self.nodes[n].1);
                 let fields = json!({
-                    "node.id": n, "machine": format!("m{n}"), "error.message": "gone", "chunks.requeued": requeued,
+                    "node.id": n, "machine": format!("m{n}"), "error.message": "gone", "chunks.requeued": lost.len(),
                 });
+                self.ended.extend(lost.into_iter().map(|chunk| (Place::Node(n as u64), chunk, true)));
                 self.log.say("node.lost", fields);
             }
             12 | 13 if !self.nodes[n].0 => self.connect(n),
@@ -246,6 +252,9 @@ proptest! {
             check(&view);
             prop_assert_eq!(seen(&view), world.running());
             prop_assert_eq!(active(&view), world.jobs.clone());
+            let ended: BTreeSet<_> =
+                view.spans().map(|span| (span.place, (span.job, span.index), span.is_lost)).collect();
+            prop_assert_eq!(ended, world.ended.clone());
             let (_, manager) = view.managers().next().expect("a Manager");
             for (worker, (generation, _, gave_up)) in manager.workers.values().zip(&world.workers) {
                 prop_assert_eq!(worker.generation, *generation);
@@ -451,6 +460,54 @@ fn late_lines_do_not_bring_back_what_is_over() {
         assert_eq!(seen(&view).len(), 0, "{order:?}");
         assert!(view.losses().is_whole(), "{order:?}");
     }
+}
+
+/// Dashboards drew nothing where a worker had computed for minutes before it died.
+#[test]
+fn what_a_death_takes_away_has_ended_there() {
+    let mut log = Log::default();
+    let chunk = |index: u64, more: Value| {
+        let mut all = json!({ "job.id": 1, "function.name": "f", "chunk.index": index, "chunk.items": 5 });
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let worker = |id: u64, generation: u64| json!({ "worker.id": id, "worker.generation": generation });
+    let node = || json!({ "node.id": 3, "machine": "m" });
+    for id in 0..3 {
+        log.say("chunk.started", chunk(10 * id, worker(id, 0)));
+    }
+    log.say("chunk.dispatched", chunk(50, node()));
+    log.say("chunk.dispatched", chunk(60, node()));
+    // An item of this one fails for good: no line says that the chunk is over.
+    let mut stopped = worker(0, 0);
+    stopped["reason"] = "died".into();
+    log.say("worker.stopped", stopped);
+    // Of this one the line that it stopped is lost.
+    let mut restarted = worker(1, 1);
+    restarted["cause"] = "crash".into();
+    log.say("worker.restarted", restarted);
+    // And this one ends with its slot, after its call was cancelled.
+    let mut released = worker(2, 0);
+    released["reason"] = "released".into();
+    log.say("worker.stopped", released);
+    let mut died = chunk(60, node());
+    died["worker.id"] = 0.into();
+    log.say("node.worker_died", died);
+    let mut lost = node();
+    lost["error.message"] = "gone".into();
+    log.say("node.lost", lost.clone());
+    log.say("node.lost", lost);
+    let view = view_of(&log.lines);
+    let at = |seq: u64| Time(BEGIN + seq * 10_000);
+    let ended: Vec<_> = view.spans().map(|span| (span.place, span.index, span.start, span.end)).collect();
+    let expected = [
+        (Place::Worker(0), 0, at(0), at(5)),
+        (Place::Worker(1), 10, at(1), at(6)),
+        (Place::Node(3), 60, at(4), at(8)),
+        (Place::Node(3), 50, at(3), at(9)),
+    ];
+    assert_eq!(ended, expected);
+    assert!(view.spans().all(|span| span.is_lost && !span.is_failed && span.items == 5 && span.process == 0));
 }
 
 #[test]

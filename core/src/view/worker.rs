@@ -194,11 +194,14 @@ impl Worker {
         }
     }
 
-    /// Inside a chunk, as this line says.
-    pub(super) fn dies(&mut self, line: &Line<'_>) {
-        if self.is_new(line) {
-            self.set(WorkerState::Restarting { until: line.at }, line.at);
+    /// Inside a chunk, as this line says; returns that chunk, if it is known.
+    pub(super) fn dies(&mut self, line: &Line<'_>) -> Option<Running> {
+        if !self.is_new(line) {
+            return None;
         }
+        let lost = self.running.take();
+        self.set(WorkerState::Restarting { until: line.at }, line.at);
+        lost
     }
 
     pub(super) fn release(&mut self, line: &Line<'_>) {
