@@ -71,16 +71,22 @@ fn trace(view: &View) -> Value {
     let first = view.first().unwrap_or_default();
     for span in view.spans() {
         let track = tracks.of(span);
+        let (category, colour) = match span {
+            Span { is_failed: true, .. } => ("failed", Some("terrible")),
+            Span { is_lost: true, .. } => ("lost", Some("bad")),
+            _ => ("chunk", None),
+        };
+        let lost = if span.is_lost { " (lost)" } else { "" };
         events.push(json!({
             "ph": "X",
-            "name": format!("{} {}..{}", span.function, span.index, span.index + span.items),
-            "cat": if span.is_failed { "failed" } else { "chunk" },
+            "name": format!("{} {}..{}{lost}", span.function, span.index, span.index + span.items),
+            "cat": category,
             "ts": micros(span.start, first),
             "dur": span.end.since(span.start).as_micros() as u64,
             "pid": span.process,
             "tid": track,
             "args": { "call": span.job, "first item": span.index, "items": span.items, "attempt": span.attempt },
-            "cname": if span.is_failed { Value::from("terrible") } else { Value::Null },
+            "cname": colour,
         }));
     }
     for process in view.processes() {

@@ -95,9 +95,18 @@ fn a_trace_has_a_track_for_each_worker_and_each_chunk_once() {
         let start = chunk["ts"].as_u64().unwrap();
         assert!(start + 1000 >= *end, "two at once on one track: {chunk}");
         *end = start + chunk["dur"].as_u64().unwrap();
-        items += chunk["args"]["items"].as_u64().unwrap();
+        if chunk["cat"] != "lost" {
+            items += chunk["args"]["items"].as_u64().unwrap();
+        }
     }
     assert_eq!(items, 30);
+    // Those that the node had when it was lost were left out.
+    let lost: Vec<_> = of("X").into_iter().filter(|chunk| chunk["cat"] == "lost").collect();
+    let on: Vec<_> =
+        lost.iter().map(|chunk| (chunk["ts"].as_u64().unwrap() + chunk["dur"].as_u64().unwrap()) / 10_000).collect();
+    assert_eq!(on.len(), 2, "{lost:?}");
+    assert_eq!(on[0], on[1], "they ended together: {lost:?}");
+    assert!(lost[0]["name"].as_str().unwrap().ends_with(" (lost)"), "{lost:?}");
     assert!(of("i").iter().any(|event| event["name"].as_str().unwrap().contains(" is lost: ")));
 }
 
