@@ -79,7 +79,16 @@ struct Cell {
     function: usize,
     most: f32,
     runs: bool,
-    has_failed: bool,
+    end: Option<End>,
+}
+
+/// How a chunk ended that did not end well; the worst is seen whatever is beside it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    /// Its worker died, or its node was lost.
+    Lost,
+    /// An item of it failed.
+    Failed,
 }
 
 /// Stretches of time, by number from 1970 on.
@@ -183,7 +192,7 @@ fn fill(seen: &Seen<'_>, lanes: &[Lane], stretches: Stretches, functions: &[&str
         })
         .collect();
     let number = |name: &str| functions.binary_search(&name).unwrap_or(0);
-    let mut add = |row: usize, from: Time, to: Time, function: &str, runs: bool, has_failed: bool| {
+    let mut add = |row: usize, from: Time, to: Time, function: &str, runs: bool, end: Option<End>| {
         let function = number(function);
         for (at, share) in stretches.touched(from, to) {
             let cell = &mut cells[row][at];
@@ -193,19 +202,21 @@ fn fill(seen: &Seen<'_>, lanes: &[Lane], stretches: Stretches, functions: &[&str
                 (cell.function, cell.most) = (function, share.max(0.001));
             }
             cell.runs |= runs;
-            // It failed where it ended.
-            cell.has_failed |= has_failed && to.0 / stretches.micros == stretches.first + at as u64;
+            if to.0 / stretches.micros == stretches.first + at as u64 {
+                cell.end = cell.end.max(end);
+            }
         }
     };
     for span in seen.view.spans() {
         if let Some(&row) = rows.get(&(span.process, span.manager, span.place)) {
-            add(row, span.start, span.end, &span.function, false, span.is_failed);
+            let end = if span.is_failed { Some(End::Failed) } else { span.is_lost.then_some(End::Lost) };
+            add(row, span.start, span.end, &span.function, false, end);
         }
     }
     for (process, manager) in seen.view.managers() {
         for (place, running) in manager.running() {
             if let Some(&row) = rows.get(&(process.id, manager.id, place)) {
-                add(row, running.since, seen.now, &running.function, true, false);
+                add(row, running.since, seen.now, &running.function, true, None);
             }
         }
     }
@@ -216,8 +227,10 @@ fn draw_cell(cell: Cell, look: Look) -> (String, Style) {
     if cell.share <= 0.0 {
         return (" ".into(), Style::new());
     }
-    if cell.has_failed {
-        return (look.pick("✕", "!").into(), look.style(Tone::Bad));
+    match cell.end {
+        Some(End::Failed) => return (look.pick("✕", "!").into(), look.style(Tone::Bad)),
+        Some(End::Lost) => return (look.pick("†", "%").into(), look.style(Tone::Warn)),
+        None => {}
     }
     if look.has_colours {
         return (look.level(cell.share.into()).into(), look.function(cell.function, cell.runs));
@@ -266,7 +279,7 @@ fn draw_legend(pen: &mut Pen<'_>, functions: &[&str], used: &BTreeSet<usize>, co
         x = pen.put(x + 1, 0, name, Tone::Plain) + 2;
     }
     let runs = if pen.look.has_colours { "bright: runs" } else { "CAPITALS: runs" };
-    let failed = pen.look.pick("✕ failed", "! failed");
+    let failed = pen.look.pick("✕ failed  † lost", "! failed  % lost");
     let mut text = format!("{failed}  {runs}  a column is {} (+ -)", words::duration(column_s));
     if !is_told {
         text = "chunks that ended are told at DEBUG only".into();

@@ -298,15 +298,19 @@ fn spans(seen: &Seen<'_>, process: &Process, manager: &Manager, place: Place, de
     let is_its = |span: &&Span| (span.process, span.manager, span.place) == (process.id, manager.id, place);
     for span in seen.view.spans().rev().filter(is_its).take(10) {
         let took = words::duration(span.end.since(span.start).as_secs_f64());
-        let failed = if span.is_failed { ", failed" } else { "" };
+        let (how, tone) = match span {
+            Span { is_failed: true, .. } => (", failed", Tone::Bad),
+            Span { is_lost: true, .. } => (", lost", Tone::Warn),
+            _ => ("", Tone::Quiet),
+        };
         let text = format!(
-            "{} from {} of call {} ({}) in {took}{failed}",
+            "{} from {} of call {} ({}) in {took}{how}",
             words::many(span.items, "item"),
             span.index,
             span.job,
             span.function
         );
-        detail.say_in(if span.is_failed { Tone::Bad } else { Tone::Quiet }, &words::clock(span.end), text);
+        detail.say_in(tone, &words::clock(span.end), text);
     }
 }
 
