@@ -12,7 +12,7 @@ const stream = {
   colours: new Map(), // by function: its number, and how many chunks
   lanes: new Map(), // by key
   nodes: new Map(), // by key: who has which lane
-  rows: [], follow: true, width: 60, end: 0, top: 0, height: 120, rowHeight: 16, hover: null, isPlaced: false, failed: 0,
+  rows: [], follow: true, width: 60, end: 0, top: 0, height: 120, rowHeight: 16, hover: null, isPlaced: false, failed: 0, lost: 0,
   theme: null,
 };
 
@@ -60,7 +60,7 @@ function takeSpans(spans, isWhole) {
     stream.lanes.clear();
     stream.nodes.clear();
     stream.colours.clear();
-    stream.failed = 0;
+    [stream.failed, stream.lost] = [0, 0];
   }
   for (const span of spans) {
     const { process, manager, place } = span;
@@ -80,6 +80,7 @@ function takeSpans(spans, isWhole) {
     row.longest = Math.max(row.longest, span.end - span.start);
     row.spans.push(span);
     stream.failed += span.is_failed ? 1 : 0;
+    stream.lost += span.is_lost ? 1 : 0;
   }
   for (const row of stream.lanes.values()) row.running = [];
   for (const [process, manager] of managers()) {
@@ -113,6 +114,7 @@ function dropSpans(spans) {
     const known = stream.colours.get(span.function);
     if (known) known.count -= 1;
     stream.failed -= span.is_failed ? 1 : 0;
+    stream.lost -= span.is_lost ? 1 : 0;
   }
 }
 
@@ -182,6 +184,7 @@ function drawStream(time) {
   paint(time);
   const facts = spans ? [plural(spans, "chunk")] : [];
   if (stream.failed) facts.push(`${count(stream.failed)} failed`);
+  if (stream.lost) facts.push(`${count(stream.lost)} lost`);
   const seen = Math.ceil((stream.height - AXIS) / stream.rowHeight), first = Math.floor(stream.top / stream.rowHeight) + 1;
   if (hasRows && seen < stream.rows.length) facts.push(`rows ${count(first)} to ${count(Math.min(first + seen - 1, stream.rows.length))} of ${count(stream.rows.length)}: drag for others`);
   heading("stream", facts.join(", "));
@@ -198,6 +201,7 @@ function legend() {
   if (known.length) {
     entries.push({ key: "\0running", text: "runs", fill: `color-mix(in srgb, ${theme.bar} 40%, transparent)`, edge: theme.bar });
     entries.push({ key: "\0failed", text: "failed", fill: theme.bad });
+    entries.push({ key: "\0lost", text: "lost", fill: `repeating-linear-gradient(135deg, ${theme.warn} 0 3px, transparent 3px 6px)`, edge: theme.warn });
   }
   keyed(at("#stream .legend"), entries, (entry) => entry.key, () => make("li", "", make("i"), make("span")), (element, entry) => {
     const swatch = `${entry.fill}|${entry.edge ?? ""}`;
@@ -328,8 +332,8 @@ function paint(time) {
   rows.forEach((row, index) => {
     const y = index * high - stream.top;
     if (y + high < 0 || y > bottom) return;
-    // Where many share a pixel one is enough, but a failed one is seen whatever is beside it.
-    const failed = [];
+    // Where many share a pixel one is enough, but one that did not end well is seen whatever is beside it.
+    const [failed, lost] = [[], []];
     let [last, lastColour] = [-1, -1];
     for (let number = firstAfter(row.spans, from); number < row.spans.length; number += 1) {
       const span = row.spans[number];
@@ -338,6 +342,7 @@ function paint(time) {
         continue;
       }
       if (span.is_failed) failed.push(span);
+      else if (span.is_lost) lost.push(span);
       const left = x(span.start), right = x(span.end);
       if (right - left < 1 && Math.floor(right) === last && span.colour === lastColour) continue;
       [last, lastColour] = [Math.floor(right), span.colour];
@@ -345,6 +350,12 @@ function paint(time) {
       const width = Math.max(right - left - (right - left > 4 ? 1 : 0), 1);
       pen.fillRect(left, y, width, high - gap);
       if (width > 60 && high >= 12 && !span.is_failed) label(pen, span, Math.max(left, gutter), Math.min(right, wide), y, high - gap);
+    }
+    for (const span of lost) {
+      const left = x(span.start), width = Math.max(x(span.end) - left - 1, 3);
+      hatch(pen, Math.max(left, gutter), y, Math.min(left + width, wide) - Math.max(left, gutter), high - gap);
+      pen.fillStyle = theme.warn;
+      pen.fillRect(left + width - 2, y, 2, high - gap);
     }
     for (const span of failed) {
       const left = x(span.start), width = Math.max(x(span.end) - left - 1, 3);
@@ -395,8 +406,29 @@ function paint(time) {
     pen.fillStyle = theme.muted;
     pen.fillRect(wide - 4, (stream.top / all) * bottom, 3, Math.max((bottom / all) * bottom, 8));
   }
-  const failedText = stream.failed ? `, ${plural(stream.failed, "chunk")} failed` : "";
+  const failedText = (stream.failed ? `, ${plural(stream.failed, "chunk")} failed` : "") + (stream.lost ? `, ${count(stream.lost)} lost` : "");
   setAttribute(canvas, "aria-label", `Task stream: ${plural(rows.length, "row")}, ${plural(model.spans.length, "chunk")}${failedText}, from ${clock(from)} to ${clock(to)}`);
+}
+
+/// What has no result of this chunk: it was taken away.
+function hatch(pen, left, top, width, high) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(left, top, width, high);
+  pen.clip();
+  pen.fillStyle = stream.theme.card;
+  pen.globalAlpha = 0.55;
+  pen.fillRect(left, top, width, high);
+  pen.globalAlpha = 1;
+  pen.strokeStyle = stream.theme.warn;
+  pen.lineWidth = 2;
+  pen.beginPath();
+  for (let at = left - high; at < left + width; at += 8) {
+    pen.moveTo(at, top + high);
+    pen.lineTo(at + high, top);
+  }
+  pen.stroke();
+  pen.restore();
 }
 
 function label(pen, span, left, right, y, high, ink = "#ffffff") {
@@ -522,7 +554,7 @@ function hover(event) {
   let found = row.running.find((running) => isAt(running.since, knownUntil(running, now()))) ?? null;
   for (const span of row.spans) {
     if (!isAt(span.start, span.end)) continue;
-    if (!found || (found.start !== undefined && (far(span) < far(found) || span.is_failed))) found = span;
+    if (!found || (found.start !== undefined && (far(span) < far(found) || span.is_failed || span.is_lost))) found = span;
   }
   if (!found) return hideTip();
   const isNew = stream.hover !== found;
@@ -534,6 +566,7 @@ function hover(event) {
     `${many}, from ${clock(found.start ?? found.since, 3)}`,
   ];
   if (found.is_failed) lines.push("failed");
+  else if (found.is_lost) lines.push("lost: its worker died, or its machine was lost");
   if (found.is_slow) lines.push("much longer than others");
   setText(stream.tip, lines.join("\n"));
   show(stream.tip, true);

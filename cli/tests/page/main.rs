@@ -291,7 +291,8 @@ fn a_dashboard_shows_within_a_second_what_a_growing_log_tells() {
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     assert!(browser.text("#concerns").contains("oak:2718 has been lost for"), "{}", browser.text("#concerns"));
     assert!(browser.text("#nodes").contains("0 of 4"), "nothing runs on a lost machine: {}", browser.text("#nodes"));
-    assert!(browser.text("#stream").contains("1 chunk"), "{}", browser.text("#stream"));
+    let stream = browser.text("#stream");
+    assert!(stream.contains("2 chunks, 1 lost"), "what the machine had is drawn until its loss: {stream}");
     assert_ne!(browser.run("return document.title"), "broken");
     // The stream follows the present until somebody takes hold of it, and again on a double click.
     let of = |what: &str| {
