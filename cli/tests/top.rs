@@ -167,7 +167,7 @@ fn it_shows_a_growing_log_heeds_keys_and_leaves_the_terminal_as_it_was() {
     assert!(screen.starts_with("[1 overview] 2 tree  3 workers"), "{screen}");
     assert_eq!(
         line(&screen, "sow "),
-        "   ● 7    farm::sow      ──────────   0%     0/100       -      -      0       0"
+        "   ● 7    farm::sow      ────────   0%       0/100       -      -      0       0"
     );
     assert!(line(&screen, "live").starts_with(" ● live "), "{screen}");
 
@@ -175,7 +175,7 @@ fn it_shows_a_growing_log_heeds_keys_and_leaves_the_terminal_as_it_was() {
     let screen = terminal.wait_for("progress", |screen| screen.contains("50%"));
     assert_eq!(
         line(&screen, "sow "),
-        "   ● 7    farm::sow      ━━━━━─────  50%    50/100    10/s      -      0       0"
+        "   ● 7    farm::sow      ━━━━────  50%      50/100    10/s      -      0       0"
     );
 
     terminal.press("3");

@@ -123,6 +123,18 @@ fn details_and_help_are_as_kept() {
     }
 }
 
+/// `12.3k/99.9k` was cut to `12.3k/99…`, however wide the screen was.
+#[test]
+fn what_is_done_is_shown_in_full() {
+    let line = r#"{"timestamp":"2026-01-01T12:00:00Z","level":"INFO","target":"distfun::event","message":"","otel.event.name":"distfun.job.progress","distfun.manager.id":1,"distfun.job.id":1,"distfun.function.name":"a_function::of_a_long_name","distfun.items.total":99900,"distfun.items.done":12345,"distfun.boot_id":"b","distfun.seq":0}"#;
+    let mut view = View::new(Limits::default());
+    view.apply(&serde_json::from_str::<Line<'_>>(line).unwrap());
+    for (screen, width) in [(Screen::Overview, 80), (Screen::Overview, 120), (Screen::Calls, 120)] {
+        let text = shown(&view, &Ui::new(screen), PLAIN, width, 24);
+        assert!(text.contains(" 12.3k/99.9k "), "{text}");
+    }
+}
+
 #[test]
 fn nothing_of_a_log_reaches_the_terminal_as_a_command() {
     let line = r#"{"timestamp":"2026-01-01T12:00:00Z","level":"INFO","target":"x","message":"a\u001b[2Jb\r\nc\u0007","distfun.boot_id":"b","distfun.seq":0}"#;

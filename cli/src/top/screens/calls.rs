@@ -16,9 +16,9 @@ const COLUMNS: [Column; 13] = [
     left("call", 7, 0),
     rest("function", 14, 0),
     left("state", 9, 5),
-    rest("progress", 10, 4),
+    rest("progress", 8, 4),
     right("", 4, 1),
-    right("done", 9, 6),
+    right("done", DONE, 6),
     right("rate", 7, 7),
     right("left", 6, 3),
     right("took", 6, 2),
@@ -27,6 +27,9 @@ const COLUMNS: [Column; 13] = [
     right("chunks", 6, 8),
     right("use", 4, 9),
 ];
+
+/// `12.3k/99.9k` is the longest that is said.
+pub(crate) const DONE: usize = 11;
 
 pub(crate) fn table(seen: &Seen<'_>) -> Table {
     let mut jobs: Vec<_> = seen.view.jobs().collect();

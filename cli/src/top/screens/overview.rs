@@ -15,9 +15,9 @@ use crate::top::{
 const COLUMNS: [Column; 9] = [
     left("  call", 8, 0),
     rest("function", 14, 0),
-    rest("progress", 10, 3),
+    rest("progress", 8, 3),
     right("", 4, 1),
-    right("done", 9, 4),
+    right("done", calls::DONE, 4),
     right("rate", 7, 5),
     right("left", 6, 2),
     right("failed", 6, 2),
