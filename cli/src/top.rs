@@ -78,7 +78,8 @@ pub(crate) struct Flags {
 const AFTER_HELP: &str = "\
 Keys:
   1 to 8, tab    overview, tree, workers, nodes, calls, chunks, failures, data
-  arrows, hjkl   move; page up and down, home, end too
+  arrows, hjkl   move; home, end too
+  page up, down  move ten rows, or details that are open
   enter, esc     all about what is selected, and back
   /              show only what has this text
   f              show only what has failed

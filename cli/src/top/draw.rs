@@ -74,13 +74,13 @@ fn body(seen: &Seen<'_>, ui: &Ui, pen: &mut Pen<'_>) {
         Some(detail) if width >= WIDE => {
             let left = width * 3 / 5;
             screen(seen, ui, &mut pen.part(0, 0, left, height));
-            detail.draw(&mut pen.part(left + 1, 0, width - left - 1, height));
+            detail.draw(&mut pen.part(left + 1, 0, width - left - 1, height), &ui.pane().scrolled);
         }
-        Some(detail) if height < 8 => detail.draw(pen),
+        Some(detail) if height < 8 => detail.draw(pen, &ui.pane().scrolled),
         Some(detail) => {
             let above = height / 2;
             screen(seen, ui, &mut pen.rows(0, above));
-            detail.draw(&mut pen.rows(above, height - above));
+            detail.draw(&mut pen.rows(above, height - above), &ui.pane().scrolled);
         }
         None => screen(seen, ui, pen),
     }
@@ -202,9 +202,10 @@ fn notes(seen: &Seen<'_>, ui: &Ui) -> Vec<(String, Tone)> {
     notes
 }
 
-pub(crate) const KEYS: [(&str, &str); 15] = [
+pub(crate) const KEYS: [(&str, &str); 16] = [
     ("1 to 8, tab", "the screens"),
-    ("arrows, hjkl", "move; page up and down, home, end too"),
+    ("arrows, hjkl", "move; home, end too"),
+    ("page up, down", "move ten rows, or details that are open"),
     ("enter, esc", "all about what is selected, and back"),
     ("/", "show only what has this text"),
     ("f", "show only what has failed"),

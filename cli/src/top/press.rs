@@ -54,6 +54,8 @@ pub(crate) fn press(ui: &mut Ui, seen: &Seen<'_>, key: KeyEvent) -> Act {
         KeyCode::Char('-') => ui.zoom(false),
         KeyCode::Down | KeyCode::Char('j') => go(ui, seen, |at, _| at + 1),
         KeyCode::Up | KeyCode::Char('k') => go(ui, seen, |at, _| at.saturating_sub(1)),
+        KeyCode::PageDown if ui.pane().has_detail => scroll(ui, |at| at + PAGE),
+        KeyCode::PageUp if ui.pane().has_detail => scroll(ui, |at| at.saturating_sub(PAGE)),
         KeyCode::PageDown => go(ui, seen, |at, _| at + 10),
         KeyCode::PageUp => go(ui, seen, |at, _| at.saturating_sub(10)),
         KeyCode::Home | KeyCode::Char('g') => go(ui, seen, |_, _| 0),
@@ -106,8 +108,19 @@ fn go(ui: &mut Ui, seen: &Seen<'_>, to: impl Fn(usize, usize) -> usize) {
     select(ui, &keys, next.min(last));
 }
 
+/// Lines of details at once: nearly as many as there is room for on a terminal of 24 lines, where they are below a list.
+const PAGE: usize = 8;
+
+fn scroll(ui: &Ui, to: impl Fn(usize) -> usize) {
+    let scrolled = &ui.pane().scrolled;
+    scrolled.set(to(scrolled.get()));
+}
+
 fn select(ui: &mut Ui, keys: &[Key], at: usize) {
     let pane = ui.pane_mut();
+    if pane.selected.as_ref() != keys.get(at) {
+        pane.scrolled.set(0);
+    }
     (pane.selected, pane.index) = (keys.get(at).cloned(), at);
 }
 
@@ -150,7 +163,9 @@ fn open(ui: &mut Ui, seen: &Seen<'_>) {
             ui.pane_mut().selected = Some(key);
         }
     }
-    ui.pane_mut().has_detail = true;
+    let pane = ui.pane_mut();
+    pane.has_detail = true;
+    pane.scrolled.set(0);
 }
 
 /// One step: details, filters, order, selection.

@@ -58,6 +58,8 @@ fn type_in(ui: &mut Ui, view: &View, keys: &str) -> Act {
                     "left" => KeyCode::Left,
                     "right" => KeyCode::Right,
                     "end" => KeyCode::End,
+                    "down" => KeyCode::PageDown,
+                    "up" => KeyCode::PageUp,
                     other => panic!("{other} is no key"),
                 };
                 (code, end + 1)
@@ -121,6 +123,33 @@ fn details_and_help_are_as_kept() {
         type_in(&mut ui, &view, keys);
         check(name, &shown(&view, &ui, PLAIN, 80, 24));
     }
+}
+
+/// What there was no room for could not be seen at all.
+#[test]
+fn details_scroll_as_far_as_they_go_and_no_further() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Overview);
+    let mut shown = |keys: &str| {
+        type_in(&mut ui, &view, keys);
+        let text = shown(&view, &ui, PLAIN, 80, 24);
+        let place = text.lines().find(|line| line.contains("page down")).unwrap_or_default().trim().to_owned();
+        (place, text)
+    };
+    let (place, beginning) = shown("j<enter>");
+    assert_eq!(place, "… 1-9 of 24 lines: page up, page down");
+    assert!(!beginning.contains("manager 1 runs"), "{beginning}");
+    assert_eq!(shown("<down>").0, "… 9-17 of 24 lines: page up, page down");
+    let (place, end) = shown("<down><down><down>");
+    assert_eq!(place, "… 16-24 of 24 lines: page up, page down");
+    check("detail-scrolled", &end);
+    // One step back is one, however often there was nothing more.
+    assert_eq!(shown("<up>").0, "… 8-16 of 24 lines: page up, page down");
+    // Of something else it is the beginning again, and of this too.
+    shown("<down>jk");
+    assert_eq!(shown("").1, beginning);
+    shown("<down><esc>");
+    assert_eq!(shown("<enter>").1, beginning);
 }
 
 /// `12.3k/99.9k` was cut to `12.3k/99…`, however wide the screen was.

@@ -1,6 +1,6 @@
 //! What the user has chosen to see: screens, selections, filters.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use distfun_core::view::{Place, Time};
 
@@ -73,6 +73,8 @@ pub(crate) struct Pane {
     pub(crate) is_reversed: bool,
     pub(crate) failed_only: bool,
     pub(crate) has_detail: bool,
+    /// Lines of the details above those that are shown; drawing holds it to what there is.
+    pub(crate) scrolled: Cell<usize>,
 }
 
 impl Pane {

@@ -1,5 +1,7 @@
 //! All that is known of what is selected.
 
+use std::cell::Cell;
+
 use distfun_core::view::{Job, JobState, Manager, Place, Process, Span};
 
 use super::{tree, workers};
@@ -30,7 +32,8 @@ impl Detail {
         self.lines.push((label.into(), text.into(), tone));
     }
 
-    pub(crate) fn draw(&self, pen: &mut Pen<'_>) {
+    /// From this line on, or as far as there are lines.
+    pub(crate) fn draw(&self, pen: &mut Pen<'_>, scrolled: &Cell<usize>) {
         pen.clear();
         pen.rule(0, &self.title);
         let label = self.lines.iter().map(|(label, ..)| words::width(label)).max().unwrap_or(0).min(pen.width() / 3);
@@ -43,12 +46,15 @@ impl Detail {
         }
         let room = pen.height().saturating_sub(1);
         let shown = if rows.len() > room { room.saturating_sub(1) } else { room };
-        for (y, (name, line, tone)) in rows.iter().take(shown).enumerate() {
+        scrolled.set(scrolled.get().min(rows.len().saturating_sub(shown)));
+        let first = scrolled.get();
+        for (y, (name, line, tone)) in rows.iter().skip(first).take(shown).enumerate() {
             pen.put(1, 1 + y, &words::head(name, label, ""), Tone::Quiet);
             pen.put(indent, 1 + y, line, *tone);
         }
         if rows.len() > shown {
-            let text = format!("{} {} more lines", pen.ellipsis(), rows.len() - shown);
+            let last = first + shown;
+            let text = format!("{} {}-{last} of {} lines: page up, page down", pen.ellipsis(), first + 1, rows.len());
             pen.put(1, 1 + shown, &text, Tone::Quiet);
         }
     }
