@@ -3,7 +3,7 @@
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{
-    look::{Look, Tone},
+    look::{Look, Mark, Tone},
     pen::Pen,
     screens::{self, chunks, detail, overview},
     seen::{Going, Seen},
@@ -221,9 +221,15 @@ pub(crate) const KEYS: [(&str, &str); 16] = [
     ("", "workers' time. A - is something the log does not tell."),
 ];
 
+/// What marks say, of whatever they stand beside.
+const MARKS: [&[(Mark, &str)]; 2] = [
+    &[(Mark::Runs, "at work, or there"), (Mark::Idle, "idle"), (Mark::Changes, "restarts, silent, stopping")],
+    &[(Mark::Done, "ended"), (Mark::Lost, "failed, lost, given up"), (Mark::Attention, "needs a look")],
+];
+
 fn help(pen: &mut Pen<'_>) {
     let width = 74.min(pen.width());
-    let height = (KEYS.len() + 2).min(pen.height());
+    let height = (KEYS.len() + MARKS.len() + 3).min(pen.height());
     let (x, y) = ((pen.width() - width) / 2, (pen.height() - height) / 2);
     let mut pen = pen.part(x, y, width, height);
     pen.clear();
@@ -231,6 +237,15 @@ fn help(pen: &mut Pen<'_>) {
     for (y, (keys, meaning)) in (1..).zip(KEYS) {
         pen.put(2, y, keys, Tone::Title);
         pen.put_cut(16, y, meaning, Tone::Plain);
+    }
+    let below = KEYS.len() + 2;
+    pen.put(2, below, "marks", Tone::Title);
+    for (y, marks) in (below..).zip(MARKS) {
+        let mut x = 16;
+        for &(mark, meaning) in marks {
+            x = pen.mark(x, y, mark) + 1;
+            x = pen.put_cut(x, y, meaning, Tone::Plain) + 2;
+        }
     }
     if height > 2 {
         pen.rule(height - 1, "any key closes this");

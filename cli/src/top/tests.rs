@@ -13,7 +13,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::{
     demo::{self, Demo},
     draw,
-    look::Look,
+    look::{Look, Mark},
     play::{Feed, Player},
     press::{Act, press},
     seen::{Going, Seen},
@@ -122,6 +122,23 @@ fn details_and_help_are_as_kept() {
         let mut ui = Ui::new(screen);
         type_in(&mut ui, &view, keys);
         check(name, &shown(&view, &ui, PLAIN, 80, 24));
+    }
+}
+
+/// They were on every screen, and nothing said what they mean.
+#[test]
+fn help_says_what_each_mark_means() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Overview);
+    type_in(&mut ui, &view, "?");
+    for look in [PLAIN, ASCII] {
+        let text = shown(&view, &ui, look, 80, 24);
+        let (_, marks) = text.split_once("  marks  ").unwrap_or_else(|| panic!("{text}"));
+        for mark in [Mark::Runs, Mark::Idle, Mark::Changes, Mark::Lost, Mark::Done, Mark::Attention] {
+            let (sign, _) = look.mark(mark);
+            assert!(marks.contains(&format!(" {sign} ")), "{sign} in {text}");
+        }
+        assert!(text.contains("any key closes this"), "{text}");
     }
 }
 
