@@ -125,6 +125,38 @@ fn details_and_help_are_as_kept() {
     }
 }
 
+/// Of a log of hours that had ended there were the last 20 s to see, or nothing.
+#[test]
+fn of_a_log_that_has_ended_all_chunks_are_in_sight_until_the_user_moves() {
+    let line = |seconds: f64, seq: u64| {
+        format!(
+            r#"{{"timestamp":"{}","level":"DEBUG","target":"distfun::event","message":"","otel.event.name":"distfun.chunk.finished","distfun.manager.id":1,"distfun.job.id":1,"distfun.function.name":"f::g","distfun.chunk.index":{seq},"distfun.chunk.items":1,"distfun.worker.id":0,"distfun.worker.generation":0,"distfun.compute_s":0.1,"distfun.outcome":"failure","distfun.boot_id":"b","distfun.seq":{seq}}}"#,
+            demo::BEGIN.after(seconds)
+        )
+    };
+    for length in [0.4, 3.0, 600.0, 10_800.0, 1e6] {
+        let mut view = View::new(Limits::default());
+        for (seconds, seq) in [(0.1, 0), (length, 1)] {
+            view.apply(&serde_json::from_str::<Line<'_>>(&line(seconds, seq)).unwrap());
+        }
+        let failed = |ui: &Ui, going| {
+            let text = draw::text(&draw::buffer(&Seen { going, ..seen(&view, view.now()) }, ui, PLAIN, 80, 24));
+            text.lines().find(|line| line.contains("worker 0")).unwrap().matches('✕').count()
+        };
+        let mut ui = Ui::new(Screen::Chunks);
+        assert_eq!(failed(&ui, Going::Over), 2, "{length}");
+        let column = ui.column_s();
+        type_in(&mut ui, &view, "-");
+        assert!(ui.column_s() > column || length > 1e5, "from what fits on");
+        type_in(&mut ui, &view, "++++");
+        assert_eq!(failed(&ui, Going::Over), if length < 1.0 { 2 } else { 1 }, "{length}");
+        // What goes on is shown as before.
+        let ui = Ui::new(Screen::Chunks);
+        failed(&ui, Going::Live);
+        assert_eq!(ui.column_s(), 0.5);
+    }
+}
+
 /// They were on every screen, and nothing said what they mean.
 #[test]
 fn help_says_what_each_mark_means() {

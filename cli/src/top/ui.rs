@@ -87,7 +87,8 @@ impl Pane {
 }
 
 /// Seconds that a column of the chunk stream stands for.
-const ZOOMS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+const ZOOMS: [f64; 17] =
+    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0];
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -97,7 +98,9 @@ pub(crate) struct Ui {
     pub(crate) has_help: bool,
     /// What is typed goes into the filter.
     pub(crate) is_typing: bool,
-    zoom: usize,
+    zoom: Cell<usize>,
+    /// The zoom is the user's, and not what drawing takes to be fitting.
+    is_zoomed: bool,
     /// The right edge of the chunk stream, if it does not go with the time.
     pub(crate) edge: Option<Time>,
     /// Whose parts the tree shows, or not, as the user has said.
@@ -111,7 +114,8 @@ impl Ui {
             panes: Default::default(),
             has_help: false,
             is_typing: false,
-            zoom: 5,
+            zoom: Cell::new(5),
+            is_zoomed: false,
             edge: None,
             folds: BTreeMap::new(),
         }
@@ -132,10 +136,20 @@ impl Ui {
 
     /// Seconds for each column of the chunk stream.
     pub(crate) fn column_s(&self) -> f64 {
-        ZOOMS[self.zoom]
+        ZOOMS[self.zoom.get()]
     }
 
     pub(crate) fn zoom(&mut self, closer: bool) {
-        self.zoom = if closer { self.zoom.saturating_sub(1) } else { (self.zoom + 1).min(ZOOMS.len() - 1) };
+        let zoom = self.zoom.get();
+        self.zoom.set(if closer { zoom.saturating_sub(1) } else { (zoom + 1).min(ZOOMS.len() - 1) });
+        self.is_zoomed = true;
+    }
+
+    /// Unless the user has chosen, so close that so many columns hold these seconds.
+    pub(crate) fn fit(&self, seconds: f64, columns: usize) {
+        if !self.is_zoomed {
+            let holds = |column_s: &f64| column_s * columns.saturating_sub(1) as f64 >= seconds;
+            self.zoom.set(ZOOMS.iter().position(holds).unwrap_or(ZOOMS.len() - 1));
+        }
     }
 }

@@ -10,7 +10,7 @@ use ratatui::style::Style;
 use crate::top::{
     look::{Look, Tone},
     pen::Pen,
-    seen::{Seen, node_state, worker_state},
+    seen::{Going, Seen, node_state, worker_state},
     table::first_shown,
     ui::{Key, Pane, Ui},
     words,
@@ -137,7 +137,14 @@ pub(crate) fn draw(seen: &Seen<'_>, pen: &mut Pen<'_>, ui: &Ui) {
     }
     let longest = lanes.iter().map(|lane| words::width(&lane.name)).max().unwrap_or(0);
     let label = longest.min(pen.width() / 4) + 4;
-    let stretches = Stretches::until(ui.edge.unwrap_or(seen.now), pen.width().saturating_sub(label), ui.column_s());
+    let columns = pen.width().saturating_sub(label);
+    // Of what is over all is shown; of what goes on the present.
+    if matches!(seen.going, Going::Over | Going::End | Going::Once)
+        && let Some(first) = seen.view.spans().map(|span| span.start).min()
+    {
+        ui.fit(seen.since(first), columns);
+    }
+    let stretches = Stretches::until(ui.edge.unwrap_or(seen.now), columns, ui.column_s());
     let functions = functions(seen);
     let legend = usize::from(pen.height() >= 5);
     let height = pen.height().saturating_sub(1 + legend);
