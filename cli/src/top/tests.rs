@@ -125,6 +125,29 @@ fn details_and_help_are_as_kept() {
     }
 }
 
+/// At 80 columns neither was shown, and deaths nowhere.
+#[test]
+fn machines_have_their_names_and_the_deaths_of_their_workers() {
+    let say = |event: &str, fields: &str, seq: u64| {
+        format!(
+            r#"{{"timestamp":"2026-01-01T12:00:00Z","level":"INFO","target":"distfun::event","message":"","otel.event.name":"distfun.node.{event}","distfun.manager.id":1,"distfun.node.id":1,"distfun.machine":"10.0.0.11:2718",{fields},"distfun.boot_id":"b","distfun.seq":{seq}}}"#
+        )
+    };
+    let mut view = View::new(Limits::default());
+    let connected = say("connected", r#""distfun.node.name":"oak","distfun.workers.total":16"#, 0);
+    let died = say("worker_died", r#""distfun.job.id":1,"distfun.chunk.index":0,"error.type":"worker_lost""#, 1);
+    for line in [connected, died] {
+        view.apply(&serde_json::from_str::<Line<'_>>(&line).unwrap());
+    }
+    let mut ui = Ui::new(Screen::Nodes);
+    type_in(&mut ui, &view, "f<enter>");
+    let text = shown(&view, &ui, PLAIN, 80, 24);
+    let [heading, row] = [1, 2].map(|at| text.lines().nth(at).unwrap().split_whitespace().collect::<Vec<_>>());
+    let column = |name: &str| row[heading.iter().position(|it| *it == name).unwrap_or_else(|| panic!("{text}")) + 1];
+    assert_eq!((column("name"), column("runs"), column("died")), ("oak", "0/16", "1"), "{text}");
+    assert!(text.contains(" workers died 1 time\n"), "{text}");
+}
+
 /// Of a log of hours that had ended there were the last 20 s to see, or nothing.
 #[test]
 fn of_a_log_that_has_ended_all_chunks_are_in_sight_until_the_user_moves() {

@@ -59,7 +59,7 @@ fn lanes(seen: &Seen<'_>, pane: &Pane) -> Vec<Lane> {
             key: Key::Place(process.id, manager.id, Place::Node(id)),
             name: format!("{whose}{}", if node.name.is_empty() { &node.machine } else { &node.name }),
             slots: node.slots.max(1),
-            has_failed: node.losses > 0,
+            has_failed: node.losses + node.deaths > 0,
             mark: node_state(manager, node).1,
         }));
     }

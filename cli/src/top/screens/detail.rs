@@ -276,6 +276,9 @@ fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Optio
         "was lost",
         format!("{}, {} done elsewhere", words::many(node.losses, "time"), words::many(node.requeued, "chunk")),
     );
+    if node.deaths > 0 {
+        detail.say_in(Tone::Warn, "workers died", words::many(node.deaths, "time"));
+    }
     if let Some(rtt) = node.rtt_s {
         let sent = words::bytes(node.shared_bytes);
         detail.say("line", format!("{} there and back, {sent} of shared data sent", words::duration(rtt)));

@@ -12,14 +12,14 @@ use crate::top::{
 
 const COLUMNS: [Column; 13] = [
     rest("machine", 16, 0),
-    left("name", 10, 5),
+    left("name", 10, 3),
     left("state", 8, 0),
     right("since", 6, 1),
-    right("slots", 5, 3),
-    right("runs", 4, 2),
-    right("busy", 4, 3),
-    right("chunks", 6, 4),
+    right("runs", 5, 2),
+    right("busy", 4, 4),
+    right("chunks", 6, 3),
     right("lost", 4, 2),
+    right("died", 4, 2),
     right("redone", 6, 6),
     right("round trip", 10, 8),
     right("sent", 8, 7),
@@ -57,11 +57,11 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &No
             Cell::text(node.name.as_str()),
             Cell::text(state).tone(tone),
             Cell::duration(seen.since(node.since)),
-            Cell::count(node.slots),
-            Cell::count(node.running.len() as u64),
+            runs(node),
             Cell::share(node_share(manager, node, seen.now)),
             Cell::count(node.chunks),
             Cell::count(node.losses).grave(Tone::Warn),
+            Cell::count(node.deaths).grave(Tone::Warn),
             Cell::count(node.requeued).grave(Tone::Warn),
             node.rtt_s.map_or_else(Cell::none, |rtt| Cell::number(rtt, words::duration(rtt))),
             match node.shared_bytes {
@@ -70,7 +70,15 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &No
             },
             node.error.as_deref().map_or_else(Cell::none, Cell::text),
         ],
-        has_failed: node.losses > 0 || mark == Mark::Lost,
+        has_failed: node.losses + node.deaths > 0 || mark == Mark::Lost,
         is_over: manager.ended.is_some() || node.state == NodeState::GivenUp,
     }
+}
+
+/// Chunks that it has, of those that it computes at once.
+fn runs(node: &Node) -> Cell {
+    let running = node.running.len() as u64;
+    let text = format!("{}/{}", words::count(running), words::count(node.slots));
+    let tone = if running == 0 { Tone::Quiet } else { Tone::Plain };
+    Cell::number(running as f64, text).tone(tone)
 }
