@@ -125,6 +125,26 @@ fn details_and_help_are_as_kept() {
     }
 }
 
+/// `f` hid their programs and left them.
+#[test]
+fn what_is_wrong_with_what_is_hidden_is_hidden_and_counted() {
+    let view = story(20.0);
+    let mut ui = Ui::new(Screen::Overview);
+    assert!(shown(&view, &ui, PLAIN, 80, 24).contains(" !! forecast"));
+    type_in(&mut ui, &view, "f");
+    let text = shown(&view, &ui, PLAIN, 80, 24);
+    assert!(!text.contains(" !! forecast") && text.contains(" !  bootstrap"), "{text}");
+    assert!(text.contains("    2 more to know of, of programs that are not listed"), "{text}");
+    check("overview-failed", &text);
+    type_in(&mut ui, &view, "f/no such thing<enter>");
+    let text = shown(&view, &ui, PLAIN, 80, 24);
+    assert!(
+        text.contains("    3 more to know of, of programs that are not listed")
+            && text.contains("nothing of that kind"),
+        "{text}"
+    );
+}
+
 /// At 80 columns neither was shown, and deaths nowhere.
 #[test]
 fn machines_have_their_names_and_the_deaths_of_their_workers() {

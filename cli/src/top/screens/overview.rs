@@ -46,6 +46,13 @@ impl Item<'_> {
             Self::Call(row) => row.key.clone(),
         }
     }
+
+    fn process(&self) -> Option<u32> {
+        match self {
+            Self::Process(process) => Some(process.id),
+            Self::Call(_) => None,
+        }
+    }
 }
 
 pub(crate) fn keys(seen: &Seen<'_>, pane: &Pane) -> Vec<Key> {
@@ -106,8 +113,11 @@ fn table(calls: Vec<&Job>, seen: &Seen<'_>) -> Table {
 
 pub(crate) fn draw(seen: &Seen<'_>, pen: &mut Pen<'_>, pane: &Pane) {
     let height = pen.height();
-    let concerns = seen.view.concerns(seen.now);
-    let top = draw_concerns(&concerns, pen);
+    let listed: Vec<_> = items(seen, pane).iter().filter_map(Item::process).collect();
+    // What is wrong with a program is hidden with it, but for that there is something.
+    let is_shown = |concern: &Concern| concern.process.is_none_or(|id| listed.contains(&id));
+    let (shown, hidden): (Vec<_>, Vec<_>) = seen.view.concerns(seen.now).into_iter().partition(is_shown);
+    let top = draw_concerns(&shown, &hidden, pen);
     let story = if height >= HIGH { (height / 3).clamp(3, 12) } else { 0 };
     let story = story.min(height.saturating_sub(top));
     let middle = height - top - story;
@@ -120,8 +130,8 @@ pub(crate) fn draw(seen: &Seen<'_>, pen: &mut Pen<'_>, pane: &Pane) {
     }
 }
 
-/// Says how many rows it takes.
-fn draw_concerns(concerns: &[Concern], pen: &mut Pen<'_>) -> usize {
+/// Says how many rows it takes; those that are hidden are counted only.
+fn draw_concerns(concerns: &[Concern], hidden: &[Concern], pen: &mut Pen<'_>) -> usize {
     let most = (pen.height() / 4).clamp(1, 4);
     let shown = if concerns.len() > most { most.saturating_sub(1) } else { concerns.len() };
     let more = concerns.len() - shown;
@@ -133,7 +143,13 @@ fn draw_concerns(concerns: &[Concern], pen: &mut Pen<'_>) -> usize {
     if more > 0 {
         pen.put_cut(1, y, &format!("!  {more} more to know of: screens 2 and 4"), Tone::Warn);
     }
-    (y + usize::from(more > 0)).min(pen.height())
+    y += usize::from(more > 0);
+    if !hidden.is_empty() && pen.height() >= HIGH {
+        let tone = if hidden.iter().any(|concern| concern.is_grave) { Tone::Bad } else { Tone::Warn };
+        pen.put_cut(4, y, &format!("{} more to know of, of programs that are not listed", hidden.len()), tone);
+        y += 1;
+    }
+    y.min(pen.height())
 }
 
 /// Says how many rows it takes, at most `most`.
