@@ -427,6 +427,8 @@ impl Manager {
                 node.lose(line, text_of(line));
                 self.take_away(line.node_id.map(Place::Node), lost.into_values(), line.at, kept);
             }
+            // That nobody listens where it was says nothing of why it was lost, and it is no less lost.
+            "rejected" if node.state == NodeState::Lost && line.gives_up != Some(true) => {}
             "rejected" => {
                 node.error = Some(text_of(line));
                 node.set(if line.gives_up == Some(true) { NodeState::GivenUp } else { NodeState::Rejected }, line.at);

@@ -462,6 +462,37 @@ fn late_lines_do_not_bring_back_what_is_over() {
     }
 }
 
+/// What was said of a machine was that nobody listens there, and not what had become of it.
+#[test]
+fn why_a_node_was_lost_is_kept_until_it_is_back() {
+    let mut log = Log::default();
+    let node = |more: Value| {
+        let mut all = json!({ "node.id": 3, "machine": "m" });
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let refused = |gives_up: bool| node(json!({ "error.message": "Connection refused", "gives_up": gives_up }));
+    log.say("node.connected", node(json!({ "node.name": "oak" })));
+    log.say("node.lost", node(json!({ "error.message": "killed by the kernel" })));
+    log.say("node.rejected", refused(false));
+    let mut view = view_of(&log.lines);
+    let of = |view: &View| {
+        let (_, manager) = view.managers().next().expect("a Manager");
+        let node = &manager.nodes[&3];
+        (node.state, node.since, node.error.clone().unwrap_or_default())
+    };
+    assert_eq!(of(&view), (NodeState::Lost, Time(BEGIN + 10_000), "killed by the kernel".into()));
+    // Back, and then not any more.
+    log.say("node.connected", node(json!({ "node.name": "oak" })));
+    log.say("node.lost", node(json!({ "error.message": "silent" })));
+    log.lines[3..].iter().for_each(|line| apply(&mut view, line));
+    assert_eq!(of(&view).2, "silent");
+    // That it is not even tried again is news.
+    log.say("node.rejected", refused(true));
+    apply(&mut view, &log.lines[5]);
+    assert_eq!((of(&view).0, of(&view).2), (NodeState::GivenUp, "Connection refused".into()));
+}
+
 /// Dashboards drew nothing where a worker had computed for minutes before it died.
 #[test]
 fn what_a_death_takes_away_has_ended_there() {
