@@ -1,8 +1,10 @@
 //! Why nothing happens, or why not yet, in a sentence.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
-use super::{Job, JobState, Manager, Node, NodeState, Place, Process, Time, View, WorkerState};
+use super::{Job, JobState, Manager, Node, NodeState, Place, Process, Running, Time, View, WorkerState};
 use crate::event::Seconds;
 
 /// Something that somebody should know.
@@ -59,29 +61,68 @@ impl View {
 
     /// Why a call is not done yet at `now`, or how it ended: one sentence.
     pub fn explain(&self, process: &Process, job: &Job, now: Time) -> String {
-        let name = format!("call {} ({})", job.id, job.function);
-        let took = Seconds(job.running_s(now));
-        let error = job.error.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
-        match job.state {
-            JobState::Success => format!("{name} is complete: {} after {took}", items(job.items)),
-            JobState::Failure => {
-                format!("{name} failed after {took}, with {} of {} failed{error}", job.failed, items(job.items))
+        let mut chunks = Chunks::default();
+        process.places_of(job).into_iter().for_each(|(place, running)| chunks.add(place, running));
+        explain(process, job, chunks, now)
+    }
+
+    /// The same of all calls, looking at each chunk that runs once.
+    pub fn explanations(&self, now: Time) -> impl Iterator<Item = (&Process, &Job, String)> {
+        self.processes().flat_map(move |process| {
+            let mut of_jobs: HashMap<(u64, u64), Chunks<'_>> = HashMap::new();
+            for manager in process.managers.values() {
+                for (place, running) in manager.running() {
+                    of_jobs.entry((manager.id, running.job)).or_default().add(place, running);
+                }
             }
-            JobState::Timeout => {
-                format!("{name} ran out of time after {took}, with {} of {} done", job.done, items(job.items))
-            }
-            JobState::Cancelled => {
-                format!("{name} was cancelled after {took}, with {} of {} done", job.done, items(job.items))
-            }
-            JobState::Unknown => format!("{name} has ended, but the line that says how is not in the log"),
-            JobState::Running => {
-                let manager = job.manager.and_then(|id| process.managers.get(&id));
-                let done = match job.progress() {
-                    Some(_) => format!("{} of {} done", job.done, items(job.items)),
-                    None => format!("{} done", items(job.done)),
-                };
-                format!("{name} {}; {done} after {took}{}", waits(process, manager, job, now), left(job, now))
-            }
+            process.jobs.values().map(move |job| {
+                let chunks = job.manager.and_then(|manager| of_jobs.get(&(manager, job.id)).copied());
+                (process, job, explain(process, job, chunks.unwrap_or_default(), now))
+            })
+        })
+    }
+}
+
+/// Chunks of a call that run.
+#[derive(Clone, Copy, Default)]
+struct Chunks<'a> {
+    count: usize,
+    /// The one that began first, and where.
+    oldest: Option<(Place, &'a Running)>,
+}
+
+impl<'a> Chunks<'a> {
+    fn add(&mut self, place: Place, running: &'a Running) {
+        self.count += 1;
+        if self.oldest.is_none_or(|(_, oldest)| running.since < oldest.since) {
+            self.oldest = Some((place, running));
+        }
+    }
+}
+
+fn explain(process: &Process, job: &Job, chunks: Chunks<'_>, now: Time) -> String {
+    let name = format!("call {} ({})", job.id, job.function);
+    let took = Seconds(job.running_s(now));
+    let error = job.error.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+    match job.state {
+        JobState::Success => format!("{name} is complete: {} after {took}", items(job.items)),
+        JobState::Failure => {
+            format!("{name} failed after {took}, with {} of {} failed{error}", job.failed, items(job.items))
+        }
+        JobState::Timeout => {
+            format!("{name} ran out of time after {took}, with {} of {} done", job.done, items(job.items))
+        }
+        JobState::Cancelled => {
+            format!("{name} was cancelled after {took}, with {} of {} done", job.done, items(job.items))
+        }
+        JobState::Unknown => format!("{name} has ended, but the line that says how is not in the log"),
+        JobState::Running => {
+            let manager = job.manager.and_then(|id| process.managers.get(&id));
+            let done = match job.progress() {
+                Some(_) => format!("{} of {} done", job.done, items(job.items)),
+                None => format!("{} done", items(job.done)),
+            };
+            format!("{name} {}; {done} after {took}{}", waits(process, manager, job, chunks, now), left(job, now))
         }
     }
 }
@@ -98,7 +139,7 @@ fn items(count: u64) -> String {
 }
 
 /// What a call that has not ended does.
-fn waits(process: &Process, manager: Option<&Manager>, job: &Job, now: Time) -> String {
+fn waits(process: &Process, manager: Option<&Manager>, job: &Job, chunks: Chunks<'_>, now: Time) -> String {
     if process.is_silent(now) {
         let silent = Seconds(now.since(process.last).as_secs_f64());
         return format!("ran when its program was last heard of, {silent} ago");
@@ -111,18 +152,17 @@ fn waits(process: &Process, manager: Option<&Manager>, job: &Job, now: Time) -> 
             reason(&stall.reason, manager)
         );
     }
-    let places = process.places_of(job);
-    if let Some((place, running)) = places.first() {
+    if let Some((place, running)) = chunks.oldest {
         let whose = match place {
             Place::Worker(worker) => format!("worker {worker}"),
-            Place::Node(node) => manager.nodes.get(node).map_or("a node".into(), |node| node.machine.clone()),
+            Place::Node(node) => manager.nodes.get(&node).map_or("a node".into(), |node| node.machine.clone()),
         };
         let long = now.since(running.since).as_secs_f64();
         let last = running.index + running.items.max(1) - 1;
         let which =
             if running.items == 1 { format!("item {last}") } else { format!("items {}..{}", running.index, last + 1) };
         let slow = if running.is_slow { ", much longer than others" } else { "" };
-        return match places.len() {
+        return match chunks.count {
             1 => format!("computes {which} on {whose}, for {}{slow}", Seconds(long)),
             many => format!("computes {many} chunks, the oldest is {which} on {whose}, for {}{slow}", Seconds(long)),
         };

@@ -493,6 +493,30 @@ fn why_a_node_was_lost_is_kept_until_it_is_back() {
     assert_eq!((of(&view).0, of(&view).2), (NodeState::GivenUp, "Connection refused".into()));
 }
 
+#[test]
+fn all_calls_are_explained_as_each_is() {
+    let mut log = Log::default();
+    for job in 0..3 {
+        log.say("job.submitted", json!({ "job.id": job, "function.name": "f", "mode": "items", "items.total": 10 }));
+    }
+    for (worker, job) in [(0, 1), (1, 2), (2, 1)] {
+        let chunk = json!({
+            "job.id": job, "function.name": "f", "chunk.index": worker, "chunk.items": 1, "worker.id": worker,
+            "worker.generation": 0,
+        });
+        log.say("chunk.started", chunk);
+    }
+    let view = view_of(&log.lines);
+    let all: Vec<_> = view.explanations(view.now()).collect();
+    assert_eq!(all.len(), 3);
+    for (process, job, text) in all {
+        assert_eq!(text, view.explain(process, job, view.now()));
+    }
+    let (process, job) = view.jobs_of(1).next().expect("the call");
+    let text = view.explain(process, job, view.now());
+    assert!(text.contains("computes 2 chunks, the oldest is item 0 on worker 0"), "{text}");
+}
+
 /// Dashboards drew nothing where a worker had computed for minutes before it died.
 #[test]
 fn what_a_death_takes_away_has_ended_there() {
