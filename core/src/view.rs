@@ -34,6 +34,7 @@ mod node;
 mod process;
 mod record;
 mod running;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod worker;

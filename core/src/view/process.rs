@@ -117,6 +117,11 @@ impl Process {
         Some((node.name.clone(), node.address.clone()?, self.host.clone()))
     }
 
+    /// Its name as a node, if it is one and has said it.
+    pub(super) fn serves_as(&self) -> Option<&str> {
+        self.node.as_ref().map(|node| node.name.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// No end of it is in its log.
     pub(super) fn replace(&mut self) {
         self.is_replaced = true;

@@ -493,6 +493,41 @@ fn why_a_node_was_lost_is_kept_until_it_is_back() {
     assert_eq!((of(&view).0, of(&view).2), (NodeState::GivenUp, "Connection refused".into()));
 }
 
+/// They were "up" while they computed: what they compute is told by those who gave it.
+#[test]
+fn workers_of_a_node_are_busy_with_what_managers_elsewhere_gave_it() {
+    let mut log = Log::default();
+    for worker in 0..2 {
+        log.say("worker.started", json!({ "worker.id": worker, "worker.generation": 0 }));
+    }
+    log.say("node.started", json!({ "node.name": "oak", "address": "127.0.0.1:2718", "workers.total": 2 }));
+    let mut view = View::default();
+    log.lines.iter().for_each(|line| apply(&mut view, &line.replace("\"one\"", "\"node\"")));
+    let mut caller = Log::default();
+    caller.say("node.connected", json!({ "node.id": 1, "machine": "m", "node.name": "oak", "workers.total": 2 }));
+    let chunk = |index: u64| json!({ "job.id": 1, "function.name": "f", "chunk.index": index, "chunk.items": 1, "node.id": 1, "machine": "m" });
+    for index in 0..3 {
+        caller.say("chunk.dispatched", chunk(index));
+    }
+    for index in 0..3 {
+        caller.say("chunk.returned", chunk(index));
+    }
+    let mut told = caller.lines.iter();
+    let mut after = |lines: usize| {
+        told.by_ref().take(lines).for_each(|line| apply(&mut view, line));
+        let node = view.processes().find(|process| process.node.is_some()).expect("the node");
+        let manager = &node.managers[&1];
+        let state = |id: u64| view.worker_state(node, manager, &manager.workers[&id], view.now());
+        assert_eq!(state(0), state(1));
+        (state(0), view.busy(node, manager, view.now()))
+    };
+    assert_eq!(after(1), (WorkerState::Up, (0, 2)));
+    assert_eq!(after(1), (WorkerState::Serving, (1, 2)), "nobody knows which");
+    assert_eq!(after(2), (WorkerState::Busy, (2, 2)), "one more than it computes at once");
+    assert_eq!(after(2), (WorkerState::Serving, (1, 2)));
+    assert_eq!(after(1), (WorkerState::Up, (0, 2)));
+}
+
 #[test]
 fn all_calls_are_explained_as_each_is() {
     let mut log = Log::default();

@@ -20,6 +20,9 @@ pub enum WorkerState {
     Available,
     /// It computes.
     Busy,
+    /// It is a node's, and the node has chunks of Managers elsewhere: fewer than workers, so that this one may compute or
+    /// not. Never a worker's own state, see [`super::View::worker_state`].
+    Serving,
     /// Its thread is replaced, and starts then at the latest.
     Restarting {
         /// When.
