@@ -183,7 +183,7 @@ fn text(view: &View, now: Time) -> String {
             writeln!(text, "{} ({}), on {}{over}", plain(&process.name()), plain(&process.role), plain(&process.host));
         let open = process.managers.values().filter(|manager| manager.ended.is_none() && !process.is_over());
         for manager in open {
-            let (busy, live) = manager.busy(now);
+            let (busy, live) = view.busy(process, manager, now);
             let up = manager.nodes.values().filter(|node| node.is_up()).count();
             let _ = write!(text, "  manager {}: {busy} of {live} workers busy", manager.id);
             let _ = match manager.nodes.len() {

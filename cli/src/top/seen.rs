@@ -107,11 +107,17 @@ fn life_s(manager: &Manager, now: Time) -> f64 {
     manager.ended.as_ref().map_or(now, |ended| ended.at).since(manager.since).as_secs_f64()
 }
 
-pub(crate) fn worker_state(worker: &Worker, now: Time) -> (&'static str, Mark) {
-    match worker.state_at(now) {
+pub(crate) fn worker_state(
+    seen: &Seen<'_>,
+    process: &Process,
+    manager: &Manager,
+    worker: &Worker,
+) -> (&'static str, Mark) {
+    match seen.view.worker_state(process, manager, worker, seen.now) {
         WorkerState::Up => ("up", Mark::Idle),
         WorkerState::Available => ("idle", Mark::Idle),
         WorkerState::Busy => ("busy", Mark::Runs),
+        WorkerState::Serving => ("serves", Mark::Runs),
         WorkerState::Restarting { .. } => ("restarts", Mark::Changes),
         WorkerState::Offline => ("ended", Mark::Done),
         WorkerState::GaveUp => ("given up", Mark::Lost),

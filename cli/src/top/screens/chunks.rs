@@ -53,7 +53,7 @@ fn lanes(seen: &Seen<'_>, pane: &Pane) -> Vec<Lane> {
             name: format!("{whose}worker {}", worker.id),
             slots: 1,
             has_failed: worker.restarts > 0 || worker.error.is_some(),
-            mark: worker_state(worker, seen.now).1,
+            mark: worker_state(seen, process, manager, worker).1,
         }));
         lanes.extend(seen.nodes(manager).map(|(id, node)| Lane {
             key: Key::Place(process.id, manager.id, Place::Node(id)),

@@ -199,7 +199,7 @@ fn tone_of(level: &str) -> Tone {
 
 fn manager(seen: &Seen<'_>, process: &Process, manager: &Manager) -> Detail {
     let mut detail = Detail::new(format!("manager {} of {}", manager.id, process.name()));
-    let (busy, live) = manager.busy(seen.now);
+    let (busy, live) = seen.view.busy(process, manager, seen.now);
     match &manager.ended {
         Some(ended) => detail.say("ended", format!("at {} ({})", words::clock(ended.at), ended.reason)),
         None => detail.say("up", format!("since {}, {busy} of {live} workers busy", words::clock(manager.since))),
@@ -230,7 +230,7 @@ fn manager(seen: &Seen<'_>, process: &Process, manager: &Manager) -> Detail {
 
 fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Option<Detail> {
     let worker = manager.workers.get(&id)?;
-    let (state, _) = worker_state(worker, seen.now);
+    let (state, _) = worker_state(seen, process, manager, worker);
     let mut detail = Detail::new(format!("worker {id} of manager {}, {}", manager.id, process.name()));
     let life = format!("{}, life {}, {}", worker.kind, worker.generation, words::many(worker.restarts, "restart"));
     detail.say(state, format!("for {}; {life}", words::elapsed(seen.since(worker.since))));

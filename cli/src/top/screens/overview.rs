@@ -227,7 +227,7 @@ fn facts(seen: &Seen<'_>, process: &Process) -> Vec<(String, Tone)> {
     let mut facts = Vec::new();
     let live: Vec<_> = process.managers.values().filter(|manager| manager.ended.is_none()).collect();
     let (busy, workers) = live.iter().fold((0, 0), |(busy, all), manager| {
-        let (own_busy, own_all) = manager.busy(seen.now);
+        let (own_busy, own_all) = seen.view.busy(process, manager, seen.now);
         (busy + own_busy, all + own_all)
     });
     if workers > 0 {

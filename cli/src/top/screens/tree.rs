@@ -155,7 +155,7 @@ impl Tree<'_> {
             return;
         }
         for worker in seen.workers(manager) {
-            let (state, mark) = worker_state(worker, seen.now);
+            let (state, mark) = worker_state(seen, process, manager, worker);
             let facts = Facts {
                 depth: depth + 1,
                 mark,

@@ -40,7 +40,7 @@ pub(crate) fn table(seen: &Seen<'_>) -> Table {
 }
 
 fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -> Row {
-    let (state, mark) = worker_state(worker, seen.now);
+    let (state, mark) = worker_state(seen, process, manager, worker);
     let tone = match mark {
         Mark::Lost => Tone::Bad,
         Mark::Changes => Tone::Warn,
