@@ -110,52 +110,27 @@ function nameOf(process) {
   return process.boot_id.slice(0, 8);
 }
 
-/// A program that lives says something every minute; of one that has not, nobody knows what it does.
-const SILENT_S = 150;
-function isOver(process) {
-  const managers = Object.values(process.managers);
-  if (process.is_replaced) return true;
-  return (process.node ? process.node.has_stopped : managers.length > 0) && managers.every((manager) => manager.ended);
-}
-const SILENT_BUSY_S = 35;
-function isSilent(process, time) {
-  const managers = Object.values(process.managers);
-  const isHeardOf = (manager) => manager.snapshot || Object.keys(manager.workers).length || Object.keys(manager.nodes).length;
-  const isBusy = managers.some((manager) => !manager.ended && manager.snapshot && manager.snapshot.jobs_active > 0)
-    || Object.values(process.jobs).some((job) => job.state === "running" && job.manager !== null);
-  const lives = managers.some((manager) => !manager.ended && isHeardOf(manager));
-  return lives && !isOver(process) && time - process.last > (isBusy ? SILENT_BUSY_S : SILENT_S);
-}
-
-/// A worker that is inside a long chunk repeats that; what it has not repeated for so long may be over.
-const PULSE_S = 30;
-function workerState(worker, time, process) {
-  const { state, running } = worker;
-  if (isSilent(process, time) && state !== "offline" && state !== "gave_up") return "unknown";
-  if (running && running.is_pulse && time - running.told > PULSE_S) return "up";
+/// Of a program that should have been heard of nobody knows what its workers do.
+function workerState(worker, process, manager) {
+  const state = process.worker_states[manager.id]?.[worker.id] ?? worker.state;
+  if (process.is_silent && state !== "offline" && state !== "gave_up") return "unknown";
   return typeof state === "string" ? state : "restarting";
 }
 const isLive = (state) => state !== "offline" && state !== "gave_up";
 const WORDS = { gave_up: "given up", given_up: "given up" };
 const word = (state) => WORDS[state] ?? state;
 const DOTS = {
-  up: "good", available: "good", busy: "busy", restarting: "warn", offline: "gone", gave_up: "bad", unknown: "gone",
-  suspect: "warn", draining: "warn", lost: "bad", rejected: "warn", given_up: "bad",
+  up: "good", available: "good", busy: "busy", serving: "busy", restarting: "warn", offline: "gone", gave_up: "bad", unknown: "gone",
+  suspect: "warn", draining: "warn", lost: "bad", rejected: "warn", given_up: "bad", ended: "gone",
 };
-const nodeState = (node, time, process) => (isSilent(process, time) ? "unknown" : node.state);
+/// The connection ends with the Manager.
+const nodeState = (node, process, manager) => (manager.ended ? "ended" : process.is_silent ? "unknown" : node.state);
 const isUp = (node) => ["up", "suspect", "draining"].includes(node.state);
 
 /// Of a Manager: workers that compute, and workers that can.
-function busyOf(manager, time, process) {
-  let live = 0, told = 0, untold = false;
-  for (const worker of Object.values(manager.workers)) {
-    const state = workerState(worker, time, process);
-    if (isLive(state)) live += 1;
-    if (state === "busy") told += 1;
-    if (state === "up") untold = true;
-  }
-  const said = manager.snapshot && untold && !manager.ended ? manager.snapshot.busy : 0;
-  return [Math.min(Math.max(told, said), live), live];
+function busyOf(process, manager) {
+  const [busy, live] = process.busy[manager.id] ?? [0, 0];
+  return [process.is_silent ? 0 : busy, live];
 }
 
 const items = (first, many) => (many === 1 ? `item ${first}` : `items ${first}..${first + many}`);

@@ -30,14 +30,14 @@ function drawConcerns() {
   setText(at("#said"), `${plural(grave, "grave concern")}, ${plural(concerns.length - grave, "other")}`);
 }
 
-function drawFigures(time) {
+function drawFigures() {
   let [busy, live, up, nodes, restarts, there, slots] = [0, 0, 0, 0, 0, 0, 0];
   const { below } = served();
   for (const [process, manager] of managers()) {
     for (const worker of Object.values(manager.workers)) restarts += worker.restarts;
     if (manager.ended) continue;
     // What a node's own log says of its workers is what Managers call chunks there.
-    const [here, can] = below.has(process.id) ? [0, 0] : busyOf(manager, time, process);
+    const [here, can] = below.has(process.id) ? [0, 0] : busyOf(process, manager);
     [busy, live] = [busy + here, live + can];
     for (const node of Object.values(manager.nodes)) {
       nodes += 1;

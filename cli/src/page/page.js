@@ -69,7 +69,7 @@ function draw() {
   const begin = performance.now();
   const time = now();
   drawConcerns();
-  drawFigures(time);
+  drawFigures();
   drawCalls(time);
   drawStream(time);
   drawTree(time);

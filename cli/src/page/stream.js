@@ -86,10 +86,13 @@ function takeSpans(spans, isWhole) {
   for (const [process, manager] of managers()) {
     if (manager.ended) continue;
     for (const worker of Object.values(manager.workers)) {
-      if (!isLive(workerState(worker, model.picture.now, process))) continue;
+      const state = workerState(worker, process, manager);
+      if (!isLive(state)) continue;
       const row = lane(`${process.id}/${manager.id}/w${worker.id}`, process.id, manager.id, worker.id, `worker ${worker.id}`);
       row.alive = model.picture.now;
-      if (worker.running) row.running.push({ ...worker.running, colour: colour(worker.running.function), lane: row, process });
+      // What it has not repeated for long may be over.
+      const isOld = state !== "busy";
+      if (worker.running) row.running.push({ ...worker.running, isOld, colour: colour(worker.running.function), lane: row, process });
     }
     for (const state of Object.values(manager.nodes)) {
       if (state.id === null) continue;
@@ -120,8 +123,8 @@ function dropSpans(spans) {
 
 /// For how long it is known that a chunk runs.
 function knownUntil(running, time) {
-  if (running.is_pulse && time - running.told > PULSE_S) return running.told;
-  return isSilent(running.process, time) ? Math.max(running.process.last, running.since) : time;
+  if (running.process.is_silent) return Math.max(running.process.last, running.since);
+  return running.isOld ? running.told : time;
 }
 
 /// All there is, in time.

@@ -83,7 +83,7 @@ const drawWorkers = table("workers", "No workers here.", [
   const many = alive.filter(([, manager]) => Object.keys(manager.workers).length).length > 1;
   for (const [process, manager] of alive) {
     for (const worker of Object.values(manager.workers)) {
-      const state = workerState(worker, time, process);
+      const state = workerState(worker, process, manager);
       if (state === "offline" && isBuried(worker.since, time)) continue;
       const running = state === "busy" ? worker.running : null;
       const prefix = many ? `${nameOf(process)}, ${manager.id}: ` : "";
@@ -116,7 +116,7 @@ const drawNodes = table("nodes", "No other machines: everything runs here.", [
   for (const [process, manager] of alive) {
     for (const node of Object.values(manager.nodes)) {
       const prefix = many ? `${nameOf(process)}, ${manager.id}: ` : "";
-      rows.push({ key: `${process.id}/${manager.id}/${node.id ?? node.machine}`, prefix, node, state: nodeState(node, time, process) });
+      rows.push({ key: `${process.id}/${manager.id}/${node.id ?? node.machine}`, prefix, node, state: nodeState(node, process, manager) });
     }
   }
   return rows;

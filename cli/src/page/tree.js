@@ -22,7 +22,7 @@ function drawTree(time) {
 
 function processEntry(process, byName, time, placed) {
   const all = ordered(Object.values(process.managers));
-  const over = isOver(process), silent = isSilent(process, time);
+  const { is_over: over, is_silent: silent } = process;
   if (over && isBuried(process.last, time)) return null;
   const notes = [process.node ? "node" : process.role, process.host && `on ${process.host}`];
   if (process.node) {
@@ -43,11 +43,11 @@ function managerEntry(process, manager, byName, time, placed) {
   if (manager.ended && isBuried(manager.ended.at, time)) return null;
   const key = `p${process.id}m${manager.id}`;
   const workers = Object.values(manager.workers)
-    .map((worker) => ({ worker, state: workerState(worker, time, process) }))
+    .map((worker) => ({ worker, state: workerState(worker, process, manager) }))
     .filter(({ worker, state }) => state !== "offline" || !isBuried(worker.since, time));
   const nodes = Object.values(manager.nodes);
   if (!workers.length && !nodes.length && !manager.snapshot) return null;
-  const [busy, live] = busyOf(manager, time, process);
+  const [busy, live] = busyOf(process, manager);
   const notes = [manager.ended ? `${manager.ended.reason} ${clock(manager.ended.at)}` : `${busy} of ${plural(live, "worker")} busy`];
   if (nodes.length && !manager.ended) notes.push(`${nodes.filter(isUp).length} of ${plural(nodes.length, "machine")} connected`);
   if (manager.stall) notes.push(`stalled for ${age(time - manager.stall.since)}`);
@@ -99,7 +99,7 @@ function restEntry(key, workers, shown) {
 }
 
 function nodeEntry(key, of, node, byName, time, placed, manager) {
-  const state = nodeState(node, time, of);
+  const state = nodeState(node, of, manager);
   const notes = [state === "up" ? "connected" : state === "unknown" ? "unknown" : `${word(state)} for ${age(time - node.since)}`];
   if (manager.ended) notes.length = 0;
   if (node.name && node.name !== node.machine) notes.push(node.name);

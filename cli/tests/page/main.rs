@@ -335,6 +335,54 @@ fn a_dashboard_shows_within_a_second_what_a_growing_log_tells() {
     browser.wait("document.querySelector('#story').innerText.includes('worker 0 is restarted')");
 }
 
+/// Its workers were "up" while they computed, and it was "draining" for ever when the program had ended.
+#[test]
+fn a_node_is_shown_at_work_and_then_as_ended() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = TempDir::new().unwrap();
+    let paths = ["run", "oak"].map(|name| folder.path().join(name).with_extension("ndjson"));
+    let mut oak = Log::create(&paths[1], "boot-oak");
+    for worker in 0..2 {
+        let fields = json!({ "distfun.worker.id": worker, "distfun.worker.generation": 0 });
+        oak.say("INFO", "worker.started", "worker started", fields);
+    }
+    let serves = json!({ "distfun.node.name": "oak", "distfun.address": "oak:2718", "distfun.workers.total": 2 });
+    oak.say("INFO", "node.started", "oak serves", serves);
+    let mut log = Log::create(&paths[0], "boot-a");
+    let node = |more: Value| {
+        let mut fields = json!({ "distfun.node.id": 0, "distfun.machine": "oak:2718" });
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fields
+    };
+    let connected = node(json!({ "distfun.node.name": "oak", "distfun.workers.total": 2 }));
+    log.say("INFO", "node.connected", "oak is connected", connected);
+    let dispatch = |log: &mut Log, index: u64| {
+        let chunk = json!({ "distfun.job.id": 7, "distfun.function.name": "f", "distfun.chunk.index": index, "distfun.chunk.items": 1 });
+        log.say("DEBUG", "chunk.dispatched", "chunk", node(chunk));
+    };
+    dispatch(&mut log, 0);
+    let dashboard = Dashboard::start(&paths.each_ref().map(|path| path.to_str().unwrap()));
+    browser.look("light", 1400, 1200);
+    browser.open(&dashboard.url);
+    let states = |section: &str, state: &str| {
+        format!(
+            "[...document.querySelectorAll('#{section} tbody tr')].map((row) => row.innerText).filter((text) => text.includes('{state}')).length"
+        )
+    };
+    browser.wait(&format!("{} === 2", states("workers", "serving")));
+    browser.picture("node-serving");
+    dispatch(&mut log, 1);
+    browser.wait(&format!("{} === 2", states("workers", "busy")));
+    assert!(browser.text("#tree").contains("2 of 2 workers busy"), "{}", browser.text("#tree"));
+    log.say("INFO", "node.draining", "oak stops", node(json!({ "distfun.chunks.running": 2 })));
+    browser.wait(&format!("{} === 1", states("nodes", "draining")));
+    log.say("INFO", "manager.stopped", "manager 1 stopped", json!({ "distfun.reason": "shutdown" }));
+    browser.wait(&format!("{} === 1", states("nodes", "ended")));
+    assert_eq!(browser.run("return document.querySelectorAll('#nodes .dot.gone').length"), 1);
+    browser.picture("node-ended");
+    assert_quiet(&browser, &dashboard.url);
+}
+
 #[test]
 fn a_replay_goes_on_and_a_moment_stands_still() {
     let Some(browser) = Browser::start() else { return };
