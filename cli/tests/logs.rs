@@ -31,18 +31,21 @@ fn a_sentence_says_how_a_call_ended() {
     for (name, sentence) in [
         (
             "panic",
-            "call 1 (incidents::mean) failed after 12.9 ms, with 1 of 40 items failed: no values to take the mean of",
+            "call 1 (incidents::mean) failed after 12.9 ms, with 1 of 40 items failed: item 17: no values to take the mean of \
+             (examples/src/bin/incidents.rs:138)",
         ),
         ("node-lost", "call 1 (incidents::simulate) is complete: 30 items after 3.0 s"),
         (
             "hang",
-            "call 1 (incidents::root) failed after 14.0 s, with 1 of 30 items failed: it ran longer than 14s and was stopped; \
-             allow more with item_timeout",
+            "call 1 (incidents::root) failed after 14.0 s, with 1 of 30 items failed: item 13: it ran longer than 14s and was \
+             stopped; allow more with item_timeout",
         ),
     ] {
         assert_eq!(says(&["explain", "1"], &[name]), sentence);
     }
-    assert!(says(&["explain", "1"], &["crash"]).contains("with 1 of 24 items failed: "));
+    assert!(says(&["explain", "1"], &["crash"]).contains("with 1 of 24 items failed: item 7: "));
+    // So do lists of calls.
+    assert!(says(&["status"], &["panic"]).contains("(examples/src/bin/incidents.rs:138)"));
 }
 
 #[test]

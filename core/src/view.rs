@@ -50,7 +50,7 @@ use serde::{Serialize, Serializer};
 
 pub use explain::Concern;
 pub use failures::FailureGroup;
-pub use job::{Job, JobState};
+pub use job::{Fault, Job, JobState};
 pub use line::{Line, Text, Time};
 pub use manager::{Ended, Manager, Snapshot, Stall};
 pub use node::{Node, NodeState};

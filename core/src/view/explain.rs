@@ -103,17 +103,21 @@ impl<'a> Chunks<'a> {
 fn explain(process: &Process, job: &Job, chunks: Chunks<'_>, now: Time) -> String {
     let name = format!("call {} ({})", job.id, job.function);
     let took = Seconds(job.running_s(now));
-    let error = job.error.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
     match job.state {
         JobState::Success => format!("{name} is complete: {} after {took}", items(job.items)),
         JobState::Failure => {
-            format!("{name} failed after {took}, with {} of {} failed{error}", job.failed, items(job.items))
+            format!("{name} failed after {took}, with {} of {} failed{}", job.failed, items(job.items), why(job))
         }
         JobState::Timeout => {
-            format!("{name} ran out of time after {took}, with {} of {} done", job.done, items(job.items))
+            format!(
+                "{name} ran out of time after {took}, with {} of {} done{}",
+                job.done,
+                items(job.items),
+                failed(job)
+            )
         }
         JobState::Cancelled => {
-            format!("{name} was cancelled after {took}, with {} of {} done", job.done, items(job.items))
+            format!("{name} was cancelled after {took}, with {} of {} done{}", job.done, items(job.items), failed(job))
         }
         JobState::Unknown => format!("{name} has ended, but the line that says how is not in the log"),
         JobState::Running => {
@@ -122,8 +126,24 @@ fn explain(process: &Process, job: &Job, chunks: Chunks<'_>, now: Time) -> Strin
                 Some(_) => format!("{} of {} done", job.done, items(job.items)),
                 None => format!("{} done", items(job.done)),
             };
-            format!("{name} {}; {done} after {took}{}", waits(process, manager, job, chunks, now), left(job, now))
+            let waits = waits(process, manager, job, chunks, now);
+            format!("{name} {waits}; {done} after {took}{}{}", left(job, now), failed(job))
         }
+    }
+}
+
+/// How many items of it failed, and why.
+fn failed(job: &Job) -> String {
+    if job.failed == 0 { String::new() } else { format!("; {} failed{}", job.failed, why(job)) }
+}
+
+/// The item that failed first and where, unless the call has an error of its own.
+fn why(job: &Job) -> String {
+    match (&job.fault, job.error.as_deref()) {
+        (_, Some(error)) if job.has_own_error => format!(": {error}"),
+        (Some(fault), _) if job.failed > 1 => format!(", the first of them {fault}"),
+        (Some(fault), _) => format!(": {fault}"),
+        (None, error) => error.map(|error| format!(": {error}")).unwrap_or_default(),
     }
 }
 

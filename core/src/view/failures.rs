@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Line, Time, job::text_of};
+use super::{
+    Line, Time,
+    job::{code_of, text_of},
+};
 use crate::event::capped;
 
 /// All failures of one kind.
@@ -94,11 +97,7 @@ impl Failures {
         }
         group.last = line.at;
         group.text = text_of(line);
-        let code = line.code_file.as_deref().map(capped).map(|file| match line.code_line {
-            Some(number) => format!("{file}:{number}"),
-            None => file.to_owned(),
-        });
-        group.code = code.or(group.code.take());
+        group.code = code_of(line).or(group.code.take());
         let parts = [
             line.job_id.map(|id| format!("call {id}")),
             line.item_index.map(|item| format!("item {item}")),

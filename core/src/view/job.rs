@@ -1,5 +1,7 @@
 //! One call.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Line, Name, Time};
@@ -66,6 +68,8 @@ pub struct Job {
     pub efficiency: Option<f64>,
     /// The error in words, if it ended with one, or the last that an item had.
     pub error: Option<String>,
+    /// The first of the items that failed for good, as far as the log told.
+    pub fault: Option<Fault>,
     /// The time of the last line about it.
     pub heard: Time,
     /// When its first chunk began, if that is known.
@@ -75,8 +79,45 @@ pub struct Job {
     since_figures: u64,
     #[serde(skip)]
     figures: u64,
+    /// The error is that with which it ended, and not an item's.
+    #[serde(skip)]
+    pub(super) has_own_error: bool,
     #[serde(skip)]
     seq: u64,
+}
+
+/// An item that failed for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Fault {
+    /// Which.
+    pub item: u64,
+    /// The machine that computed it, if it was another one.
+    pub machine: Option<String>,
+    /// Why, in words.
+    pub text: String,
+    /// Where in the program, if that is known: `file:line`.
+    pub code: Option<String>,
+}
+
+impl Fault {
+    fn of(line: &Line<'_>) -> Option<Self> {
+        Some(Self {
+            item: line.item_index?,
+            machine: line.machine.as_deref().map(|machine| capped(machine).to_owned()),
+            text: text_of(line),
+            code: code_of(line),
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "item {}", self.item)?;
+        self.machine.as_deref().map_or(Ok(()), |machine| write!(f, " on {machine}"))?;
+        write!(f, ": {}", self.text)?;
+        self.code.as_deref().map_or(Ok(()), |code| write!(f, " ({code})"))
+    }
 }
 
 impl Job {
@@ -101,10 +142,12 @@ impl Job {
             compute_s: None,
             efficiency: None,
             error: None,
+            fault: None,
             heard: line.at,
             began: None,
             since_figures: 0,
             figures: 0,
+            has_own_error: false,
             seq: 0,
         }
     }
@@ -144,7 +187,7 @@ impl Job {
                 let duration = line.duration_s.unwrap_or(0.0);
                 self.rate = (duration > 0.0).then(|| self.done as f64 / duration);
                 if let Some(text) = &line.error_message {
-                    self.error = Some(capped(text).to_owned());
+                    (self.error, self.has_own_error) = (Some(capped(text).to_owned()), true);
                 }
             }
             _ => {}
@@ -161,6 +204,11 @@ impl Job {
     pub(super) fn apply_chunk(&mut self, event: &str, line: &Line<'_>) {
         self.heard = self.heard.max(line.at);
         self.manager = self.manager.or(line.manager_id);
+        if let ("chunk.failed" | "chunk.exception", Some(fault)) = (event, Fault::of(line))
+            && self.fault.as_ref().is_none_or(|known| fault.item < known.item)
+        {
+            self.fault = Some(fault);
+        }
         match event {
             "chunk.started" | "chunk.dispatched" => {
                 self.began = Some(self.began.map_or(line.at, |began| began.min(line.at)));
@@ -215,4 +263,10 @@ impl Job {
 /// What a line says of an error; if it has no words of its own for it, what it says at all.
 pub(super) fn text_of(line: &Line<'_>) -> String {
     capped(line.exception_message.as_deref().or(line.error_message.as_deref()).unwrap_or(&line.message)).to_owned()
+}
+
+/// Where in the program it says that something happened.
+pub(super) fn code_of(line: &Line<'_>) -> Option<String> {
+    let file = capped(line.code_file.as_deref()?);
+    Some(line.code_line.map_or_else(|| file.to_owned(), |number| format!("{file}:{number}")))
 }

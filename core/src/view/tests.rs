@@ -552,6 +552,44 @@ fn all_calls_are_explained_as_each_is() {
     assert!(text.contains("computes 2 chunks, the oldest is item 0 on worker 0"), "{text}");
 }
 
+/// It said why, and neither which item nor where in the program.
+#[test]
+fn the_first_item_that_failed_is_named_with_its_place() {
+    let mut log = Log::default();
+    let call = |more: Value| {
+        let mut all = json!({ "job.id": 1, "function.name": "f", "items.total": 9, "mode": "items" });
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let fails = |item: u64, text: &str| {
+        call(json!({ "item.index": item, "items.failed": 1, "exception.message": text, "chunk.index": item }))
+    };
+    let said = |log: &Log| {
+        let view = view_of(&log.lines);
+        let (process, job) = view.jobs_of(1).next().expect("the call");
+        let text = view.explain(process, job, view.now());
+        text.split_once("failed").map_or_else(String::new, |(_, rest)| rest.to_owned())
+    };
+    log.say("job.submitted", call(json!({})));
+    assert_eq!(said(&log), "");
+    log.say("chunk.exception", fails(7, "no root"));
+    let place = "\"code.file.path\":\"src/roots.rs\",\"code.line.number\":12,\"distfun.boot_id\"";
+    log.lines[1] = log.lines[1].replace("\"distfun.boot_id\"", place);
+    assert_eq!(said(&log), ": item 7: no root (src/roots.rs:12)");
+    log.say("chunk.failed", fails(8, "no hope"));
+    assert_eq!(said(&log), ", the first of them item 7: no root (src/roots.rs:12)");
+    let mut elsewhere = fails(3, "no power");
+    elsewhere["machine"] = "oak".into();
+    log.say("chunk.failed", elsewhere);
+    assert_eq!(said(&log), ", the first of them item 3 on oak: no power");
+    log.say("job.finished", call(json!({ "outcome": "failure", "items.failed": 3, "duration_s": 1.0 })));
+    assert_eq!(said(&log), " after 1.0 s, with 3 of 9 items failed, the first of them item 3 on oak: no power");
+    let last = log.lines.len() - 1;
+    log.lines[last] =
+        log.lines[last].replace("\"distfun.boot_id\"", "\"error.message\":\"no workers\",\"distfun.boot_id\"");
+    assert_eq!(said(&log), " after 1.0 s, with 3 of 9 items failed: no workers");
+}
+
 /// Dashboards drew nothing where a worker had computed for minutes before it died.
 #[test]
 fn what_a_death_takes_away_has_ended_there() {
