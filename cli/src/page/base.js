@@ -116,6 +116,8 @@ function workerState(worker, process, manager) {
   if (process.is_silent && state !== "offline" && state !== "gave_up") return "unknown";
   return typeof state === "string" ? state : "restarting";
 }
+/// As messages count them.
+const lifeOf = (worker) => worker.generation + 1;
 const isLive = (state) => state !== "offline" && state !== "gave_up";
 const WORDS = { gave_up: "given up", given_up: "given up" };
 const word = (state) => WORDS[state] ?? state;

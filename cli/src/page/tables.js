@@ -74,7 +74,7 @@ const drawWorkers = table("workers", "No workers here.", [
   ["call", (row) => row.running?.job ?? "", (row) => row.running?.job],
   ["chunks", (row) => some(row.worker.chunks), (row) => row.worker.chunks],
   ["computed", (row, time) => some(row.computed, seconds), (row) => row.computed],
-  ["life", (row) => row.worker.generation, (row) => row.worker.generation],
+  ["life", (row) => lifeOf(row.worker), (row) => row.worker.generation],
   ["restarts", (row) => some(row.worker.restarts), (row) => row.worker.restarts],
   ["last error", (row) => row.worker.error ?? "", null, "text"],
 ], (time) => {

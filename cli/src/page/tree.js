@@ -78,7 +78,7 @@ function workerEntry(key, worker, state, time) {
   } else {
     notes.push(word(state));
   }
-  if (worker.generation > 1 || worker.restarts) notes.push(`life ${worker.generation}`);
+  if (worker.generation || worker.restarts) notes.push(`life ${lifeOf(worker)}`);
   if (worker.restarts) notes.push(`restarted ${worker.restarts === 1 ? "once" : `${worker.restarts} times`}`);
   return {
     key: `${key}w${worker.id}`, kind: isLive(state) ? "worker" : "worker dead",

@@ -40,7 +40,7 @@ pub enum WorkerState {
 pub struct Worker {
     /// Within its Manager.
     pub id: u64,
-    /// Counts the lives of its thread.
+    /// Counts the lives of its thread, from 0.
     pub generation: u64,
     /// `cpu` or `gpu`.
     pub kind: String,
@@ -81,6 +81,11 @@ impl Worker {
             seq: 0,
             before: (0, 0.0),
         }
+    }
+
+    /// Which life of its thread this is, counted from 1, as messages count them.
+    pub fn life(&self) -> u64 {
+        self.generation.saturating_add(1)
     }
 
     /// What it does at `now`: a chunk that was not heard of for long may have ended.

@@ -162,7 +162,7 @@ impl Tree<'_> {
                 name: format!("worker {}", worker.id),
                 state,
                 since: Some(worker.since),
-                life: Some(worker.generation),
+                life: Some(worker.life()),
                 restarts: worker.restarts,
                 chunks: worker.chunks,
                 error: worker.error.as_deref(),
