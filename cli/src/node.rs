@@ -176,6 +176,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         }
         notify("READY=1");
     });
+    config = config.when_stopping(|| notify("STOPPING=1"));
     if let Some(listen) = listen {
         config = config.listen(listen);
     }
@@ -198,10 +199,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         config = config.max_memory(bytes);
     }
     match if stdio { node::serve_stdio(config) } else { node::serve_programs(config) } {
-        Ok(()) => {
-            notify("STOPPING=1");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("distfun node: {error:?}");
             ExitCode::FAILURE

@@ -10,6 +10,9 @@ use crate::{config, gpu, options::options, pool::gpus};
 /// Is told the address.
 pub(super) type Ready = dyn Fn(&str) + Send + Sync;
 
+/// Is told that the end begins.
+pub(super) type Stopping = dyn Fn() + Send + Sync;
+
 /// What a node offers, and where. Given to [`serve`](super::serve) or [`start`](super::start).
 ///
 /// ```no_run
@@ -36,6 +39,7 @@ pub struct NodeConfig {
     pub(super) cache_bytes: Option<u64>,
     pub(super) instance: Option<[u8; 16]>,
     pub(super) ready: Option<Arc<Ready>>,
+    pub(super) stopping: Option<Arc<Stopping>>,
     pub(super) credentials: Option<PathBuf>,
     pub(super) runs_programs: bool,
     pub(super) allow_ship: bool,
@@ -114,6 +118,13 @@ impl NodeConfig {
     /// ```
     pub fn when_ready(mut self, ready: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.ready = Some(Arc::new(ready));
+        self
+    }
+
+    /// Called once, when the node begins to stop: it takes nothing new from then on and finishes what it has, which may take
+    /// a while. For whoever watches the service; it should return at once.
+    pub fn when_stopping(mut self, stopping: impl Fn() + Send + Sync + 'static) -> Self {
+        self.stopping = Some(Arc::new(stopping));
         self
     }
 

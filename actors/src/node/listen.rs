@@ -127,6 +127,7 @@ pub(super) fn prepare(
         is_embedded,
         draining: false.into(),
         stopping: false.into(),
+        when_stopping: config.stopping,
         changed: Notify::new(),
     });
     Ok((serving, slots))

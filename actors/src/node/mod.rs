@@ -145,6 +145,8 @@ pub(crate) struct Serving {
     is_embedded: bool,
     draining: AtomicBool,
     stopping: AtomicBool,
+    /// Whom to tell that the end begins.
+    when_stopping: Option<Arc<config::Stopping>>,
     changed: Notify,
 }
 
@@ -209,6 +211,9 @@ impl Serving {
         if !self.draining.swap(true, Ordering::Relaxed) {
             let guests = self.all_guests();
             events::node_stopping(&self.name, why, guests.len());
+            if let Some(tell) = &self.when_stopping {
+                tell();
+            }
             guests.iter().for_each(|guest| guest.say_draining(reason));
         }
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use distfun::{AddMachine, Distribute, Ending, MachineError, Manager, ManagerHandle, RemoveMachine, prelude::*};
+use distfun::{AddMachine, Distribute, Ending, MachineError, Manager, ManagerHandle, RemoveMachine, node, prelude::*};
 use distfun_integration_tests::proxy::Proxy;
 use futures::executor::block_on;
 
 use super::{
     loss::{await_chunks, chunks, is_up, manager, naps},
-    nap, slow, start,
+    nap, offering, slow, start,
 };
 use crate::support::{NodeProcess, eventually, within};
 
@@ -130,6 +130,26 @@ fn a_drained_node_has_nothing_left_and_gets_nothing_more() {
     drop(first);
     let call = manager.call(Distribute::map(function!(nap), 0..60));
     assert_eq!(within(|| call.wait()).unwrap(), naps(60));
+}
+
+/// systemd was told that a node stops when it had stopped.
+#[test]
+fn who_watches_a_node_is_told_when_it_begins_to_stop() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let config = offering(1).when_stopping(move || tell.send(()).expect("the test listens"));
+    let node = node::start(config).expect("a node starts");
+    let manager = manager(0, node.address());
+    let call = manager.call(Distribute::map(function!(slow), [2000]));
+    await_chunks(&manager, 1);
+    std::thread::scope(|scope| {
+        let drained = scope.spawn(|| node.drain(Duration::from_secs(10)));
+        told.recv_timeout(Duration::from_secs(1)).expect("at once");
+        assert!(!drained.is_finished(), "it has a chunk to finish");
+        assert!(drained.join().expect("it does not panic"));
+    });
+    assert_eq!(within(|| call.wait()).unwrap(), [2000]);
+    drop(node);
+    assert!(told.try_recv().is_err(), "once");
 }
 
 /// A node that drains and stays connected would be waited for without end: it is there, and takes nothing.
