@@ -3,7 +3,12 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use distfun::{Overrides, log::Role, node};
+use distfun::{
+    Overrides,
+    log::Role,
+    metrics::ServeError,
+    node::{self, NodeError},
+};
 use distfun_core::options::bytes;
 use tracing::Subscriber;
 use tracing_subscriber::{
@@ -132,6 +137,14 @@ fn line(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// An address that is none, or that can never be one to serve at, is a wrong command line.
+fn status_of(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let is_listen = matches!(error.downcast_ref(), Some(NodeError::Address { .. }));
+    let is_metrics =
+        matches!(error.downcast_ref(), Some(ServeError::NoAddress { .. } | ServeError::NotLoopback { .. }));
+    if is_listen || is_metrics { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
 fn size(text: &str) -> Result<u64, String> {
     bytes(text).ok_or_else(|| "it is no number of bytes, as in 1000000 or 512MiB".into())
 }
@@ -161,7 +174,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         Ok(taken) => taken,
         Err(error) => {
             eprintln!("distfun node: {}", line(&*error));
-            return ExitCode::FAILURE;
+            return status_of(&*error);
         }
     };
     let metrics = taken.1.as_ref().map(|server| server.address());
@@ -202,7 +215,7 @@ pub(crate) fn run(flags: Flags) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("distfun node: {error:?}");
-            ExitCode::FAILURE
+            status_of(&error)
         }
     }
 }

@@ -102,6 +102,9 @@ fn a_node_that_cannot_start_says_why_and_exits_with_1() {
     let (code, said) = why(&["--listen", &taken.local_addr().unwrap().to_string()]);
     assert_eq!(code, Some(1));
     assert!(said.contains("if one runs there already"), "{said}");
+    let (code, said) = why(&["--listen", "here"]);
+    assert_eq!(code, Some(2), "that is a wrong command line: {said}");
+    assert!(said.contains("127.0.0.1:2718"), "{said}");
     assert_eq!(why(&["--slots", "many"]).0, Some(2));
     assert_eq!(why(&["--stdio", "--listen", "127.0.0.1"]).0, Some(2));
 }
@@ -179,14 +182,16 @@ fn a_node_serves_metrics_beside_its_log_or_its_warnings() {
 }
 
 #[test]
-fn a_node_that_cannot_serve_metrics_says_what_to_do_and_exits_with_1() {
+fn a_node_that_cannot_serve_metrics_says_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for (address, remedy) in [("0.0.0.0", "a proxy in front"), ("here", "127.0.0.1:9464"), (&taken, "another port")] {
+    for (address, remedy, status) in
+        [("0.0.0.0", "a proxy in front", 2), ("here", "127.0.0.1:9464", 2), (&taken, "another port", 1)]
+    {
         let output = distfun(home.path()).args(["node", "--metrics", address]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(status), 1), "{said}");
         assert!(said.starts_with("distfun node: ") && said.contains(address) && said.contains(remedy), "{said}");
         assert!(output.stdout.is_empty());
     }
