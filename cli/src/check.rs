@@ -7,6 +7,9 @@ use distfun::{Overrides, Settings, prelude::*};
 
 /// Settings on the command line, which go before `DISTFUN_*` in the environment and distfun.toml.
 #[derive(Args)]
+#[command(
+    after_help = "Exit status: 0 if the call went well, 1 if not, or if a setting can't hold, 2 for a wrong command line."
+)]
 pub(crate) struct Flags {
     /// Use at most this many CPUs.
     #[arg(long, value_name = "N")]

@@ -84,3 +84,23 @@ fn fails(command: &str, error: &str) -> ExitCode {
     eprintln!("distfun {command}: {error}");
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn assert_says_exit_status(command: &mut clap::Command) {
+        if command.has_subcommands() {
+            return command.get_subcommands_mut().for_each(assert_says_exit_status);
+        }
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Exit status: 0 "), "{}: {help}", command.get_name());
+    }
+
+    #[test]
+    fn every_command_says_what_its_exit_status_means() {
+        assert_says_exit_status(&mut Arguments::command());
+    }
+}

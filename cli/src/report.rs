@@ -20,6 +20,8 @@ use crate::{
 ///
 /// What ran where is drawn from DEBUG lines: `distfun::log::json().level(Level::DEBUG)`.
 #[derive(Args)]
+#[command(after_help = "\
+Exit status: 0 if it was written, 1 if not, as where a log can't be read or has no lines, 2 for a wrong command line.")]
 pub(crate) struct Flags {
     /// The logs; `-` is standard input.
     #[arg(required = true, value_name = "LOG")]

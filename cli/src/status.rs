@@ -17,6 +17,9 @@ use crate::{
 
 /// Shows how things stood at the end of a log, or of several.
 #[derive(Args)]
+#[command(
+    after_help = "Exit status: 0 if all is well, 1 if a log can't be read or has no lines, 2 for a wrong command line."
+)]
 pub(crate) struct Status {
     /// The logs: lines of JSON, as `distfun::log::json()` and `distfun node --log` write them; `-` is standard input.
     #[arg(required = true, value_name = "LOG")]

@@ -18,6 +18,8 @@ use crate::status::{is_no_log, read};
 /// Writes what ran where and when, to look at in ui.perfetto.dev: a track for each worker, and as many for each machine as
 /// it had chunks at once. The log needs DEBUG lines: `distfun::log::json().level(Level::DEBUG)`.
 #[derive(Args)]
+#[command(after_help = "\
+Exit status: 0 if it was written, 1 if not, as where a log can't be read or has no chunks, 2 for a wrong command line.")]
 pub(crate) struct Flags {
     /// The logs; `-` is standard input.
     #[arg(required = true, value_name = "LOG")]
