@@ -74,7 +74,7 @@
 //! A panic inside a distributed function becomes a failure of its item, with text and place, and is not printed; to that
 //! end the first call sets a panic hook, which passes all other panics on to the hook that was there. What supervision
 //! does is said as `tracing` events with stable names and fields (`docs/EVENTS.md`); without a subscriber they go nowhere
-//! and cost nothing. [`log::json`] writes them as lines of JSON.
+//! and cost nothing. [`log::json`] writes them as lines of JSON, and [`view`] reads such lines: what a log tells, as a state.
 //!
 //! # Features
 //! - `cuda`: GPUs of NVIDIA's through CUDA, which is loaded where it is there ([`gpu`]). Off by default.
@@ -138,6 +138,8 @@ mod wire;
 mod worker;
 
 pub use call::{Call, Canceller, ColumnResult, Folded, Output, Progress, Scoped};
+#[doc(inline)]
+pub use distfun_core::view;
 pub use distfun_core::{
     engine::{Activity, CallStatus, EngineStatus as StatusReport, NodeState, NodeStatus, Priority, SlotStatus},
     failure::{Ending, FailureCause, ItemFailure, WorkerExit},

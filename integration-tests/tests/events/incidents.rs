@@ -96,3 +96,21 @@ fn every_line_that_the_page_on_failures_quotes_is_in_a_log() {
     }
     assert_eq!(blocks.len(), 8);
 }
+
+/// As a program of a user's own reads them.
+#[test]
+fn a_kept_log_is_read_with_the_view_that_users_have() {
+    use distfun::view::{JobState, Limits, Place, View};
+    let mut view = View::new(Limits::default());
+    for line in logs()["crash.ndjson"].lines() {
+        view.apply(&serde_json::from_str(line).expect("a line"));
+    }
+    let (process, job) = view.jobs().next().expect("a call");
+    assert_eq!((job.state, job.failed), (JobState::Failure, 1));
+    let told = view.explain(process, job, view.now());
+    assert!(told.contains("item 7: 3 workers died while running it"), "{told}");
+    let lost: Vec<_> = view.spans().filter(|span| span.is_lost).map(|span| (span.place, span.index)).collect();
+    let [zero, one] = [Place::Worker(0), Place::Worker(1)];
+    assert_eq!(lost, [(one, 7), (zero, 7), (one, 7), (zero, 12)]);
+    assert!(view.losses().is_whole());
+}
