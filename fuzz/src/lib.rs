@@ -12,6 +12,7 @@ pub mod payload;
 pub mod schema_difference;
 pub mod session;
 pub mod shared_image;
+pub mod view;
 
 mod input;
 mod samples;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "schema_difference", check: schema_difference::check, seeds: schema_difference::seeds },
     Target { name: "session", check: session::check, seeds: session::seeds },
     Target { name: "shared_image", check: shared_image::check, seeds: shared_image::seeds },
+    Target { name: "view", check: view::check, seeds: view::seeds },
 ];
 
 /// Makes the program of a target: for libFuzzer, or one that runs the files it is given.

@@ -96,7 +96,7 @@ macro_rules! targets {
         }
     };
 }
-targets!(frame_reader, hello, machines, messages, npy, payload, schema_difference, session, shared_image);
+targets!(frame_reader, hello, machines, messages, npy, payload, schema_difference, session, shared_image, view);
 
 /// The most that this process ever had, where the system says so.
 fn check_memory() {
