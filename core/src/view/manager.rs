@@ -187,7 +187,8 @@ impl Manager {
             index: running.index,
             items: running.items,
             attempt: running.attempt,
-            start: running.since,
+            // A clock may have been put back meanwhile.
+            start: running.since.min(end),
             end,
             is_failed: false,
             is_lost: false,
