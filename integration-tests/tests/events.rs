@@ -3,7 +3,6 @@
 pub(crate) mod check;
 mod golden;
 mod incidents;
-mod line;
 mod load;
 mod schema;
 

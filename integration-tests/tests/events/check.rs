@@ -6,9 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+pub(crate) use distfun_integration_tests::line::{Line, check_line};
 use serde_json::Value;
-
-pub(crate) use super::line::{Line, check_line};
 
 /// A log in memory.
 #[derive(Clone, Default)]

@@ -1,9 +1,8 @@
 //! `schema/events-v1.json` as readers of logs use it: what it must accept, now and later, and what it must not.
 
 use distfun_core::event::{ENVELOPE, EVENTS, EventSpec, FieldSpec, FieldUse, Kind, SCHEMA, TARGET};
+use distfun_integration_tests::line::{Line, accepted};
 use serde_json::{Value, json};
-
-use super::line::{Line, accepted};
 
 /// Something that the field may be.
 fn good(field: &FieldSpec) -> Value {

@@ -10,12 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use distfun_integration_tests::line::{self, check_line};
 use serde_json::Value;
 
-use crate::{
-    lan::{Host, Lan},
-    line::{self, check_line},
-};
+use crate::lan::{Host, Lan};
 
 /// The log of the process on one host.
 pub(crate) struct Log {

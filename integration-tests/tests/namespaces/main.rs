@@ -5,8 +5,6 @@
 mod functions;
 mod joined;
 mod lan;
-#[path = "../events/line.rs"]
-mod line;
 mod log;
 mod process;
 #[path = "../programs.rs"]
