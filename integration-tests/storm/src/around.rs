@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{linux::Arguments, processes};
+use crate::{linux::Arguments, logs, processes};
 
 /// Set in the process of the storm: the directory for all that it writes.
 pub(crate) const DIR: &str = "STORM_DIR";
@@ -87,7 +87,7 @@ fn storm(arguments: &Arguments, seed: u64, dir: &Path) -> Result<(), String> {
     };
     let left = processes_left(dir);
     match status?.success() {
-        true => left.and_then(|()| files_left(dir)),
+        true => left.and_then(|()| files_left(dir)).and_then(|()| logs::check(dir)),
         false => Err("the storm has broken a law, as it says above".into()),
     }
 }
