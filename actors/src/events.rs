@@ -47,6 +47,8 @@ pub(crate) use nodes::{
     Answered, OfConversation, blob_there, chunk_answered, chunk_dispatched, node_connected, node_draining, node_lost,
     node_output, node_refuses, node_rejected, node_suspect, node_worker_died,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use serving::node_process_died;
 pub(crate) use serving::{node_joined, node_left, node_started, node_stopped, node_stopping};
 pub(crate) use watch::{Looks, begin_looks, job_runs};
 

@@ -13,8 +13,9 @@ use futures::executor::block_on;
 use distfun::{Ending, NodeState, Status, distribute, function, node};
 
 use crate::{
+    events::check::{Memory, check_line, lines_of},
     isolation::bare,
-    support::{END_WITHIN, LIMIT, alone_heard, eventually, within},
+    support::{END_WITHIN, LIMIT, alone, alone_heard, eventually, within},
 };
 
 fn square(x: f64) -> f64 {
@@ -300,6 +301,42 @@ fn two_managers_share_a_daemon_and_neither_sees_the_others_crashes() {
         assert_eq!((error.failed.len(), error.failed[0].index), (1, 50));
         assert_eq!(error.failed[0].machine.as_deref(), Some(&*daemon.address), "{error}");
         assert_eq!(steady.wait().unwrap(), (1..=200).collect::<Vec<_>>());
+    });
+}
+
+/// Only the Manager told it: whoever looks after the machine had nothing of it in the log that is there.
+#[test]
+fn a_node_says_which_process_died_in_its_own_log() {
+    fn fragile(x: u64) -> u64 {
+        match x {
+            2 => std::process::abort(),
+            5 => std::thread::sleep(LIMIT),
+            _ => {}
+        }
+        x
+    }
+    alone(|| {
+        let memory = Memory::default();
+        let log = distfun::log::json().writer(memory.clone()).init().unwrap();
+        let node = node::start_programs(bare().slots(1).name("oak")).unwrap();
+        let dfun = distribute!(fragile).max_cpu(0).machines([node.address()]).item_timeout(Duration::from_millis(300));
+        let error = dfun.build().unwrap().map(0..8u64).wait().unwrap_err();
+        assert_eq!(error.failed().iter().map(|failure| failure.index).collect::<Vec<_>>(), [2, 5]);
+        node.stop();
+        drop(log);
+        let lines = memory.lines();
+        lines.iter().for_each(check_line);
+        let died = lines_of(&lines, "node.process_died");
+        let told: Vec<_> =
+            died.iter().map(|line| (line["distfun.item.index"].as_u64(), line["error.type"].as_str())).collect();
+        let [crash, hang] = [(Some(2), Some("worker_lost")), (Some(5), Some("item_timeout"))];
+        assert_eq!(told.iter().filter(|it| **it == crash).count(), 3, "{told:?}");
+        assert_eq!(told.iter().filter(|it| **it == hang).count(), 1, "{told:?}");
+        assert_eq!(told.len(), lines_of(&lines, "node.worker_died").len(), "as often as the Manager");
+        let message =
+            died.iter().find(|line| line["error.type"] == "worker_lost").unwrap()["message"].as_str().unwrap();
+        assert!(message.contains(", on worker 0 of oak, died in ") && message.contains(", at item 2: "), "{message}");
+        assert!(message.ends_with("(signal 6)"), "{message}");
     });
 }
 

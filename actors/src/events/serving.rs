@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use distfun_core::event::{NodeJoined, NodeLeft, NodeStarted, NodeStopped, NodeStopping, capped, seconds};
+#[cfg(target_os = "linux")]
+use distfun_core::{event::NodeProcessDied, ids::WorkerId};
 
 use super::emit;
 use crate::node::Why;
@@ -20,6 +22,27 @@ pub(crate) fn node_joined(node_name: &str, manager: &str, managers: usize) {
 pub(crate) fn node_left(node_name: &str, manager: &str, managers: usize, end: &str) {
     let (manager_name, error_message) = (capped(manager), capped(end));
     emit(&NodeLeft { node_name, manager_name, managers: managers as u64, error_message });
+}
+
+/// `item` is the one that it was at, where there is one.
+#[cfg(target_os = "linux")]
+pub(crate) fn node_process_died(
+    node_name: &str,
+    manager: &str,
+    function: &'static str,
+    worker: WorkerId,
+    item: Option<usize>,
+    (is_overdue, story): (bool, &str),
+) {
+    emit(&NodeProcessDied {
+        node_name,
+        manager_name: capped(manager),
+        function,
+        worker_id: worker.0.into(),
+        error_type: if is_overdue { "item_timeout" } else { "worker_lost" },
+        item_index: item.map(|item| item as u64),
+        error_message: Some(capped(story)).filter(|story| !story.is_empty()),
+    });
 }
 
 pub(crate) fn node_stopping(node_name: &str, why: Why<'_>, managers: usize) {

@@ -196,6 +196,7 @@ impl State {
             }
             "lost" => NODE_LOSSES.add(&[], 1),
             "worker_died" => NODE_WORKER_DEATHS.add(&[fields.text("error.type")], 1),
+            "process_died" => PROCESS_DEATHS.add(&[fields.text("error.type")], 1),
             "rejected" => NODE_REJECTIONS.add(&[fields.text("error.type")], 1),
             "started" => self.nodes.entry(name.to_owned()).or_default().push(fields.whole("distfun.workers.total")),
             "stopped" => {

@@ -141,6 +141,8 @@ metrics! {
     NODE_LOSSES: Counter of Count [] = "distfun_node_losses_total";
     /// Workers of nodes that died inside a chunk of a call made here, or were stopped there for taking too long.
     NODE_WORKER_DEATHS: Counter of Count ["error_type"] = "distfun_node_worker_deaths_total";
+    /// Processes of programs that Managers have brought to this node that died inside a chunk, or were stopped there.
+    PROCESS_DEATHS: Counter of Count ["error_type"] = "distfun_node_process_deaths_total";
     /// How often it was said that a machine can't be used.
     NODE_REJECTIONS: Counter of Count ["error_type"] = "distfun_node_rejections_total";
     /// Size of the shared data that is there for the workers of this machine.

@@ -149,6 +149,8 @@ impl Guest {
             item_timeout: call.item_timeout_us.map(Duration::from_micros),
             hosts,
             link: self.link.clone(),
+            node: self.serving.name.clone(),
+            manager: self.name.clone(),
         }))
     }
 }

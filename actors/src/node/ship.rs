@@ -30,6 +30,7 @@ use distfun_net::{
 
 use super::{brought::Refused, program::Program, visit::Over};
 use crate::{
+    events,
     failures::unpacked,
     host::{Fall, Host, Overseer, StartFault, Task},
     job::JobCore,
@@ -184,6 +185,9 @@ pub(crate) struct ShippedCall {
     pub(super) item_timeout: Option<Duration>,
     pub(super) hosts: Arc<Hosts>,
     pub(super) link: Arc<Link>,
+    /// This node, and the Manager, by their names: for the log.
+    pub(super) node: String,
+    pub(super) manager: String,
 }
 
 /// The end of the wait for a process, and the way of its lines to the Manager.
@@ -271,13 +275,22 @@ impl ShippedCall {
             Err(Fall::Unwanted) => {}
             Err(Fall::Died(items, exit)) => {
                 let exit = Exit { signal: exit.signal, story: exit.story.to_string(), stderr: exit.stderr.to_string() };
+                self.tell_of_death(worker, &items, false, &exit.story);
                 over.died = Some(died(of_chunk(items), Some(exit), false));
             }
             Err(Fall::Overdue(items)) => {
-                over.died = Some(died(of_chunk(items), Some(exit("was killed in an item that ran too long")), true));
+                let story = "was killed in an item that ran too long";
+                self.tell_of_death(worker, &items, true, story);
+                over.died = Some(died(of_chunk(items), Some(exit(story)), true));
             }
         }
         over
+    }
+
+    /// To this node's own log: the Manager hears of it by what the chunk has come to.
+    fn tell_of_death(&self, worker: WorkerId, items: &Range<usize>, is_overdue: bool, story: &str) {
+        let item = (!items.is_empty()).then_some(items.start);
+        events::node_process_died(&self.node, &self.manager, self.label, worker, item, (is_overdue, story));
     }
 }
 

@@ -295,6 +295,13 @@ events! {
     /// Said by a node: a Manager is gone.
     NodeLeft = "distfun.node.left", INFO, { node_name, manager_name, managers, error_message }, optional {};
 
+    /// Said by a node: a process of a program that a Manager has brought died inside a chunk, or was stopped there because an
+    /// item took too long. Another one takes its place; the Manager says what becomes of the items
+    /// (`distfun.node.worker_died`).
+    NodeProcessDied = "distfun.node.process_died", WARN,
+        { node_name, manager_name, function, worker_id, error_type },
+        optional { item_index, error_message };
+
     /// Said by a node: it finishes what it has, takes nothing new and stops.
     NodeStopping = "distfun.node.stopping", INFO, { node_name, node_stop_reason, managers }, optional { manager_name };
 

@@ -242,6 +242,16 @@ says! {
     NodeStarted |e, f| write!(f, "{} serves at {}, with {}", e.node_name, e.address, count(e.workers_total, "slot"));
     NodeJoined |e, f| write!(f, "{} is connected", e.manager_name);
     NodeLeft |e, f| write!(f, "{} is gone: {}", e.manager_name, e.error_message);
+    NodeProcessDied |e, f| {
+        write!(f, "a process of {}, on worker {} of {}, ", e.manager_name, e.worker_id, e.node_name)?;
+        match e.error_type {
+            "item_timeout" => f.write_str("was stopped")?,
+            _ => f.write_str("died")?,
+        }
+        write!(f, " in {}", e.function)?;
+        e.item_index.map_or(Ok(()), |item| write!(f, ", at item {item}"))?;
+        more(f, e.error_message)
+    };
     NodeStopping |e, f| {
         write!(f, "{} stops, ", e.node_name)?;
         match (e.node_stop_reason, e.manager_name) {

@@ -60,6 +60,8 @@ pub struct Serving {
     pub slots: u64,
     /// Managers that are connected.
     pub managers: u64,
+    /// How often a process of a program that was brought died inside a chunk.
+    pub deaths: u64,
     /// Why it stops, if it does.
     pub stopping: Option<String>,
     /// Whether it serves nobody any more.
@@ -231,7 +233,7 @@ impl Process {
                 }
             }
             ("chunk" | "item", _) => self.apply_to_chunk(event, line, kept),
-            ("node", "started" | "joined" | "left" | "stopping" | "stopped") => self.serve(verb, line),
+            ("node", "started" | "joined" | "left" | "process_died" | "stopping" | "stopped") => self.serve(verb, line),
             ("node", _) => {
                 if let Some(manager) = self.manager(line, kept) {
                     manager.apply_to_node(verb, line, kept);
@@ -291,6 +293,9 @@ impl Process {
         }
         if let Some(address) = &line.address {
             (node.address, node.slots) = (Some(address.to_string()), line.workers_total.unwrap_or(0));
+        }
+        if verb == "process_died" {
+            node.deaths += 1;
         }
         if line.seq < node.seq {
             return;

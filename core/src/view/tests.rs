@@ -552,6 +552,20 @@ fn all_calls_are_explained_as_each_is() {
     assert!(text.contains("computes 2 chunks, the oldest is item 0 on worker 0"), "{text}");
 }
 
+#[test]
+fn a_node_counts_processes_that_died_there() {
+    let mut log = Log::default();
+    log.say("node.started", json!({ "node.name": "oak", "address": "127.0.0.1:2718", "workers.total": 1 }));
+    let died = json!({ "node.name": "oak", "manager.name": "m", "function.name": "f", "worker.id": 0, "error.type": "worker_lost" });
+    log.say("node.process_died", died.clone());
+    log.say("node.process_died", died);
+    // They are said to people as what is grave, and are no failures of their own: the Manager tells those.
+    log.lines[1..].iter_mut().for_each(|line| *line = line.replace("INFO", "WARN"));
+    let view = view_of(&log.lines);
+    let node = view.processes().next().and_then(|process| process.node.as_ref()).expect("a node");
+    assert_eq!((node.deaths, view.story().len(), view.failures().len()), (2, 3, 0));
+}
+
 /// It said why, and neither which item nor where in the program.
 #[test]
 fn the_first_item_that_failed_is_named_with_its_place() {

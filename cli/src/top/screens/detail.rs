@@ -166,6 +166,9 @@ fn process(seen: &Seen<'_>, process: &Process) -> Detail {
                 words::many(serving.managers, "program")
             ),
         );
+        if serving.deaths > 0 {
+            detail.say_in(Tone::Warn, "processes died", words::many(serving.deaths, "time"));
+        }
         if let Some(stopping) = &serving.stopping {
             detail.say_in(Tone::Warn, "stops", stopping.as_str());
         }
