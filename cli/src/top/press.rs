@@ -128,10 +128,10 @@ fn sideways(ui: &mut Ui, seen: &Seen<'_>, right: bool) {
     match ui.screen {
         Screen::Chunks => {
             let step = 10.0 * ui.column_s();
-            let edge = ui.edge.unwrap_or(seen.now);
+            let edge = ui.edge.unwrap_or(seen.end());
             let edge = if right { edge.after(step) } else { edge.before(step) };
             let first = seen.view.first().unwrap_or_default();
-            ui.edge = (edge < seen.now).then_some(edge.max(first));
+            ui.edge = (edge < seen.end()).then_some(edge.max(first));
         }
         Screen::Tree => {
             if let Some(key) = ui.pane().selected.clone() {

@@ -49,6 +49,25 @@ impl Seen<'_> {
         self.now.since(ended).as_secs_f64() > GRAVE_S
     }
 
+    /// Whether nothing goes on, as far as anybody knows.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.going, Going::Over | Going::End | Going::Once)
+            || self
+                .view
+                .processes()
+                .all(|process| process.managers.is_empty() || process.is_over() || process.is_silent(self.now))
+    }
+
+    /// Up to when there is something to draw.
+    pub(crate) fn end(&self) -> Time {
+        if self.is_quiet() { self.view.now() } else { self.now }
+    }
+
+    /// Until when something of this process is known to go on.
+    pub(crate) fn known_until(&self, process: &Process) -> Time {
+        if process.is_silent(self.now) { process.last } else { self.now }
+    }
+
     pub(crate) fn since(&self, time: Time) -> f64 {
         self.now.since(time).as_secs_f64()
     }
@@ -114,21 +133,23 @@ pub(crate) fn worker_state(
     worker: &Worker,
 ) -> (&'static str, Mark) {
     match seen.view.worker_state(process, manager, worker, seen.now) {
+        WorkerState::Offline => ("ended", Mark::Done),
+        WorkerState::GaveUp => ("given up", Mark::Lost),
+        _ if process.is_silent(seen.now) => ("unknown", Mark::Attention),
         WorkerState::Up => ("up", Mark::Idle),
         WorkerState::Available => ("idle", Mark::Idle),
         WorkerState::Busy => ("busy", Mark::Runs),
         WorkerState::Serving => ("serves", Mark::Runs),
         WorkerState::Restarting { .. } => ("restarts", Mark::Changes),
-        WorkerState::Offline => ("ended", Mark::Done),
-        WorkerState::GaveUp => ("given up", Mark::Lost),
         _ => ("?", Mark::Attention),
     }
 }
 
-pub(crate) fn node_state(manager: &Manager, node: &Node) -> (&'static str, Mark) {
+pub(crate) fn node_state(seen: &Seen<'_>, process: &Process, manager: &Manager, node: &Node) -> (&'static str, Mark) {
     match node.state {
         // The connection went with it.
         _ if manager.ended.is_some() => ("ended", Mark::Done),
+        _ if process.is_silent(seen.now) => ("unknown", Mark::Attention),
         NodeState::Up => ("up", Mark::Runs),
         NodeState::Suspect => ("silent", Mark::Changes),
         NodeState::Draining => ("stopping", Mark::Changes),

@@ -416,6 +416,13 @@ fn a_program_that_was_killed_an_hour_ago_is_silent_from_the_first_screen_on() {
     assert_eq!((seen.now, seen.going), (now_is(), Going::Live));
     let concerns = seen.view.concerns(seen.now);
     assert!(concerns.iter().any(|concern| concern.text.contains("nothing heard for 3600 s")), "{concerns:?}");
+    // Nobody knows what its workers do, and none of them has computed for an hour.
+    let of = |screen| draw::text(&draw::buffer(&seen, &Ui::new(screen), PLAIN, 120, 30));
+    let workers = of(Screen::Workers);
+    assert!(workers.contains(" unknown ") && !workers.contains(" busy  "), "{workers}");
+    assert!(of(Screen::Nodes).contains(" unknown "));
+    let chunks = of(Screen::Chunks);
+    assert!(chunks.contains("12:00:16") && chunks.contains("ddd†"), "it ends where its log does: {chunks}");
     // What is replayed keeps its own time.
     let replayed = player(None, Some(1e6));
     assert!(replayed.seen().now <= until.after(1.0));

@@ -10,7 +10,7 @@ use ratatui::style::Style;
 use crate::top::{
     look::{Look, Tone},
     pen::Pen,
-    seen::{Going, Seen, node_state, worker_state},
+    seen::{Seen, node_state, worker_state},
     table::first_shown,
     ui::{Key, Pane, Ui},
     words,
@@ -60,7 +60,7 @@ fn lanes(seen: &Seen<'_>, pane: &Pane) -> Vec<Lane> {
             name: format!("{whose}{}", if node.name.is_empty() { &node.machine } else { &node.name }),
             slots: node.slots.max(1),
             has_failed: node.losses + node.deaths > 0,
-            mark: node_state(manager, node).1,
+            mark: node_state(seen, process, manager, node).1,
         }));
     }
     let filter = pane.filter.to_lowercase();
@@ -139,12 +139,13 @@ pub(crate) fn draw(seen: &Seen<'_>, pen: &mut Pen<'_>, ui: &Ui) {
     let label = longest.min(pen.width() / 4) + 4;
     let columns = pen.width().saturating_sub(label);
     // Of what is over all is shown; of what goes on the present.
-    if matches!(seen.going, Going::Over | Going::End | Going::Once)
+    let last = seen.end();
+    if seen.is_quiet()
         && let Some(first) = seen.view.spans().map(|span| span.start).min()
     {
-        ui.fit(seen.since(first), columns);
+        ui.fit(last.since(first).as_secs_f64(), columns);
     }
-    let stretches = Stretches::until(ui.edge.unwrap_or(seen.now), columns, ui.column_s());
+    let stretches = Stretches::until(ui.edge.unwrap_or(last), columns, ui.column_s());
     let functions = functions(seen);
     let legend = usize::from(pen.height() >= 5);
     let height = pen.height().saturating_sub(1 + legend);
@@ -223,7 +224,7 @@ fn fill(seen: &Seen<'_>, lanes: &[Lane], stretches: Stretches, functions: &[&str
     for (process, manager) in seen.view.managers() {
         for (place, running) in manager.running() {
             if let Some(&row) = rows.get(&(process.id, manager.id, place)) {
-                add(row, running.since, seen.now, &running.function, true, None);
+                add(row, running.since, seen.known_until(process), &running.function, true, None);
             }
         }
     }

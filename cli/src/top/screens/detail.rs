@@ -249,7 +249,7 @@ fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Opt
         );
         detail.say_in(if running.is_slow { Tone::Warn } else { Tone::Plain }, "computes", text);
     }
-    let share = worker_share(manager, worker, seen.now);
+    let share = worker_share(manager, worker, seen.known_until(process));
     let share = share.map(|share| format!(", {} of its time", words::percent(share))).unwrap_or_default();
     detail.say(
         "has done",
@@ -264,7 +264,7 @@ fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Opt
 
 fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Option<Detail> {
     let node = manager.nodes.get(&id)?;
-    let (state, _) = node_state(manager, node);
+    let (state, _) = node_state(seen, process, manager, node);
     let mut detail = Detail::new(format!("{} of manager {}, {}", node.machine, manager.id, process.name()));
     let tone = if node.is_up() { Tone::Plain } else { Tone::Bad };
     let version = if node.version.is_empty() { String::new() } else { format!(", distfun {}", node.version) };
@@ -272,7 +272,7 @@ fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Optio
     let text =
         format!("for {}; {name}, {}{version}", words::elapsed(seen.since(node.since)), words::many(node.slots, "slot"));
     detail.say_in(tone, state, text);
-    let share = node_share(manager, node, seen.now);
+    let share = node_share(manager, node, seen.known_until(process));
     let share = share.map(|share| format!(", {} of its slots' time", words::percent(share))).unwrap_or_default();
     detail.say("has done", format!("{} in {}{share}", words::many(node.chunks, "chunk"), words::duration(node.busy_s)));
     detail.say(

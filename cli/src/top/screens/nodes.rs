@@ -44,7 +44,7 @@ pub(crate) fn table(seen: &Seen<'_>) -> Table {
 }
 
 fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &Node) -> Row {
-    let (state, mark) = node_state(manager, node);
+    let (state, mark) = node_state(seen, process, manager, node);
     let tone = match mark {
         Mark::Lost => Tone::Bad,
         Mark::Changes => Tone::Warn,
@@ -58,7 +58,7 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &No
             Cell::text(state).tone(tone),
             Cell::duration(seen.since(node.since)),
             runs(node),
-            Cell::share(node_share(manager, node, seen.now)),
+            Cell::share(node_share(manager, node, seen.known_until(process))),
             Cell::count(node.chunks),
             Cell::count(node.losses).grave(Tone::Warn),
             Cell::count(node.deaths).grave(Tone::Warn),

@@ -234,7 +234,9 @@ fn facts(seen: &Seen<'_>, process: &Process) -> Vec<(String, Tone)> {
         facts.push((format!("{busy}/{workers} busy"), Tone::Plain));
         let shares: Vec<_> = live
             .iter()
-            .flat_map(|manager| manager.workers.values().filter_map(|it| worker_share(manager, it, seen.now)))
+            .flat_map(|manager| {
+                manager.workers.values().filter_map(|it| worker_share(manager, it, seen.known_until(process)))
+            })
             .collect();
         if !shares.is_empty() {
             let idle = 1.0 - shares.iter().sum::<f64>() / shares.len() as f64;

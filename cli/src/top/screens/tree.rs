@@ -171,7 +171,7 @@ impl Tree<'_> {
             self.push(Key::Place(process.id, manager.id, Place::Worker(worker.id)), facts);
         }
         for (id, node) in seen.nodes(manager) {
-            let (state, mark) = node_state(manager, node);
+            let (state, mark) = node_state(seen, process, manager, node);
             let is_hung = node.name.is_empty() || seen.process_of(node).is_some();
             let named = if is_hung { String::new() } else { format!(" ({})", node.name) };
             let facts = Facts {

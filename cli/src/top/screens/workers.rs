@@ -59,7 +59,7 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -
             running.map_or_else(Cell::none, |running| Cell::text(items(running))),
             running.map_or_else(Cell::none, |running| long(seen, running)),
             Cell::count(worker.restarts).grave(Tone::Warn),
-            Cell::share(worker_share(manager, worker, seen.now)),
+            Cell::share(worker_share(manager, worker, seen.known_until(process))),
             Cell::count(worker.chunks),
             worker.error.as_deref().map_or_else(Cell::none, Cell::text),
         ],
