@@ -164,7 +164,9 @@ fn weather(arguments: &Arguments, seed: u64, manager: &ManagerHandle, record: &R
 fn status(manager: &ManagerHandle) -> Option<StatusReport> {
     let (sender, answer) = mpsc::channel();
     let manager = manager.clone();
-    thread::spawn(move || sender.send(block_on(manager.send(Status))));
+    thread::spawn(move || {
+        let _ = sender.send(block_on(manager.send(Status))); // nobody may wait for it any more
+    });
     answer.recv_timeout(Duration::from_secs(5)).ok()?.ok()
 }
 
