@@ -44,7 +44,7 @@ pub use ::wgpu;
 #[cfg(feature = "cuda")]
 pub use on_cuda::Cuda;
 #[cfg(feature = "wgpu")]
-pub use on_wgpu::{Kernel, Wgpu};
+pub use on_wgpu::{Bound, Buffer, Kernel, Wgpu};
 
 /// Whether this build can use GPUs at all.
 pub(crate) const IS_BUILT_IN: bool = cfg!(any(feature = "cuda", feature = "wgpu"));

@@ -6,6 +6,9 @@ use distfun_core::shared_data::{SharedData, WeakSharedData};
 
 use super::GpuError;
 
+/// Kernels that are kept: many more than a program has.
+const MAX_KERNELS: usize = 1024;
+
 /// Compiled kernels, by the hash of entry point and source.
 pub(super) struct Kernels<K>(RefCell<HashMap<[u8; 32], K>>);
 
@@ -30,7 +33,11 @@ impl<K: Clone> Kernels<K> {
             return Ok(kernel.clone());
         }
         let kernel = compile()?;
-        self.0.borrow_mut().insert(name, kernel.clone());
+        let mut all = self.0.borrow_mut();
+        if all.len() >= MAX_KERNELS {
+            all.clear(); // a program that writes another kernel for each item
+        }
+        all.insert(name, kernel.clone());
         Ok(kernel)
     }
 

@@ -2,8 +2,9 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     fmt,
+    marker::PhantomData,
+    ops::Deref,
     sync::{Arc, OnceLock},
 };
 
@@ -15,7 +16,7 @@ use distfun_core::{
 use ndarray::IxDyn;
 use pollster::block_on;
 use wgpu::{
-    BindGroupDescriptor, BindGroupEntry, Buffer, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
+    BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
     ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, DeviceType, ErrorFilter, Instance,
     InstanceDescriptor, MapMode, PollType, Queue, ShaderModuleDescriptor, ShaderSource,
 };
@@ -85,9 +86,9 @@ pub struct Wgpu {
     device: Device,
     queue: Queue,
     kernels: Kernels<Kernel>,
-    shared: Uploads<Buffer>,
-    /// What results are read through, by size.
-    stages: RefCell<HashMap<u64, Vec<Buffer>>>,
+    shared: Uploads<wgpu::Buffer>,
+    /// What results are read through: the largest that was needed.
+    stage: RefCell<Option<wgpu::Buffer>>,
     lost: Arc<OnceLock<String>>,
 }
 
@@ -99,6 +100,64 @@ impl Kernel {
     /// As wgpu has it.
     pub fn pipeline(&self) -> &ComputePipeline {
         &self.0
+    }
+}
+
+/// Elements on a device: wgpu's buffer, and how many there are. Clones are the same buffer.
+pub struct Buffer<T> {
+    buffer: wgpu::Buffer,
+    count: usize,
+    elements: PhantomData<fn(T)>,
+}
+
+impl<T> Buffer<T> {
+    /// How many elements it has; its size may be some bytes more.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = wgpu::Buffer;
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
+/// What a kernel can be given: a [`Buffer`], or one of wgpu's.
+pub trait Bound {
+    /// As wgpu has it.
+    fn buffer(&self) -> &wgpu::Buffer;
+}
+
+impl<T> Bound for Buffer<T> {
+    fn buffer(&self) -> &wgpu::Buffer {
+        self
+    }
+}
+
+impl Bound for wgpu::Buffer {
+    fn buffer(&self) -> &wgpu::Buffer {
+        self
+    }
+}
+
+impl<T> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        Self { buffer: self.buffer.clone(), count: self.count, elements: PhantomData }
+    }
+}
+
+impl<T> PartialEq for Buffer<T> {
+    /// Whether it is the same buffer.
+    fn eq(&self, other: &Self) -> bool {
+        self.buffer == other.buffer
+    }
+}
+
+impl<T> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} x {})", self.count, std::any::type_name::<T>())
     }
 }
 
@@ -120,8 +179,8 @@ impl Wgpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = theirs.set(format!("the device is lost ({reason:?}): {message}"));
         });
-        let (kernels, shared, stages) = Default::default();
-        Ok(Self { device, queue, kernels, shared, stages, lost })
+        let (kernels, shared, stage) = Default::default();
+        Ok(Self { device, queue, kernels, shared, stage, lost })
     }
 
     /// Why it can't be used any more, if it can't.
@@ -170,7 +229,7 @@ impl Wgpu {
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`]; [`GpuError::Refused`] where a buffer can't be so large.
-    pub fn upload<T: NoUninit>(&self, elements: &[T]) -> Result<Buffer, GpuError> {
+    pub fn upload<T: NoUninit>(&self, elements: &[T]) -> Result<Buffer<T>, GpuError> {
         let buffer = self.blank::<T>(elements.len())?;
         self.fill(&buffer, elements)?;
         Ok(buffer)
@@ -180,17 +239,18 @@ impl Wgpu {
     ///
     /// # Errors
     /// As [`upload`](Self::upload).
-    pub fn blank<T>(&self, count: usize) -> Result<Buffer, GpuError> {
-        // Copies go by four bytes, and a binding has some.
-        let size = (count * size_of::<T>()).next_multiple_of(4).max(4) as u64;
-        self.buffer(size, USAGE)
+    pub fn blank<T>(&self, count: usize) -> Result<Buffer<T>, GpuError> {
+        let bytes = count.saturating_mul(size_of::<T>()) as u64;
+        // Copies go by four bytes, and a binding has some. What can't be so large is refused below.
+        let size = bytes.min(u64::MAX - 4).next_multiple_of(4).max(4);
+        Ok(Buffer { buffer: self.buffer(size, USAGE)?, count, elements: PhantomData })
     }
 
     /// Writes elements to the beginning of a buffer.
     ///
     /// # Errors
     /// [`GpuError::Refused`]: they do not fit.
-    pub fn fill<T: NoUninit>(&self, buffer: &Buffer, elements: &[T]) -> Result<(), GpuError> {
+    pub fn fill<T: NoUninit>(&self, buffer: &Buffer<T>, elements: &[T]) -> Result<(), GpuError> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
         self.guarded(bytes.len() as u64, || {
@@ -207,11 +267,11 @@ impl Wgpu {
     ///
     /// # Errors
     /// [`GpuError::Refused`]: the buffers do not fit the kernel, or there are too many workgroups.
-    pub fn run(&self, kernel: &Kernel, buffers: &[&Buffer], groups: [u32; 3]) -> Result<(), GpuError> {
+    pub fn run(&self, kernel: &Kernel, buffers: &[&dyn Bound], groups: [u32; 3]) -> Result<(), GpuError> {
         self.guarded(0, || {
             let bound = buffers.iter().zip(0..);
             let entries: Vec<_> = bound
-                .map(|(buffer, binding)| BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+                .map(|(buffer, binding)| BindGroupEntry { binding, resource: buffer.buffer().as_entire_binding() })
                 .collect();
             let layout = &kernel.0.get_bind_group_layout(0);
             let group = self.device.create_bind_group(&BindGroupDescriptor { label: None, layout, entries: &entries });
@@ -231,30 +291,34 @@ impl Wgpu {
     ///
     /// # Panics
     /// If the device is lost meanwhile; that ends the slot's life, and the item is redone.
-    pub fn download<T: Pod>(&self, buffer: &Buffer) -> Result<Vec<T>, GpuError> {
-        let mut elements = vec![T::zeroed(); buffer.size() as usize / size_of::<T>()];
+    pub fn download<T: Pod>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, GpuError> {
+        let mut elements = vec![T::zeroed(); buffer.count()];
         self.read(buffer, &mut elements)?;
         Ok(elements)
     }
 
-    /// The same into elements that are there, from the buffer's beginning: as many as fit.
+    /// The same into elements that are there, from the buffer's beginning.
     ///
     /// # Errors
-    /// As [`download`](Self::download).
+    /// As [`download`](Self::download); [`GpuError::Refused`] too where the buffer has not as many.
     ///
     /// # Panics
     /// As [`download`](Self::download).
-    pub fn read<T: Pod>(&self, buffer: &Buffer, elements: &mut [T]) -> Result<(), GpuError> {
+    pub fn read<T: Pod>(&self, buffer: &Buffer<T>, elements: &mut [T]) -> Result<(), GpuError> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(elements);
-        let size = (bytes.len().next_multiple_of(4) as u64).min(buffer.size());
-        let stage = match self.stages.borrow_mut().get_mut(&size).and_then(Vec::pop) {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let size = bytes.len().next_multiple_of(4) as u64;
+        let kept = self.stage.take().filter(|stage| stage.size() >= size);
+        let stage = match kept {
             Some(stage) => stage,
             None => self.buffer(size, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?,
         };
         let (sender, receiver) = std::sync::mpsc::channel();
         self.guarded(size, || {
             self.submit(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &stage, 0, size));
-            stage.map_async(MapMode::Read, .., move |mapped| drop(sender.send(mapped)));
+            stage.map_async(MapMode::Read, ..size, move |mapped| drop(sender.send(mapped)));
             let _ = self.device.poll(PollType::wait_indefinitely());
         })?;
         let refused = |message: String| GpuError::Refused { message };
@@ -263,12 +327,11 @@ impl Wgpu {
             Ok(Err(error)) => return Err(self.unless_lost(refused(error.to_string()))),
             Err(_) => return Err(self.unless_lost(refused("a buffer was not mapped".into()))),
         }
-        let view = stage.get_mapped_range(..).map_err(|error| refused(error.to_string()))?;
-        let count = bytes.len().min(view.len());
-        bytes[..count].copy_from_slice(&view[..count]);
+        let view = stage.get_mapped_range(..size).map_err(|error| refused(error.to_string()))?;
+        bytes.copy_from_slice(&view[..bytes.len()]);
         drop(view);
         stage.unmap();
-        self.stages.borrow_mut().entry(size).or_default().push(stage);
+        self.stage.replace(Some(stage));
         Ok(())
     }
 
@@ -277,13 +340,14 @@ impl Wgpu {
     ///
     /// # Errors
     /// [`GpuError::SharedData`]: there is no such array, or it has other elements; those of [`upload`](Self::upload).
-    pub fn shared<T: Element + NoUninit>(&self, shared: &SharedData, key: &str) -> Result<Buffer, GpuError> {
+    pub fn shared<T: Element + NoUninit>(&self, shared: &SharedData, key: &str) -> Result<Buffer<T>, GpuError> {
         let array = shared.array::<T, IxDyn>(key)?;
         let elements = array.as_slice_memory_order().expect("shared arrays lie in one piece");
-        self.shared.get(shared, key, || self.upload(elements))
+        let buffer = self.shared.get(shared, key, || Ok(self.upload(elements)?.buffer))?;
+        Ok(Buffer { buffer, count: elements.len(), elements: PhantomData })
     }
 
-    fn buffer(&self, size: u64, usage: BufferUsages) -> Result<Buffer, GpuError> {
+    fn buffer(&self, size: u64, usage: BufferUsages) -> Result<wgpu::Buffer, GpuError> {
         let description = BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
         self.guarded(size, || self.device.create_buffer(&description))
     }

@@ -53,7 +53,7 @@ fn scale_on_gpu(factor: f32, context: &Context) -> Result<Vec<f32>, GpuError> {
 fn scale_by_wgpu(factor: f32, shared: &SharedData, gpu: &distfun::gpu::Wgpu) -> Result<Vec<f32>, GpuError> {
     let kernel = gpu.kernel(WGSL, "scale")?;
     let vector = gpu.shared::<f32>(shared, "vector")?;
-    let count = vector.size() as usize / size_of::<f32>();
+    let count = vector.count();
     let (factor, scaled) = (gpu.upload(&[factor])?, gpu.blank::<f32>(count)?);
     gpu.run(&kernel, &[&vector, &factor, &scaled], [count.div_ceil(256) as u32, 1, 1])?;
     gpu.download(&scaled)
