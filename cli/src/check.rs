@@ -55,10 +55,14 @@ fn show(settings: &Settings) {
 
 fn check(flags: Overrides) -> Result<(), distfun::Error> {
     let builder = distribute!(work).flags(flags);
-    show(&builder.settings().map_err(distfun::BuildError::from)?);
+    let settings = builder.settings().map_err(distfun::BuildError::from)?;
+    show(&settings);
 
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     println!("CPUs this process may use (affinity, cgroup): {cpus}");
+    for gpu in distfun::gpu::all(settings.software_gpu) {
+        println!("GPU {gpu}");
+    }
 
     let start = Instant::now();
     let expected: Vec<u64> = (0..2000).map(work).collect();

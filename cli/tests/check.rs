@@ -29,6 +29,9 @@ fn it_shows_every_setting_with_the_source_it_is_from_and_that_results_are_equal(
 settings file: FOLDER/distfun.toml
 setting        value        from
 slots          1            --max-cpu
+max_gpu        all          default
+gpu_policy     no_gpu       default
+software_gpu   false        default
 endaftercall   true         default
 verbose        false        default
 seed           1            seed in FOLDER/distfun.toml

@@ -52,7 +52,7 @@ pub use explain::Concern;
 pub use failures::FailureGroup;
 pub use job::{Fault, Job, JobState};
 pub use line::{Line, Text, Time};
-pub use manager::{Ended, Manager, Snapshot, Stall};
+pub use manager::{Ended, Judgement, Manager, Snapshot, Stall};
 pub use node::{Node, NodeState};
 pub use process::{Process, Serving, Shared};
 pub use record::Losses;

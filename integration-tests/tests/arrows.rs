@@ -50,6 +50,14 @@ fn the_core_knows_no_runtime_and_the_net_no_actors() {
 }
 
 #[test]
+fn who_does_not_ask_for_gpus_builds_nothing_for_them() {
+    let metadata = metadata();
+    for package in ["distfun", "distfun-cli", "distfun-examples"] {
+        assert_eq!(runtimes(&reached(&metadata, package), &["wgpu", "naga", "ash", "cudarc", "pollster"]), [""; 0]);
+    }
+}
+
+#[test]
 fn no_crate_knows_one_that_stands_on_it() {
     let metadata = metadata();
     let layers = ["distfun-core", "distfun-net", "distfun", "distfun-cli"];

@@ -83,7 +83,7 @@ function workerEntry(key, worker, state, time) {
   return {
     key: `${key}w${worker.id}`, kind: isLive(state) ? "worker" : "worker dead",
     dot: state === "busy" && worker.running && worker.running.is_slow ? "warn" : DOTS[state],
-    name: `${worker.kind === "gpu" ? "gpu " : ""}worker ${worker.id}`, note: notes.join(", "),
+    name: `${worker.kind === "gpu" ? "gpu " : ""}worker ${worker.id}`, note: notes.concat(worker.gpu ?? []).join(", "),
     error: worker.error ? `last: ${worker.error}` : "", children: [],
   };
 }

@@ -630,7 +630,8 @@ impl<H: Clone> Engine<H> {
         let mut calls: Vec<CallStatus> = self.calls.values().map(|call| call.status(now)).collect();
         calls.sort_unstable_by_key(|call| call.id);
         let gpus = Vec::new();
-        EngineStatus { at: now, slots: slots.collect(), gpus, nodes: self.nodes.status(), calls, stopped: self.stopped }
+        let (nodes, placement) = (self.nodes.status(), self.placement());
+        EngineStatus { at: now, slots: slots.collect(), gpus, nodes, calls, placement, stopped: self.stopped }
     }
 
     /// How many things the engine remembers, for checks that it forgets what is over.

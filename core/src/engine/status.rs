@@ -7,7 +7,7 @@ use crate::{
     failure::Ending,
     gpu::GpuInfo,
     ids::{CallId, Generation, WorkerId},
-    placement::SlotKind,
+    placement::{Placement, SlotKind},
 };
 
 /// Every slot and call at one moment.
@@ -24,6 +24,8 @@ pub struct EngineStatus {
     pub nodes: Vec<NodeStatus>,
     /// Active calls, by id.
     pub calls: Vec<CallStatus>,
+    /// Which slots get work.
+    pub placement: Placement,
     /// How everything was ended, if it was.
     pub stopped: Option<Ending>,
 }

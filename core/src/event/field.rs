@@ -111,9 +111,9 @@ fields! {
     stop_reason: Text ["finished" "shutdown" "endaftercall" "error"] = "distfun.reason";
     /// For so long it was there.
     uptime_s: Float = "distfun.uptime_s";
-    /// Why no call gets on: no worker has a thread, all are inside items of calls that have ended, or there are none and
-    /// no node is connected.
-    stall_reason: Text ["no_workers" "workers_stuck" "no_nodes"] = "distfun.reason";
+    /// Why no call gets on: no worker has a thread, all are inside items of calls that have ended, there are none and no node is
+    /// connected, or it is not known yet of all machines whether they have a GPU.
+    stall_reason: Text ["no_workers" "workers_stuck" "no_nodes" "undecided"] = "distfun.reason";
     /// For so long nothing got on.
     stalled_s: Float = "distfun.stalled_s";
     /// Calls that have not ended.

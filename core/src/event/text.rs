@@ -78,6 +78,7 @@ says! {
         let why = match e.stall_reason {
             "workers_stuck" => "every worker is inside an item of a call that has ended",
             "no_nodes" => "this machine computes nothing and no other is connected",
+            "undecided" => "it is not known yet of all machines whether they have a GPU",
             _ => "no worker has a thread",
         };
         write!(f, "nothing has got on for {} with {} to do: {why}", Seconds(e.stalled_s), count(e.jobs_active, "call"))

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     engine::{Activity, CallStatus, EngineStatus, NodeState, SlotStatus, Time},
     ids::CallId,
+    placement::Placement,
 };
 
 /// Between two looks while anything runs.
@@ -160,6 +161,7 @@ impl Watch {
             noted.push(Noted::Stalled(ManagerStalled {
                 manager_id: self.manager_id,
                 stall_reason: match is_any_stuck {
+                    _ if status.placement == Placement::Undecided => "undecided",
                     true => "workers_stuck",
                     false if status.slots.is_empty() => "no_nodes",
                     false => "no_workers",

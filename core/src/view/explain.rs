@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Job, JobState, Manager, Node, NodeState, Place, Process, Running, Time, View, WorkerState};
+use super::{Job, JobState, Judgement, Manager, Node, NodeState, Place, Process, Running, Time, View, WorkerState};
 use crate::event::Seconds;
 
 /// Something that somebody should know.
@@ -37,6 +37,7 @@ impl View {
             let open = process.managers.values().filter(|manager| manager.ended.is_none() && !process.is_replaced);
             for manager in open {
                 stalled(manager, now, &mut note);
+                judged(manager, &mut note);
                 gone(manager, now, &mut note);
             }
         }
@@ -222,6 +223,7 @@ fn reason(reason: &str, manager: &Manager) -> String {
     match reason {
         "no_nodes" => format!("no machine is connected, and there are no workers here{}", trouble()),
         "no_workers" => "no worker is left or ready".into(),
+        "undecided" => format!("it is not known yet of all machines whether they have a GPU{}", trouble()),
         "workers_stuck" => "all workers are inside items of calls that have ended".into(),
         other => other.replace('_', " "),
     }
@@ -232,6 +234,19 @@ fn stalled(manager: &Manager, now: Time, note: &mut impl FnMut(bool, String)) {
     let calls = if stall.jobs == 1 { "1 call waits".into() } else { format!("{} calls wait", stall.jobs) };
     let since = Seconds(now.since(stall.since).as_secs_f64());
     note(true, format!("{calls}, with {}, for {since}: {}", items(stall.items), reason(&stall.reason, manager)));
+}
+
+/// GPUs were wanted and are not used.
+fn judged(manager: &Manager, note: &mut impl FnMut(bool, String)) {
+    let Some(Judgement { policy, placement, without }) = &manager.judgement else { return };
+    let without = without.as_deref().map(|names| format!(": {names} has none")).unwrap_or_default();
+    match placement.as_str() {
+        "refused" => note(true, format!("calls fail, since not every machine has a GPU ({policy}){without}")),
+        "cpus" if policy != "prefer_gpu" => {
+            note(false, format!("GPUs are wanted ({policy}), and CPUs compute{without}"))
+        }
+        _ => {}
+    }
 }
 
 fn gone(manager: &Manager, now: Time, note: &mut impl FnMut(bool, String)) {

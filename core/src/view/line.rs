@@ -180,6 +180,10 @@ line! {
         address = "distfun.address",
         manager_name = "distfun.manager.name",
         key = "distfun.key",
+        gpu_name = "distfun.gpu.name",
+        gpu_policy = "distfun.gpu.policy",
+        placement = "distfun.placement",
+        without_gpu = "distfun.machines.without_gpu",
     }
     numbers {
         pid: u64 = "process.pid",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use super::{Kept, Line, Node, NodeState, Place, Running, Span, Time, Worker, WorkerState, job::text_of};
+use super::{Kept, Line, Node, NodeState, Place, Running, Span, Text, Time, Worker, WorkerState, job::text_of};
 use crate::event::capped;
 
 /// What was told within this time before a snapshot may be newer than it.
@@ -28,6 +28,9 @@ pub struct Manager {
     pub snapshot: Option<Snapshot>,
     /// Since when no call gets on, if that is so.
     pub stall: Option<Stall>,
+    /// What a policy on GPUs has come to last, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<Judgement>,
     /// Whether everything ends with the first call.
     pub endaftercall: bool,
     #[serde(skip)]
@@ -46,13 +49,25 @@ pub struct Ended {
     pub reason: String,
 }
 
+/// What a policy on GPUs has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Judgement {
+    /// `prefer_gpu`, `require_all`, `gpu_or_fail` or `mixed`.
+    pub policy: String,
+    /// Which workers get work: `undecided`, `cpus`, `gpus`, `both` or `refused`.
+    pub placement: String,
+    /// The machines for want of whose GPUs that is so.
+    pub without: Option<String>,
+}
+
 /// Why no call gets on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stall {
     /// Since when.
     pub since: Time,
-    /// `no_workers`, `workers_stuck` or `no_nodes`.
+    /// `no_workers`, `workers_stuck`, `no_nodes` or `undecided`.
     pub reason: String,
     /// Calls that wait.
     pub jobs: u64,
@@ -105,6 +120,7 @@ impl Manager {
             nodes: BTreeMap::new(),
             snapshot: None,
             stall: None,
+            judgement: None,
             endaftercall: false,
             seq: 0,
         }
@@ -152,6 +168,14 @@ impl Manager {
                 });
             }
             "manager.resumed" if self.is_new(line) => self.stall = None,
+            "placement.judged" if self.is_new(line) => {
+                let text = |text: &Option<Text<'_>>| capped(text.as_deref().unwrap_or_default()).to_owned();
+                self.judgement = Some(Judgement {
+                    policy: text(&line.gpu_policy),
+                    placement: text(&line.placement),
+                    without: line.without_gpu.is_some().then(|| text(&line.without_gpu)),
+                });
+            }
             _ if event.starts_with("worker.") && line.machine.is_none() => {
                 let has_ended = self.ended.is_some();
                 let Some(worker) = self.worker(line, kept) else { return };

@@ -219,7 +219,7 @@ impl Process {
                     self.jobs.values_mut().filter(of_it).for_each(|job| job.lose(seq, line.at));
                 }
             }
-            ("manager" | "session" | "worker", _) => {
+            ("manager" | "session" | "worker" | "placement", _) => {
                 if let Some(manager) = self.manager(line, kept) {
                     manager.apply(event, line, kept);
                 }

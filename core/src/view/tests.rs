@@ -441,6 +441,33 @@ fn it_says_why_nothing_happens() {
 }
 
 #[test]
+fn it_says_who_has_a_gpu_and_for_want_of_whose_none_is_used() {
+    let mut log = Log::default();
+    let gpu = json!({ "worker.id": 2, "worker.generation": 0, "worker.kind": "gpu", "gpu.name": "H100", "gpu.uuid": "GPU-1" });
+    log.say("worker.started", gpu);
+    log.say(
+        "placement.judged",
+        json!({ "gpu.policy": "require_all", "placement": "cpus", "machines.without_gpu": "bob" }),
+    );
+    let mut view = view_of(&log.lines);
+    let (_, manager) = view.managers().next().expect("a Manager");
+    assert_eq!((&*manager.workers[&2].kind, manager.workers[&2].gpu.as_deref()), ("gpu", Some("H100")));
+    let concern = &view.concerns(view.now())[0];
+    assert_eq!(concern.text, "program 7: GPUs are wanted (require_all), and CPUs compute: bob has none");
+    assert!(!concern.is_grave);
+    let next = log.lines.len();
+    log.say(
+        "placement.judged",
+        json!({ "gpu.policy": "gpu_or_fail", "placement": "refused", "machines.without_gpu": "bob" }),
+    );
+    log.say("placement.judged", json!({ "gpu.policy": "gpu_or_fail", "placement": "gpus" }));
+    apply(&mut view, &log.lines[next]);
+    assert!(view.concerns(view.now())[0].is_grave);
+    apply(&mut view, &log.lines[next + 1]);
+    assert_eq!(view.concerns(view.now()), []);
+}
+
+#[test]
 fn late_lines_do_not_bring_back_what_is_over() {
     let mut log = Log::default();
     let chunk = |more: Value| {

@@ -44,6 +44,9 @@ pub struct Worker {
     pub generation: u64,
     /// `cpu` or `gpu`.
     pub kind: String,
+    /// What its GPU is called, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// What it does.
     pub state: WorkerState,
     /// Since when.
@@ -71,6 +74,7 @@ impl Worker {
             id,
             generation: line.generation.unwrap_or(0),
             kind: "cpu".into(),
+            gpu: None,
             state: WorkerState::Up,
             since: line.at,
             running: None,
@@ -146,6 +150,7 @@ impl Worker {
         match event {
             "worker.started" => {
                 self.kind = capped(line.worker_kind.as_deref().unwrap_or("cpu")).into();
+                self.gpu = line.gpu_name.as_deref().map(|name| capped(name).into());
                 self.set(WorkerState::Up, line.at);
             }
             "worker.stopped" => match line.reason.as_deref() {

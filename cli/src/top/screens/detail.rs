@@ -235,7 +235,8 @@ fn worker(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Opt
     let worker = manager.workers.get(&id)?;
     let (state, _) = worker_state(seen, process, manager, worker);
     let mut detail = Detail::new(format!("worker {id} of manager {}, {}", manager.id, process.name()));
-    let life = format!("{}, life {}, {}", worker.kind, worker.life(), words::many(worker.restarts, "restart"));
+    let kind = worker.gpu.as_ref().map_or_else(|| worker.kind.clone(), |gpu| format!("gpu {gpu}"));
+    let life = format!("{kind}, life {}, {}", worker.life(), words::many(worker.restarts, "restart"));
     detail.say(state, format!("for {}; {life}", words::elapsed(seen.since(worker.since))));
     if let Some(running) = &worker.running {
         let slow = if running.is_slow { ", much longer than others" } else { "" };

@@ -159,7 +159,10 @@ impl Tree<'_> {
             let facts = Facts {
                 depth: depth + 1,
                 mark,
-                name: format!("worker {}", worker.id),
+                name: match &worker.gpu {
+                    Some(gpu) => format!("worker {}, {gpu}", worker.id),
+                    None => format!("worker {}", worker.id),
+                },
                 state,
                 since: Some(worker.since),
                 life: Some(worker.life()),

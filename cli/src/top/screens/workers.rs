@@ -49,6 +49,7 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -
     let running = worker.running.as_ref();
     let is_alone = seen.managers(process).filter(|manager| !manager.workers.is_empty()).nth(1).is_none();
     let name = if is_alone { worker.id.to_string() } else { format!("m{} w{}", manager.id, worker.id) };
+    let name = if worker.kind == "gpu" { format!("{name} gpu") } else { name };
     Row {
         key: Key::Place(process.id, manager.id, distfun_core::view::Place::Worker(worker.id)),
         cells: vec![
