@@ -285,7 +285,12 @@ impl<K, S> DistributeBuilder<K, S> {
             return Err(BuildError::CannotRetry { function });
         }
         host::check(&settings)?;
-        settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+        if !self.sequential {
+            settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+        }
+        if self.kernel.gpu().is_some_and(|form| form.is_late) {
+            return Err(BuildError::LateForm { function: self.kernel.function() });
+        }
         let travels =
             settings.isolation == Isolation::Process || !settings.machines.is_empty() || settings.named_pipe.is_on();
         if let Some(GpuForm { name: form, .. }) = self.kernel.gpu().filter(|form| travels && !form.is_registered) {

@@ -75,6 +75,14 @@ pub enum BuildError {
         /// Name of the function.
         function: &'static str,
     },
+    /// The form for GPUs takes single items, and was given behind `accept_lists`.
+    #[error(
+        "the form of {function} for GPUs takes single items, and stands behind .accept_lists(); write .gpu(…) before it, with a form of lists"
+    )]
+    LateForm {
+        /// Name of the function.
+        function: &'static str,
+    },
     /// The form for GPUs was given as a plain function, which other processes can't find.
     #[error(
         "the form of {function} for GPUs can't be found in other processes; write .gpu(function!({form})), or leave out \

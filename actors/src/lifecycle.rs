@@ -18,7 +18,7 @@ use crate::{
     job::{Job, JobCore, SharedJob, next_call_id, run_inline},
     kernel::ListKernel,
     messages::ShutdownReport,
-    pool::{Pool, Session},
+    pool::{Pool, Session, gpus},
     progress,
     retry::Retry,
     share::{Share, Shares},
@@ -55,7 +55,7 @@ impl Lifecycle {
     }
 
     pub(crate) fn slots(&self) -> usize {
-        if self.sequential { 1 } else { self.settings.slots }
+        if self.sequential { 1 } else { self.settings.slots + gpus(&self.settings).len() }
     }
 
     /// Starts a call of `items` items.

@@ -25,7 +25,8 @@ macro_rules! options {
     };
     (@ max_gpu) => {
         /// Uses at most `n` GPUs of each machine. Default: every GPU that a process there may use (`CUDA_VISIBLE_DEVICES`
-        /// and its relatives); more than that means all of them. Only with a [`gpu_policy`](Self::gpu_policy).
+        /// and its relatives); more than that means all of them. Of a program that calls: only with a
+        /// [`gpu_policy`](crate::DistributeBuilder::gpu_policy).
         /// Environment: `DISTFUN_MAX_GPU`; file: `max_gpu`.
         pub fn max_gpu(mut self, n: usize) -> Self {
             self.told.builder.max_gpu = Some(n);
@@ -253,7 +254,7 @@ macro_rules! endings {
             Self { share: self.lifecycle.shares.add(shared), ..self.clone() }
         }
 
-        /// How many slots calls run on.
+        /// How many slots there are on this machine: one for each CPU that calls may use, and one for each GPU.
         pub fn slots(&self) -> usize {
             self.lifecycle.slots()
         }

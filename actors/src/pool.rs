@@ -66,8 +66,8 @@ pub(crate) struct Pool {
     stuck: Mutex<Vec<WorkerId>>,
     /// Why the last process of a slot could not be started.
     unstarted: Mutex<Option<String>>,
-    /// Machines that keep calls from running, as they have no GPU.
-    without_gpu: Mutex<Vec<Arc<str>>>,
+    /// What the policy on GPUs came to last, and the machines without one for which that is so.
+    judged: Mutex<Option<(Placement, Vec<Arc<str>>)>>,
     /// Other machines.
     pub(crate) nodes: Nodes,
     /// What became of each machine at `shutdown`.
@@ -98,7 +98,7 @@ impl Pool {
             manager_gone: Latch::new(),
             stuck: Mutex::new(Vec::new()),
             unstarted: Mutex::default(),
-            without_gpu: Mutex::default(),
+            judged: Mutex::default(),
             nodes: Nodes::new(slots),
             machine_ends: Mutex::default(),
             settings,
@@ -227,19 +227,22 @@ impl Pool {
         let mut engine = lock(&self.engine);
         let here = MachineSlots { cpus: self.settings.slots as u32, gpus: self.gpus_left.load(Ordering::Relaxed) };
         let here = MachineFacts { name: Arc::from("this machine"), slots: Some(here) };
-        let judgement = judge(self.settings.gpu_policy, [here].into_iter().chain(self.nodes.facts()));
-        let Judgement { placement, without } = judgement;
-        let before = engine.placement();
-        if before == placement {
-            return;
-        }
+        let Judgement { placement, without } =
+            judge(self.settings.gpu_policy, [here].into_iter().chain(self.nodes.facts()));
+        let judged = (placement, without);
+        let is_news = {
+            let mut last = lock(&self.judged);
+            let is_news = last.as_ref() != Some(&judged);
+            *last = Some(judged.clone());
+            is_news
+        };
+        // Also where it is no news: what was left to calls that had begun may be gone now.
         let commands = engine.step(now, Event::Place(placement));
         let ways = self.nodes.ways(&commands);
         drop(engine);
-        if placement == Placement::Refused {
-            *lock(&self.without_gpu) = without.clone();
+        if is_news {
+            events::placement_judged(self, placement, &judged.1);
         }
-        events::placement_judged(self, placement, &without);
         self.carry_out(None, commands, ways, now, "panic");
     }
 
@@ -348,6 +351,11 @@ impl Pool {
         self.gpus.get((slot.0 as usize).checked_sub(self.settings.slots)?)
     }
 
+    /// How many of its GPUs have not been given up.
+    pub(crate) fn gpus_left(&self) -> usize {
+        self.gpus_left.load(Ordering::Relaxed) as usize
+    }
+
     /// The slots that own a GPU.
     #[cfg(target_os = "linux")]
     pub(crate) fn gpu_slots(&self) -> HashMap<WorkerId, GpuInfo> {
@@ -420,7 +428,7 @@ impl Pool {
 
     /// Who has no GPU, and why not.
     fn gpu_story(&self) -> Option<String> {
-        let without = lock(&self.without_gpu).join(", ");
+        let without = lock(&self.judged).as_ref().map_or_else(String::new, |(_, without)| without.join(", "));
         let without = if without.is_empty() { "no machine is there".into() } else { format!("{without} has none") };
         match (gpu::IS_BUILT_IN, lock(&self.unstarted).clone()) {
             (false, _) => {

@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use visible::NVIDIA;
 pub use visible::{Hidden, VARIABLES, Variables};
 
 /// A GPU that functions may be given.
@@ -110,11 +111,16 @@ pub struct Found {
 /// What may be used of what each interface has `found`, CUDA's first: each device once, discrete ones before others, and
 /// then in the order in which they were found. `software` has those count that compute on CPUs.
 ///
-/// The driver of CUDA hides what its variable hides itself; of all others what `hidden` says is left out.
+/// The driver of CUDA hides what its variable hides itself: where it shows any, no other shows more of NVIDIA's. Of all others
+/// what `hidden` says is left out.
 #[must_use]
 pub fn inventory(cuda: Vec<Found>, others: Vec<Found>, hidden: &Hidden, software: bool) -> Vec<GpuInfo> {
+    let is_shown = |found: &Found| found.pci.is_some() && cuda.iter().any(|known| known.pci == found.pci);
+    let is_ruled = |found: &Found| found.vendor == NVIDIA && !cuda.is_empty();
+    let (ruled, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_ruled);
+    let shown: Vec<_> = ruled.into_iter().filter(is_shown).collect();
     let mut all = cuda;
-    for found in hidden.keep(others) {
+    for found in shown.into_iter().chain(hidden.keep(others)) {
         // One device may be shown by several drivers of one interface, and by several interfaces.
         let is_it = |known: &&mut Found| found.pci.is_some() && known.pci == found.pci;
         match all.iter_mut().find(is_it) {

@@ -257,7 +257,6 @@ fn spoils(code: Code) -> bool {
         Code::CUDA_ERROR_DEINITIALIZED
             | Code::CUDA_ERROR_DEVICE_UNAVAILABLE
             | Code::CUDA_ERROR_NO_DEVICE
-            | Code::CUDA_ERROR_INVALID_CONTEXT
             | Code::CUDA_ERROR_ECC_UNCORRECTABLE
             | Code::CUDA_ERROR_NVLINK_UNCORRECTABLE
             | Code::CUDA_ERROR_ILLEGAL_ADDRESS
@@ -307,17 +306,6 @@ mod tests {
         if compiles("extern \"C\" __global__ void f(float *x) { x[0] = 1.0f; }") {
             let why = compile("extern \"C\" __global__ void f(float *x) { y[0] = 1.0f; }", None).unwrap_err();
             assert!(why.contains("\"y\" is undefined"), "{why}");
-        }
-    }
-
-    #[test]
-    fn the_kernels_of_the_examples_and_of_this_page_compile() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        for file in ["examples/src/bin/gpu_scale.rs", "examples/src/bin/gpu_columns.rs", "actors/src/gpu/on_cuda.rs"] {
-            let text = std::fs::read_to_string(format!("{root}/{file}")).expect(file).replace("\n///", "\n");
-            let kernel = text.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("a kernel");
-            assert!(kernel.contains("__global__"), "{file}: {kernel}");
-            compiles(kernel);
         }
     }
 

@@ -249,10 +249,15 @@ impl Wgpu {
     /// Writes elements to the beginning of a buffer.
     ///
     /// # Errors
-    /// [`GpuError::Refused`]: they do not fit.
+    /// [`GpuError::Refused`]: they do not fit; or there are elements behind them, and theirs are no multiple of four bytes, by
+    /// which a device writes.
     pub fn fill<T: NoUninit>(&self, buffer: &Buffer<T>, elements: &[T]) -> Result<(), GpuError> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
+        if !rest.is_empty() && elements.len() < buffer.count() {
+            let message = format!("{} bytes at the beginning of more can't be written by fours", bytes.len());
+            return Err(GpuError::Refused { message });
+        }
         self.guarded(bytes.len() as u64, || {
             self.queue.write_buffer(buffer, 0, whole);
             if !rest.is_empty() {

@@ -25,6 +25,8 @@ pub struct GpuForm {
     pub site: &'static str,
     /// Of its types.
     pub fingerprint: Fingerprint,
+    /// It was given behind `accept_lists`, and takes single items.
+    pub is_late: bool,
     /// Other processes of the same program find it by its name.
     pub is_registered: bool,
 }
@@ -88,7 +90,9 @@ impl<A: Send + 'static, R: Send + 'static> ListKernel<A, R> {
     /// The same function, with `gpu` in its place on GPUs.
     pub(crate) fn with_gpu(self, gpu: Self, is_registered: bool) -> Self {
         let wire = gpu.wire.as_ref().expect("a form travels, as far as its types go");
-        let form = GpuForm { name: gpu.name, site: wire.site(), fingerprint: wire.fingerprint(), is_registered };
+        let is_late = self.wire.as_ref().is_some_and(|its| its.is_lists() != wire.is_lists());
+        let form =
+            GpuForm { name: gpu.name, site: wire.site(), fingerprint: wire.fingerprint(), is_late, is_registered };
         let run = Arc::new(Forms { cpu: self.run, gpu: gpu.run });
         let is_sharing = self.is_sharing || gpu.is_sharing;
         Self { run, is_sharing, gpu: Some(form), ..self }
@@ -99,7 +103,8 @@ impl<T: Send + Sync + 'static, Y: ColumnResult> ColumnKernel<T, Y> {
     /// As for lists.
     pub(crate) fn with_gpu(self, gpu: Self, is_registered: bool) -> Self {
         let wire = gpu.wire.as_ref().expect("a form travels, as far as its types go");
-        let form = GpuForm { name: gpu.name, site: wire.site(), fingerprint: wire.fingerprint(), is_registered };
+        let (site, fingerprint, is_late) = (wire.site(), wire.fingerprint(), false);
+        let form = GpuForm { name: gpu.name, site, fingerprint, is_late, is_registered };
         let run = Arc::new(Forms { cpu: self.run, gpu: gpu.run });
         let is_sharing = self.is_sharing || gpu.is_sharing;
         Self { run, is_sharing, gpu: Some(form), ..self }

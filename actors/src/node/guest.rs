@@ -268,6 +268,15 @@ impl Guest {
     }
 
     pub(super) fn chunk(self: &Arc<Self>, waiting: Waiting) {
+        // It would wait for ever. The Manager comes again, and hears what there is.
+        let is_in_vain = match waiting.chunk.is_for_gpu {
+            true => self.serving.pool.gpus_left() == 0,
+            false => self.serving.pool.settings.slots == 0,
+        };
+        if is_in_vain {
+            let what = if waiting.chunk.is_for_gpu { "GPU" } else { "CPU" };
+            return self.link.close(&format!("no {what} is left here that chunks could have"));
+        }
         let mut table = self.table();
         let most = MAX_CHUNKS_PER_SLOT * (self.serving.pool.slots() + 4);
         if table.waiting.len() + table.visitors.len() >= most {

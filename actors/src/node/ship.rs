@@ -47,6 +47,8 @@ pub(super) struct Hosts {
     has_left: Mutex<bool>,
     /// Starts that failed one after the other.
     failed_starts: AtomicU32,
+    /// Processes that ended one after the other before they had begun with an item, as they could not open their GPU.
+    failed_opens: AtomicU32,
 }
 
 /// A program that can't be started so often in a row is given up.
@@ -82,6 +84,7 @@ impl Hosts {
             gpus,
             has_left: Mutex::new(false),
             failed_starts: AtomicU32::new(0),
+            failed_opens: AtomicU32::new(0),
         }))
     }
 
@@ -256,6 +259,7 @@ impl ShippedCall {
         };
         match host.run(task, parcel(items), core.shared(), self.item_timeout, &watcher) {
             Ok((done, results)) => {
+                self.hosts.failed_opens.store(0, Ordering::Relaxed);
                 self.hosts.put(worker, host);
                 if let Some(reason) = done.refused {
                     let cause = FailureCause::Payload { message: reason.into() };
@@ -274,6 +278,9 @@ impl ShippedCall {
             }
             Err(Fall::Unwanted) => {}
             Err(Fall::Died(items, exit)) => {
+                if items.is_empty() && self.hosts.gpus.contains_key(&worker) {
+                    self.not_opened(&exit.story);
+                }
                 let exit = Exit { signal: exit.signal, story: exit.story.to_string(), stderr: exit.stderr.to_string() };
                 self.tell_of_death(worker, &items, false, &exit.story);
                 over.died = Some(died(of_chunk(items), Some(exit), false));
@@ -291,6 +298,17 @@ impl ShippedCall {
     fn tell_of_death(&self, worker: WorkerId, items: &Range<usize>, is_overdue: bool, story: &str) {
         let item = (!items.is_empty()).then_some(items.start);
         events::node_process_died(&self.node, &self.manager, self.label, worker, item, (is_overdue, story));
+    }
+}
+
+impl ShippedCall {
+    /// The GPU of a slot could not be opened, which is no item's fault.
+    fn not_opened(&self, story: &str) {
+        std::thread::sleep(PAUSE);
+        if self.hosts.failed_opens.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILED_STARTS {
+            let reason = format!("processes of the program can't use a GPU here: {story}");
+            let _ = self.link.send(&Refused::for_now(reason).into_message(), Vec::new());
+        }
     }
 }
 

@@ -325,11 +325,14 @@ impl Greeter {
         let conversation = Conversation::new(self.id, name, self.link.clone(), &pool, codec, ships);
         conversation.introduce_program().map_err(Trouble::for_good)?;
         pool.nodes.connected(&conversation, welcome.instance).map_err(|other| Trouble::is_twice(&other))?;
-        let slots = self.machine.slots.map_or(welcome.slots, |most| most.min(welcome.slots)).clamp(1, 4096);
+        // A program that can't use GPUs can't use those of a node that would run it.
+        let gpus = if ships && !crate::gpu::IS_BUILT_IN { 0 } else { welcome.gpus.len() };
+        let gpus = gpus.min(pool.settings.max_gpu).min(MAX_GPUS) as u32;
+        let slots = self.machine.slots.map_or(welcome.slots, |most| most.min(welcome.slots)).min(4096);
+        let slots = if gpus > 0 { slots } else { slots.max(1) };
         let outage = self.outage.map(|since| since.elapsed());
         events::node_connected(&pool, &conversation, welcome, slots, self.round_trip, outage);
         self.actor.do_send(Talking(conversation.clone()));
-        let gpus = welcome.gpus.len().min(pool.settings.max_gpu).min(MAX_GPUS) as u32;
         pool.node_up(self.id, MachineSlots { cpus: slots, gpus }, self.round_trip);
         Ok(conversation)
     }

@@ -155,16 +155,49 @@ fn what_waits_for_a_gpu_is_not_asked_back_for_idle_cpus_that_get_no_work() {
 }
 
 #[test]
-fn what_waits_for_a_gpu_is_not_asked_back_for_a_cpu_that_would_be_too_slow() {
+fn a_call_that_only_slots_without_work_could_run_ends() {
+    let mut engine = engine(8, 0, Placement::Gpus);
+    let up = |kind| NodeEvent::Up { slots: 1, kind, round_trip: MS };
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up(SlotKind::Cpu)));
+    engine.step(Time::ZERO, Event::Node(NodeId(1), up(SlotKind::Gpu)));
+    engine.step(Time::ZERO, Event::Submit(call(1, 2)));
+    let refused = |engine: &mut Engine<u64>, node| {
+        endings(&engine.step(Time::ZERO, Event::Node(NodeId(node), NodeEvent::Refuses(CallId(1)))))
+    };
+    assert!(refused(&mut engine, 0).is_empty(), "the GPU may still have it");
+    assert_eq!(refused(&mut engine, 1), [Ending::NoWorkers]);
+}
+
+#[test]
+fn a_machine_that_is_looked_for_does_not_stop_calls_that_run_and_one_without_a_gpu_does_not_end_them() {
+    let mut engine = engine(1, 1, Placement::Gpus);
+    engine.step(Time::ZERO, Event::Submit(call(1, 10)));
+    engine.step(Time::ZERO, Event::Place(Placement::Undecided));
+    assert_eq!(kinds(&engine.step(MS, done(1, 5, MS))), [SlotKind::Gpu]);
+    assert!(endings(&engine.step(MS, Event::Place(Placement::Refused))).is_empty());
+    assert_eq!(engine.calls.len(), 1);
+}
+
+#[test]
+fn what_waits_for_a_gpu_is_not_asked_back_for_a_node_whose_cpus_would_be_too_slow() {
     let mut engine = engine(1, 1, Placement::Both);
     engine.step(Time::ZERO, Event::Submit(call(1, 2)));
     engine.step(MS, done(1, 1, MS));
     engine.step(MS, done(0, 2, 1000 * MS));
-    assert!(engine.calls.is_empty(), "the costs are known");
-    engine.step(MS, Event::SlotLost(WorkerId(1), Generation(0), None));
-    let up = NodeEvent::Up { slots: 1, kind: SlotKind::Gpu, round_trip: MS };
-    engine.step(MS, Event::Node(NodeId(0), up));
-    let commands = engine.step(MS, Event::Submit(call(2, 2)));
-    assert_eq!(kinds(&commands), [SlotKind::Gpu; 2], "one is computed, one waits");
+    let up = |kind| NodeEvent::Up { slots: 1, kind, round_trip: MS };
+    engine.step(MS, Event::Node(NodeId(0), up(SlotKind::Gpu)));
+    let busy = engine.step(MS, Event::Submit(call(2, 3)));
+    assert_eq!(kinds(&busy), [SlotKind::Gpu; 3], "one here, one computed there, one waits");
+    engine.step(MS, Event::Node(NodeId(1), up(SlotKind::Cpu)));
     assert_eq!(recalls(&engine.step(100 * MS, Event::Tick)), 0);
+}
+
+#[test]
+fn the_slower_kind_does_not_wait_for_slots_that_are_at_other_calls() {
+    let mut engine = engine(1, 1, Placement::Both);
+    engine.step(Time::ZERO, Event::Submit(call(1, 2)));
+    engine.step(MS, done(1, 1, MS));
+    engine.step(MS, done(0, 2, 10 * MS));
+    engine.step(MS, Event::Submit(CallSpec { function: "long", only: Some(SlotKind::Gpu), ..call(2, 1) }));
+    assert_eq!(kinds(&engine.step(MS, Event::Submit(call(3, 5)))), [SlotKind::Cpu]);
 }

@@ -87,6 +87,7 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct Slot {
+    kind: SlotKind,
     generation: Generation,
     state: SlotState,
     history: History,
@@ -145,9 +146,11 @@ pub struct Engine<H> {
 impl<H: Clone> Engine<H> {
     /// An engine whose slots are all starting, at generation 0. Those on CPUs get work until it is told otherwise.
     pub fn new(limits: Limits) -> Self {
-        let slot = || Slot { generation: Generation(0), state: SlotState::Starting, history: History::default() };
+        let slot =
+            |kind| Slot { kind, generation: Generation(0), state: SlotState::Starting, history: History::default() };
+        let cpus = (0..limits.slots).map(|_| slot(SlotKind::Cpu));
         Self {
-            slots: (0..limits.slots + limits.gpus).map(|_| slot()).collect(),
+            slots: cpus.chain((0..limits.gpus).map(|_| slot(SlotKind::Gpu))).collect(),
             live_slots: [limits.slots, limits.gpus],
             nodes: Nodes::new((limits.slots + limits.gpus) as u32),
             idle: [Vec::with_capacity(limits.slots), Vec::with_capacity(limits.gpus)],
@@ -202,7 +205,7 @@ impl<H: Clone> Engine<H> {
             Some(Ending::Busy { max_calls: self.limits.max_calls })
         } else if self.wants_gpus {
             Some(Ending::NoGpu)
-        } else if self.is_hopeless() {
+        } else if !self.can_run(self.placement, None, spec.only) {
             Some(Ending::NoWorkers)
         } else if spec.items == 0 && (!spec.is_open || planted!(OpenNeedsItems)) {
             Some(Ending::Complete)
@@ -398,7 +401,7 @@ impl<H: Clone> Engine<H> {
             });
             self.bury(now, id, call, death, commands);
         }
-        self.end_hopeless(commands);
+        self.end_hopeless(self.any_placement(), commands);
     }
 
     /// A thread died inside the chunk that `id` had of an active call.
@@ -550,7 +553,7 @@ impl<H: Clone> Engine<H> {
     fn seat(&mut self, id: CallId) -> Option<(SlotKind, Seat)> {
         let call = self.calls.get(&id)?;
         let kinds = KINDS.into_iter().filter(|kind| is_allowed(self.placement, call.only, *kind));
-        let is_worth = |kind: &SlotKind| is_worth(call, *kind, self.placement, self.live_slots);
+        let is_worth = |kind: &SlotKind| is_worth(call, *kind, self.placement, &self.slots);
         let kinds: SmallVec<[SlotKind; 2]> = kinds.filter(is_worth).collect();
         let here = kinds.iter().find_map(|kind| Some((*kind, Seat::Slot(self.idle[*kind as usize].pop()?))));
         here.or_else(|| kinds.iter().find_map(|kind| Some((*kind, Seat::Node(self.nodes.next(id, *kind)?)))))
@@ -568,7 +571,9 @@ impl<H: Clone> Engine<H> {
 
     /// How many chunks such a call may have computed at once.
     fn places(&self, only: Option<SlotKind>) -> usize {
-        let kinds = KINDS.into_iter().filter(|kind| is_allowed(self.placement, only, *kind));
+        // What nobody knows yet may be all.
+        let placement = if self.placement == Placement::Undecided { Placement::Both } else { self.placement };
+        let kinds = KINDS.into_iter().filter(|kind| is_allowed(placement, only, *kind));
         kinds.map(|kind| self.live_slots[kind as usize] + self.nodes.slots(kind)).sum()
     }
 
@@ -588,12 +593,15 @@ impl<H: Clone> Engine<H> {
         let has_gpus = self.live_slots[SlotKind::Gpu as usize] + self.nodes.slots(SlotKind::Gpu) > 0;
         match placement {
             Placement::Refused if self.placement == Placement::Gpus && has_gpus => {}
+            // Calls that run go on as it was decided.
+            Placement::Undecided if !self.calls.is_empty() && self.placement != Placement::Refused => {}
             Placement::Refused => {
                 self.placement = placement;
                 self.end_all(Ending::NoGpu, commands);
             }
             _ => self.placement = placement,
         }
+        self.end_hopeless(self.placement, commands);
     }
 
     fn live(&mut self, id: WorkerId, generation: Generation) -> Option<&mut Slot> {
@@ -653,10 +661,19 @@ fn is_allowed(placement: Placement, only: Option<SlotKind>, kind: SlotKind) -> b
     placement.allows(kind) && only.is_none_or(|only| only == kind)
 }
 
-/// Whether a slot of this kind should begin with what is left of a call, and not leave it to the other kind.
-fn is_worth<H>(call: &ActiveCall<H>, kind: SlotKind, placement: Placement, live_slots: [usize; 2]) -> bool {
+/// Whether a slot of this kind should begin with what is left of a call, and not leave it to the other kind: to those of its
+/// slots that are at the call already, or have nothing to do.
+fn is_worth<H>(call: &ActiveCall<H>, kind: SlotKind, placement: Placement, slots: &[Slot]) -> bool {
     let other = if kind == SlotKind::Cpu { SlotKind::Gpu } else { SlotKind::Cpu };
-    let others = if is_allowed(placement, call.only, other) { live_slots[other as usize] } else { 0 };
+    if !is_allowed(placement, call.only, other) || !call.plan.knows_costs() {
+        return true;
+    }
+    let is_at_it = |slot: &&Slot| match &slot.state {
+        SlotState::Idle => true,
+        SlotState::Busy { call: at, .. } => *at == call.id,
+        _ => false,
+    };
+    let others = slots.iter().filter(|slot| slot.kind == other).filter(is_at_it).count();
     !call.plan.is_too_slow(kind, call.ledger.pending(), others)
 }
 

@@ -104,6 +104,8 @@ struct Node {
     state: NodeState,
     slots: u32,
     kind: SlotKind,
+    /// It has said what it has.
+    is_known: bool,
     round_trip: Duration,
     lanes: Range<u32>,
     free: Vec<u32>,
@@ -141,6 +143,8 @@ pub(super) struct Nodes {
     /// What there is for calls that not every node can run.
     picky: HashMap<CallId, Picky>,
     hopeful: usize,
+    /// Some are, or were, the GPUs of a machine.
+    are_gpus: bool,
     /// By their kind.
     slots: [usize; 2],
 }
@@ -155,13 +159,9 @@ impl Nodes {
             crowded: BTreeSet::new(),
             picky: HashMap::new(),
             hopeful: 0,
+            are_gpus: false,
             slots: [0; 2],
         }
-    }
-
-    /// How many nodes there may be something to hope for from.
-    pub(super) fn hopeful(&self) -> usize {
-        self.hopeful
     }
 
     /// Chunks that all connected nodes compute at once on slots of this kind.
@@ -178,12 +178,18 @@ impl Nodes {
         self.lanes.get(worker.0.checked_sub(self.first)? as usize)
     }
 
-    /// Whether any node that may still come up would take this call.
-    pub(super) fn may_run(&self, call: CallId) -> bool {
+    /// Whether any node that is there, or may still come up, has or may have such slots, and would take this call, if it is one.
+    pub(super) fn may_run(&self, call: Option<CallId>, kind: SlotKind) -> bool {
         planted!(RefusalTakesNoHope, return self.hopeful > 0);
-        let barred = self.picky.get(&call).into_iter().flat_map(|picky| &picky.barred);
-        let lost = barred.filter(|node| self.all.get(node).is_some_and(|node| is_hopeful(node.state))).count();
-        self.hopeful > lost
+        let barred = call.and_then(|call| self.picky.get(&call)).map(|picky| &picky.barred);
+        if kind == SlotKind::Cpu && !self.are_gpus {
+            let barred = barred.into_iter().flatten();
+            let lost = barred.filter(|node| self.all.get(node).is_some_and(|node| is_hopeful(node.state))).count();
+            return self.hopeful > lost;
+        }
+        let may_have = |node: &Node| !node.is_known || node.kind == kind && node.slots > 0;
+        let mut hopeful = self.all.iter().filter(|(_, node)| is_hopeful(node.state) && may_have(node));
+        hopeful.any(|(id, _)| barred.is_none_or(|barred| !barred.contains(id)))
     }
 
     /// The node can't run this call; says whether that is news.
@@ -211,6 +217,7 @@ impl Nodes {
             state: NodeState::Hopeless,
             slots: 0,
             kind: SlotKind::Cpu,
+            is_known: false,
             round_trip: Duration::ZERO,
             lanes: 0..0,
             free: Vec::new(),
@@ -240,6 +247,8 @@ impl Nodes {
         node.free = node.lanes.clone().rev().collect();
         node.slots = slots;
         node.kind = kind;
+        node.is_known = true;
+        self.are_gpus |= kind == SlotKind::Gpu;
         node.round_trip = round_trip;
         node.state = NodeState::Up;
         let lanes = node.lanes.clone();

@@ -120,6 +120,11 @@ impl Plan {
         self.costs
     }
 
+    /// Whether it was measured on slots of both kinds.
+    pub(super) fn knows_costs(&self) -> bool {
+        self.costs.iter().all(Option::is_some)
+    }
+
     /// Whether such a slot would still be at its first item when `others` slots of the other kind, which are faster, could
     /// have done all that is `pending`.
     pub(super) fn is_too_slow(&self, kind: SlotKind, pending: usize, others: usize) -> bool {

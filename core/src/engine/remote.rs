@@ -6,6 +6,7 @@ use super::{
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, NodeId, WorkerId},
+    placement::{Placement, SlotKind},
 };
 
 impl<H: Clone> Engine<H> {
@@ -61,12 +62,12 @@ impl<H: Clone> Engine<H> {
             NodeEvent::Down => self.node_lost(now, node, false, commands),
             NodeEvent::Hopeless => {
                 self.node_lost(now, node, true, commands);
-                self.end_hopeless(commands);
+                self.end_hopeless(self.any_placement(), commands);
             }
             NodeEvent::Refuses(call) => {
                 if self.calls.contains_key(&call) && self.nodes.bar(node, call) {
                     planted!(RefusalEndsNothing, return);
-                    self.end_hopeless(commands);
+                    self.end_hopeless(self.placement, commands);
                 }
             }
         }
@@ -94,17 +95,33 @@ impl<H: Clone> Engine<H> {
         }
     }
 
-    /// Ends the calls that nothing can run any more.
-    pub(super) fn end_hopeless(&mut self, commands: &mut Commands<H>) {
-        if self.has_live_slots() || planted!(NoWorkersForgotten) {
+    /// Ends the calls that nothing can run any more: of the slots that get work, or of any while it may be about to be decided
+    /// anew which do.
+    pub(super) fn end_hopeless(&mut self, placement: Placement, commands: &mut Commands<H>) {
+        if planted!(NoWorkersForgotten) {
             return;
         }
-        let is_lost = |call: &&ActiveCall<H>| !self.nodes.may_run(call.id);
+        let is_lost = |call: &&ActiveCall<H>| !self.can_run(placement, Some(call.id), call.only);
         let mut lost: Vec<CallId> = self.calls.values().filter(is_lost).map(|call| call.id).collect();
         lost.sort_unstable();
         for id in lost {
             self.end(id, Ending::NoWorkers, commands);
         }
+    }
+
+    /// What may be decided next: where only CPUs ever get work, that is it.
+    pub(super) fn any_placement(&self) -> Placement {
+        if self.limits.gpus == 0 && self.placement == Placement::Cpus { Placement::Cpus } else { Placement::Both }
+    }
+
+    /// Whether anything here is left, or may come elsewhere, that such a call may have. `id`: some nodes may have refused it.
+    pub(super) fn can_run(&self, placement: Placement, id: Option<CallId>, only: Option<SlotKind>) -> bool {
+        // What is decided later may be anything.
+        let placement = if placement == Placement::Undecided { Placement::Both } else { placement };
+        let is_there = |kind| {
+            is_allowed(placement, only, kind) && (self.live_slots[kind as usize] > 0 || self.nodes.may_run(id, kind))
+        };
+        KINDS.into_iter().any(is_there)
     }
 
     /// Asks for chunks back that wait at nodes while others have nothing to do.
@@ -120,7 +137,7 @@ impl<H: Clone> Engine<H> {
                 let Some(call) = self.calls.get(&id) else { return true }; // those of calls that have ended are marked
                 let takes = |kind| is_allowed(self.placement, call.only, kind);
                 is_idle.iter().any(|(kind, here, elsewhere)| {
-                    takes(*kind) && (*elsewhere || *here && is_worth(call, *kind, self.placement, self.live_slots))
+                    takes(*kind) && (*here || *elsewhere) && is_worth(call, *kind, self.placement, &self.slots)
                 })
             };
             match self.nodes.recall(now, is_wanted) {
@@ -143,14 +160,5 @@ impl<H: Clone> Engine<H> {
             self.look_at = Some(at);
             commands.push(Command::WakeAt(at));
         }
-    }
-
-    fn has_live_slots(&self) -> bool {
-        self.live_slots.iter().any(|live| *live > 0)
-    }
-
-    /// Whether nothing is left, or may come, to compute on.
-    pub(super) fn is_hopeless(&self) -> bool {
-        !self.has_live_slots() && self.nodes.hopeful() == 0
     }
 }

@@ -88,6 +88,22 @@ fn what_two_interfaces_show_is_one_device() {
 }
 
 #[test]
+fn what_cuda_hides_no_other_interface_shows() {
+    let shown = found(NVIDIA, 1, GpuKind::Discrete);
+    let by_cuda = Found { apis: GpuApis { cuda: Some(0), wgpu: None }, ..shown.clone() };
+    let others = vec![found(NVIDIA, 0, GpuKind::Discrete), shown, found(AMD, 0, GpuKind::Discrete)];
+    // By its UUID, which graphics do not tell; or by a number that counts in another order.
+    for value in ["GPU-1a", "0"] {
+        let hidden = hidden(&[("CUDA_VISIBLE_DEVICES", value)]);
+        let all = inventory(vec![by_cuda.clone()], others.clone(), &hidden, false);
+        let names: Vec<_> = all.iter().map(|gpu| (&*gpu.name, gpu.apis)).collect();
+        assert_eq!(names[0], ("10de 1", GpuApis { cuda: Some(0), wgpu: Some(1) }), "{value}");
+        assert_eq!(names[1].0, "1002 0");
+        assert_eq!(names.len(), 2);
+    }
+}
+
+#[test]
 fn software_is_no_gpu_unless_it_shall_be() {
     let all =
         vec![found(AMD, 0, GpuKind::Software), found(AMD, 1, GpuKind::Integrated), found(AMD, 2, GpuKind::Discrete)];

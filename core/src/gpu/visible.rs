@@ -5,10 +5,13 @@
 
 use super::Found;
 
-/// NVIDIA, AMD and Intel, by their numbers on the PCI bus.
-const VENDORS: [u32; 3] = [0x10de, 0x1002, 0x8086];
+/// Its number on the PCI bus.
+pub(super) const NVIDIA: u32 = 0x10de;
 
-/// The variables that are read, for each of [`VENDORS`]: the first one that is set decides.
+/// NVIDIA, AMD and Intel.
+const VENDORS: [u32; 3] = [NVIDIA, 0x1002, 0x8086];
+
+/// The variables that are read, for NVIDIA, AMD and Intel: the first one that is set decides.
 pub const VARIABLES: [&[&str]; 3] =
     [&["CUDA_VISIBLE_DEVICES"], &["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"], &["ZE_AFFINITY_MASK"]];
 

@@ -25,6 +25,26 @@ fn is_there() -> bool {
     is_there
 }
 
+/// No GPU is needed to compile for one, only NVRTC.
+#[test]
+fn the_kernels_of_examples_and_docs_compile() {
+    use distfun::gpu::cudarc::nvrtc;
+
+    // SAFETY: it loads a library by its well-known name, as every program does that compiles kernels.
+    if !unsafe { nvrtc::sys::is_culib_present() } {
+        assert!(std::env::var_os("NVRTC_MUST_BE_THERE").is_none(), "NVRTC is not installed");
+        return eprintln!("no NVRTC: left out");
+    }
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for file in ["examples/src/bin/gpu_scale.rs", "examples/src/bin/gpu_columns.rs", "actors/src/gpu/on_cuda.rs"] {
+        let text = std::fs::read_to_string(format!("{root}/{file}")).expect(file).replace("\n///", "\n");
+        let kernel = text.split("r#\"").nth(1).and_then(|rest| rest.split("\"#").next()).expect("a kernel");
+        let image = nvrtc::compile_ptx(kernel).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(image.to_src().contains(".entry "), "{file}: no entry");
+    }
+    assert!(nvrtc::compile_ptx("extern \"C\" __global__ void f() { y = 1; }").is_err());
+}
+
 /// Multiplies by a factor; or, told so, writes where nothing is.
 const SCALE: &str = r#"
 extern "C" __global__ void scale(float *x, float factor, size_t n, int astray) {

@@ -49,6 +49,8 @@ fn what_goes_up_comes_down_whatever_its_length_and_the_size_of_its_elements() {
         let gpu = context.device().gpu().expect("a GPU").wgpu()?;
         let (bytes, longs): (Vec<u8>, Vec<u64>) = (0..count).map(|n| (n as u8, n as u64)).unzip();
         let (up, also_up) = (gpu.upload(&bytes)?, gpu.upload(&longs)?);
+        // Not by fours, at the beginning of more: that would write over what is behind.
+        assert!(count < 8 || gpu.fill(&up, &[0u8; 3]).is_err());
         let mut half = vec![0u8; count / 2];
         gpu.read(&up, &mut half)?;
         let are_equal = gpu.download(&up)? == bytes && gpu.download(&also_up)? == longs;
@@ -97,6 +99,23 @@ fn a_form_for_gpus_that_others_can_not_find_is_refused_where_others_compute() {
     let text = builder().gpu(gpu).build().unwrap_err().to_string();
     assert!(text.contains("write .gpu(function!(") && text.contains("kernels::"), "{text}");
     builder().gpu(function!(gpu)).build().unwrap();
+}
+
+#[test]
+fn a_form_of_single_items_behind_accept_lists_is_refused() {
+    fn lists(items: Vec<u32>) -> Vec<u32> {
+        items
+    }
+    fn item(x: u32, _: &Context) -> u32 {
+        x
+    }
+    fn lists_on_gpu(items: Vec<u32>, _: &Context) -> Vec<u32> {
+        items
+    }
+    let text = distribute!(lists).accept_lists().gpu(function!(item)).build().unwrap_err().to_string();
+    assert!(text.contains("write .gpu(…) before it"), "{text}");
+    let dfun = distribute!(lists).gpu(function!(lists_on_gpu)).accept_lists().slots(1).build().unwrap();
+    assert_eq!(dfun.map([1, 2]).wait().unwrap(), [1, 2]);
 }
 
 /// Column sums by a kernel, one thread for each column of a matrix that lies column by column.
