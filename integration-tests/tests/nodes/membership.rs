@@ -1,6 +1,9 @@
 //! Nodes that join and leave while a call runs, and nodes that are told to end.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use distfun::{AddMachine, Distribute, Ending, MachineError, Manager, ManagerHandle, RemoveMachine, node, prelude::*};
 use distfun_integration_tests::proxy::Proxy;
@@ -136,11 +139,18 @@ fn a_drained_node_has_nothing_left_and_gets_nothing_more() {
 #[test]
 fn who_watches_a_node_is_told_when_it_begins_to_stop() {
     let (tell, told) = std::sync::mpsc::channel();
-    let config = offering(1).when_stopping(move || tell.send(()).expect("the test listens"));
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    fn begun(ms: u64) -> u64 {
+        BEGUN.store(true, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(ms));
+        ms
+    }
+    let config = offering(1).offer(function!(begun)).when_stopping(move || tell.send(()).expect("the test listens"));
     let node = node::start(config).expect("a node starts");
     let manager = manager(0, node.address());
-    let call = manager.call(Distribute::map(function!(slow), [2000]));
-    await_chunks(&manager, 1);
+    let call = manager.call(Distribute::map(function!(begun), [2000]));
+    // A chunk that has not come to the node is none that it has to finish.
+    eventually(Duration::from_secs(10), "the item is computed", || BEGUN.load(Ordering::Relaxed));
     std::thread::scope(|scope| {
         let drained = scope.spawn(|| node.drain(Duration::from_secs(10)));
         told.recv_timeout(Duration::from_secs(1)).expect("at once");
