@@ -299,9 +299,7 @@ impl ShippedCall {
         let item = (!items.is_empty()).then_some(items.start);
         events::node_process_died(&self.node, &self.manager, self.label, worker, item, (is_overdue, story));
     }
-}
 
-impl ShippedCall {
     /// The GPU of a slot could not be opened, which is no item's fault.
     fn not_opened(&self, story: &str) {
         std::thread::sleep(PAUSE);
