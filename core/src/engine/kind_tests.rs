@@ -1,6 +1,7 @@
 //! Stories of slots on CPUs and GPUs.
 
 use super::*;
+use crate::{ids::NodeId, placement::SlotKind};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -30,6 +30,7 @@ mod event;
 mod ledger;
 mod nodes;
 mod pace;
+mod place;
 mod plan;
 mod remote;
 mod retry;
@@ -43,12 +44,11 @@ use std::{
 };
 
 use rand_chacha::ChaCha8Rng;
-use smallvec::SmallVec;
 
 use crate::{
     failure::Ending,
-    ids::{CallId, Generation, NodeId, WorkerId},
-    placement::{Placement, SlotKind},
+    ids::{CallId, Generation, WorkerId},
+    placement::Placement,
 };
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
@@ -56,6 +56,7 @@ pub use event::{Chunk, ChunkDone, Command, Commands, Event, NodeEvent};
 pub use ledger::{Blame, Death, MAX_DEATHS, Sentence};
 pub use nodes::{NodeState, NodeStatus};
 use nodes::{Nodes, Taken};
+use place::Seat;
 use plan::Costs;
 pub use plan::{BUDGET, Shape, TARGET};
 #[cfg(feature = "planted-bugs")]
@@ -87,7 +88,6 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct Slot {
-    kind: SlotKind,
     generation: Generation,
     state: SlotState,
     history: History,
@@ -100,15 +100,6 @@ enum SlotState {
     Busy { call: CallId, range: Range<usize>, since: Time, expected: Duration, abandon_at: Option<Time> },
     Parked,
     Released,
-}
-
-/// Those first that get a chunk first.
-const KINDS: [SlotKind; 2] = [SlotKind::Gpu, SlotKind::Cpu];
-
-/// Where a chunk goes.
-enum Seat {
-    Slot(WorkerId),
-    Node(NodeId),
 }
 
 /// The decisions about all calls and slots of one Manager. See the [module](self).
@@ -146,11 +137,9 @@ pub struct Engine<H> {
 impl<H: Clone> Engine<H> {
     /// An engine whose slots are all starting, at generation 0. Those on CPUs get work until it is told otherwise.
     pub fn new(limits: Limits) -> Self {
-        let slot =
-            |kind| Slot { kind, generation: Generation(0), state: SlotState::Starting, history: History::default() };
-        let cpus = (0..limits.slots).map(|_| slot(SlotKind::Cpu));
+        let slot = |_| Slot { generation: Generation(0), state: SlotState::Starting, history: History::default() };
         Self {
-            slots: cpus.chain((0..limits.gpus).map(|_| slot(SlotKind::Gpu))).collect(),
+            slots: (0..limits.slots + limits.gpus).map(slot).collect(),
             live_slots: [limits.slots, limits.gpus],
             nodes: Nodes::new((limits.slots + limits.gpus) as u32),
             idle: [Vec::with_capacity(limits.slots), Vec::with_capacity(limits.gpus)],
@@ -549,68 +538,8 @@ impl<H: Clone> Engine<H> {
         self.queue.extend(passed_over);
     }
 
-    /// Takes a place for a chunk of this call: a GPU before a CPU, and one here before one elsewhere.
-    fn seat(&mut self, id: CallId) -> Option<(SlotKind, Seat)> {
-        let call = self.calls.get(&id)?;
-        let kinds = KINDS.into_iter().filter(|kind| is_allowed(self.placement, call.only, *kind));
-        let is_worth = |kind: &SlotKind| is_worth(call, *kind, self.placement, &self.slots);
-        let kinds: SmallVec<[SlotKind; 2]> = kinds.filter(is_worth).collect();
-        let here = kinds.iter().find_map(|kind| Some((*kind, Seat::Slot(self.idle[*kind as usize].pop()?))));
-        here.or_else(|| kinds.iter().find_map(|kind| Some((*kind, Seat::Node(self.nodes.next(id, *kind)?)))))
-    }
-
-    /// Whether anything that may get work is free for it.
-    fn has_seats(&self) -> bool {
-        self.free_slots() > 0 || KINDS.into_iter().any(|kind| self.placement.allows(kind) && self.nodes.is_ready(kind))
-    }
-
-    /// Idle slots that may get work.
-    fn free_slots(&self) -> usize {
-        KINDS.into_iter().filter(|kind| self.placement.allows(*kind)).map(|kind| self.idle[kind as usize].len()).sum()
-    }
-
-    /// How many chunks such a call may have computed at once.
-    fn places(&self, only: Option<SlotKind>) -> usize {
-        // What nobody knows yet may be all.
-        let placement = if self.placement == Placement::Undecided { Placement::Both } else { self.placement };
-        let kinds = KINDS.into_iter().filter(|kind| is_allowed(placement, only, *kind));
-        kinds.map(|kind| self.live_slots[kind as usize] + self.nodes.slots(kind)).sum()
-    }
-
-    fn kind(&self, slot: WorkerId) -> SlotKind {
-        if (slot.0 as usize) < self.limits.slots { SlotKind::Cpu } else { SlotKind::Gpu }
-    }
-
-    /// The slot has nothing to do.
-    fn rest(&mut self, slot: WorkerId) {
-        self.idle[self.kind(slot) as usize].push(slot);
-    }
-
-    /// These slots get work from now on. A refusal is for calls that have not begun, as long as there are GPUs for those that
-    /// have.
-    fn place(&mut self, placement: Placement, commands: &mut Commands<H>) {
-        self.wants_gpus = placement == Placement::Refused;
-        let has_gpus = self.live_slots[SlotKind::Gpu as usize] + self.nodes.slots(SlotKind::Gpu) > 0;
-        match placement {
-            Placement::Refused if self.placement == Placement::Gpus && has_gpus => {}
-            // Calls that run go on as it was decided.
-            Placement::Undecided if !self.calls.is_empty() && self.placement != Placement::Refused => {}
-            Placement::Refused => {
-                self.placement = placement;
-                self.end_all(Ending::NoGpu, commands);
-            }
-            _ => self.placement = placement,
-        }
-        self.end_hopeless(self.placement, commands);
-    }
-
     fn live(&mut self, id: WorkerId, generation: Generation) -> Option<&mut Slot> {
         self.slots.get_mut(id.0 as usize).filter(|slot| slot.generation == generation || planted!(OldLifeHeard))
-    }
-
-    /// Which slots get work.
-    pub fn placement(&self) -> Placement {
-        if self.wants_gpus { Placement::Refused } else { self.placement }
     }
 
     /// How the engine was ended, if it was.
@@ -654,27 +583,6 @@ impl<H: Clone> Engine<H> {
             + of_slots
             + of_calls
     }
-}
-
-/// Whether slots of this kind may have a call that is for `only` some.
-fn is_allowed(placement: Placement, only: Option<SlotKind>, kind: SlotKind) -> bool {
-    placement.allows(kind) && only.is_none_or(|only| only == kind)
-}
-
-/// Whether a slot of this kind should begin with what is left of a call, and not leave it to the other kind: to those of its
-/// slots that are at the call already, or have nothing to do.
-fn is_worth<H>(call: &ActiveCall<H>, kind: SlotKind, placement: Placement, slots: &[Slot]) -> bool {
-    let other = if kind == SlotKind::Cpu { SlotKind::Gpu } else { SlotKind::Cpu };
-    if !is_allowed(placement, call.only, other) || !call.plan.knows_costs() {
-        return true;
-    }
-    let is_at_it = |slot: &&Slot| match &slot.state {
-        SlotState::Idle => true,
-        SlotState::Busy { call: at, .. } => *at == call.id,
-        _ => false,
-    };
-    let others = slots.iter().filter(|slot| slot.kind == other).filter(is_at_it).count();
-    !call.plan.is_too_slow(kind, call.ledger.pending(), others)
 }
 
 #[cfg(test)]

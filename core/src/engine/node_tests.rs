@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::failure::FailureCause;
+use crate::{failure::FailureCause, ids::NodeId, placement::SlotKind};
 
 const MS: Duration = Duration::from_millis(1);
 

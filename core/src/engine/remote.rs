@@ -1,7 +1,9 @@
 //! What nodes do to calls: chunks that come back from lanes, nodes that come and go, chunks that are asked back.
 
 use super::{
-    ActiveCall, ChunkDone, Command, Commands, Death, Engine, KINDS, NodeEvent, Time, is_allowed, is_worth, nodes::Taken,
+    ActiveCall, ChunkDone, Command, Commands, Death, Engine, NodeEvent, Time,
+    nodes::Taken,
+    place::{KINDS, is_allowed, is_worth},
 };
 use crate::{
     failure::Ending,
@@ -132,12 +134,13 @@ impl<H: Clone> Engine<H> {
         let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
         while wanted > 0 && !is_waiting && self.nodes.are_waiting() {
             let is_idle = KINDS.map(|kind| (kind, !self.idle[kind as usize].is_empty(), self.nodes.has_room(kind)));
+            let slots = self.slots.split_at(self.limits.slots);
             let is_wanted = |id| {
                 planted!(RecalledForNobody, return true);
                 let Some(call) = self.calls.get(&id) else { return true }; // those of calls that have ended are marked
                 let takes = |kind| is_allowed(self.placement, call.only, kind);
                 is_idle.iter().any(|(kind, here, elsewhere)| {
-                    takes(*kind) && (*here || *elsewhere) && is_worth(call, *kind, self.placement, &self.slots)
+                    takes(*kind) && (*here || *elsewhere) && is_worth(call, *kind, self.placement, slots)
                 })
             };
             match self.nodes.recall(now, is_wanted) {
