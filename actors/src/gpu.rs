@@ -101,6 +101,16 @@ struct Handles {
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 impl Opened for Handles {
+    fn is_open(&self) -> bool {
+        [
+            #[cfg(feature = "cuda")]
+            self.cuda.get().is_some(),
+            #[cfg(feature = "wgpu")]
+            self.wgpu.get().is_some(),
+        ]
+        .contains(&true)
+    }
+
     fn lost(&self) -> Option<Lost> {
         if let Some(why) = self.closed.get().cloned() {
             return Some(Lost { why, is_begun: false });

@@ -147,6 +147,7 @@ pub use distfun_core::{
     ids::{CallId, Generation, NodeId, WorkerId},
     machines::MachinesError,
     options::{GpuPolicy, Held, Isolation, NamedPipe, Origin, Overrides, Place, Settings, SettingsError},
+    placement::{Placement, SlotKind},
     shared_data::{Element, ElementType, SharedData, SharedDataBuilder, SharedDataError, Storage},
 };
 pub use distribute::{

@@ -10,7 +10,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -46,8 +46,8 @@ pub(crate) struct Pool {
     engine: Mutex<Engine<SharedJob>>,
     /// Its GPUs: each has a slot, behind those of the CPUs.
     pub(crate) gpus: Vec<GpuInfo>,
-    /// How many of them have not been given up.
-    gpus_left: AtomicU32,
+    /// Which of them have been given up.
+    gpus_given_up: Box<[AtomicBool]>,
     /// The current life of each slot.
     ports: Box<[Mutex<Arc<Port>>]>,
     manager: OnceLock<Addr<Manager>>,
@@ -84,7 +84,7 @@ impl Pool {
         let port = |slot| Mutex::new(Arc::new(Port::new(WorkerId(slot), Generation(0))));
         let pool = Arc::new(Self {
             ports: (0..slots as u32).map(port).collect(),
-            gpus_left: AtomicU32::new(gpus.len() as u32),
+            gpus_given_up: gpus.iter().map(|_| AtomicBool::new(false)).collect(),
             gpus,
             events: events::OfManager::new(),
             engine: Mutex::new(Engine::new(limits)),
@@ -225,7 +225,7 @@ impl Pool {
         }
         let now = self.origin.elapsed();
         let mut engine = lock(&self.engine);
-        let here = MachineSlots { cpus: self.settings.slots as u32, gpus: self.gpus_left.load(Ordering::Relaxed) };
+        let here = MachineSlots { cpus: self.settings.slots as u32, gpus: self.gpus_left().count() as u32 };
         let here = MachineFacts { name: Arc::from("this machine"), slots: Some(here) };
         let Judgement { placement, without } =
             judge(self.settings.gpu_policy, [here].into_iter().chain(self.nodes.facts()));
@@ -314,8 +314,8 @@ impl Pool {
                 }
                 Command::GaveUp(slot) => {
                     events::worker_gave_up(self, slot, cause);
-                    if self.kind(slot) == SlotKind::Gpu {
-                        self.gpus_left.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(gpu) = self.gpu_index(slot) {
+                        self.gpus_given_up[gpu].store(true, Ordering::Relaxed);
                         self.place();
                     }
                 }
@@ -348,12 +348,17 @@ impl Pool {
 
     /// The GPU that a slot owns, if it owns one.
     pub(crate) fn gpu(&self, slot: WorkerId) -> Option<&GpuInfo> {
-        self.gpus.get((slot.0 as usize).checked_sub(self.settings.slots)?)
+        self.gpus.get(self.gpu_index(slot)?)
     }
 
-    /// How many of its GPUs have not been given up.
-    pub(crate) fn gpus_left(&self) -> usize {
-        self.gpus_left.load(Ordering::Relaxed) as usize
+    fn gpu_index(&self, slot: WorkerId) -> Option<usize> {
+        (slot.0 as usize).checked_sub(self.settings.slots).filter(|gpu| *gpu < self.gpus.len())
+    }
+
+    /// Its GPUs that have not been given up.
+    pub(crate) fn gpus_left(&self) -> impl Iterator<Item = &GpuInfo> {
+        let all = self.gpus.iter().zip(&self.gpus_given_up);
+        all.filter(|(_, is_given_up)| !is_given_up.load(Ordering::Relaxed)).map(|(gpu, _)| gpu)
     }
 
     /// The slots that own a GPU.

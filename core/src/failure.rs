@@ -189,7 +189,7 @@ impl FailureCause {
     }
 }
 
-/// How a worker's process ended that was not asked to.
+/// How a worker ended that was not asked to: its process, or with the GPU that it lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerExit {

@@ -1,19 +1,13 @@
 //! A program that can use CUDA, where there is a driver and no device behind it: it computes on what else there is.
 #![cfg(target_os = "linux")]
 
-use std::process::Command;
+use distfun_integration_tests::driver::driver;
 
 use crate::programs::example;
 
 /// Runs an example with the driver whose source is `name`.
 fn run_with(name: &str) -> (String, String) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let source = format!("{}/testdata/drivers/{name}.c", env!("CARGO_MANIFEST_DIR"));
-    let library = folder.path().join("libcuda.so.1");
-    // Rust links by the same compiler.
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).arg(&library).arg(source).status();
-    assert!(built.expect("a C compiler").success());
-    std::fs::copy(&library, folder.path().join("libcuda.so")).expect("a copy");
+    let folder = driver(name);
     let mut example = example("gpu_scale");
     // No driver for graphics either, so that what computes is a CPU.
     example

@@ -302,7 +302,7 @@ pub struct Died {
     pub first: u64,
     /// How many come into question; none did if it is 0.
     pub count: u64,
-    /// How its process ended; none if it was a thread.
+    /// How its process ended, or its GPU was lost; none if it was a thread that died otherwise.
     pub exit: Option<Exit>,
     /// It was stopped because the item ran too long.
     pub is_overdue: bool,

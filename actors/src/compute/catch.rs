@@ -33,10 +33,9 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Result<R, FailureCause> {
         if payload.is::<KillThread>() {
             panic::resume_unwind(payload);
         }
-        if payload.is::<DeviceLost>() {
-            panic::resume_unwind(payload);
-        }
-        if super::thread::lost_gpu().is_some() {
+        // A second panic while one unwinds would end the program; the first will do.
+        let is_lost = payload.is::<DeviceLost>() || super::thread::lost_gpu().is_some();
+        if is_lost && !std::thread::panicking() {
             // Whatever the function made of it.
             contain(|| drop(payload));
             panic::resume_unwind(Box::new(DeviceLost));

@@ -10,8 +10,8 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Chunk, ChunkDone, Death, Event},
-    failure::Ending,
+    engine::{Blame, Chunk, ChunkDone, Death, Event, Sentence, Stage},
+    failure::{Ending, WorkerExit},
     function::{Gpu, Lost, SlotGpu, SlotStates},
     ids::WorkerId,
 };
@@ -57,9 +57,19 @@ pub(crate) fn slot_gpu() -> SlotGpu {
     GPU.with_borrow(Clone::clone)
 }
 
+/// Whether this thread's functions may use a GPU of which nobody knows yet whether it can be.
+pub(crate) fn has_unopened_gpu() -> bool {
+    GPU.with_borrow(|gpu| gpu.as_ref().is_some_and(|gpu| !gpu.is_open()))
+}
+
 /// That it can't be used any more, if it can't.
 pub(crate) fn lost_gpu() -> Option<Lost> {
     GPU.try_with(|gpu| gpu.try_borrow().ok().and_then(|gpu| gpu.as_ref()?.lost())).ok().flatten()
+}
+
+/// How the life of a slot ended that lost its GPU, to go on from "the worker".
+pub(crate) fn how_it_ended(lost: &Lost) -> String {
+    if lost.is_begun { format!("lost its GPU: {}", lost.why) } else { format!("has no GPU: {}", lost.why) }
 }
 
 /// While this lives, functions on this thread may use a GPU. It outlives what they keep on it.
@@ -152,17 +162,27 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
         // Only a panic in our own code, one that a test injects, or a lost GPU comes this far.
         if !matches!(panic::catch_unwind(AssertUnwindSafe(run)), Ok(Ok(()))) {
             let lost = lost_gpu();
-            if lost.as_ref().is_some_and(|lost| !lost.is_begun) && progress.blamed_is_kept == Some(true) {
+            let is_unopened = lost.as_ref().is_some_and(|lost| !lost.is_begun);
+            if is_unopened && progress.blamed_is_kept == Some(true) {
                 progress.blamed_is_kept = None; // the item has not had its turn
             }
             job.note_progress(&progress);
             events::chunk_died(pool, port, &chunk, &progress);
-            let lost = lost.map(|lost| lost.why);
-            lost.iter().for_each(|why| pool.note_unstarted(why));
-            life.end(pool, port, Some(lost.as_deref().or_else(|| hosted.as_ref().and_then(Hosted::story))));
-            let blame = progress.blame();
+            let why = lost.as_ref().map(|lost| &*lost.why);
+            why.iter().for_each(|why| pool.note_unstarted(why));
+            life.end(pool, port, Some(why.or_else(|| hosted.as_ref().and_then(Hosted::story))));
+            let mut blame = progress.blame();
+            if let (Some(lost), Some(Blame { sentence: Sentence::Again(exit) | Sentence::Lost(exit), .. })) =
+                (&lost, &mut blame)
+            {
+                exit.get_or_insert_with(|| WorkerExit::new(None, how_it_ended(lost), ""));
+            }
+            let stage = match Stage::after(progress.start, progress.reached) {
+                Stage::Running if is_unopened || hosted.is_some() && blame.is_none() => Stage::Opening,
+                stage => stage,
+            };
             let Progress { reached, failures, again, first_failure, .. } = progress;
-            let death = Death { reached, failures, again, first_failure, blame };
+            let death = Death { reached, stage, failures, again, first_failure, blame };
             drop((job, chunk, hosted));
             // Before a new thread may open the same file or device.
             drop(states);

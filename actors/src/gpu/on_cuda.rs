@@ -177,11 +177,18 @@ impl Cuda {
         })
     }
 
-    /// A buffer with these elements.
+    /// A buffer with these elements. There may be none; but CUDA refuses to launch a kernel on a grid of none.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`].
     pub fn upload<T: DeviceRepr>(&self, elements: &[T]) -> Result<CudaSlice<T>, GpuError> {
+        if elements.is_empty() {
+            // CUDA does not give out no bytes.
+            // SAFETY: nobody reads what the element is: the buffer has none.
+            let one = self.checked(size_of::<T>() as u64, unsafe { self.stream.alloc::<T>(1) })?;
+            // SAFETY: the memory was allocated for this stream, and is given up by nobody else.
+            return Ok(unsafe { self.stream.upgrade_device_ptr(one.leak(), 0) });
+        }
         self.checked(size_of_val(elements) as u64, self.stream.clone_htod(elements))
     }
 
@@ -193,6 +200,10 @@ impl Cuda {
     /// # Panics
     /// If the device is lost meanwhile; that ends the slot's life, and the item is redone.
     pub fn download<T: DeviceRepr>(&self, buffer: &CudaSlice<T>) -> Result<Vec<T>, GpuError> {
+        if buffer.is_empty() {
+            self.checked(0, self.stream.synchronize())?;
+            return Ok(Vec::new());
+        }
         let elements = self.checked(0, self.stream.clone_dtoh(buffer))?;
         self.checked(0, self.stream.synchronize())?;
         Ok(elements)

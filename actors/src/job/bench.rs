@@ -28,6 +28,8 @@ pub(super) struct Bench<'a, A: Send + 'static, R: Send + 'static> {
     job: &'a ListJob<A, R>,
     /// The items of the chunk that are owned by the call and were not moved into the function yet.
     items: Option<Items<A>>,
+    /// Then it gets clones of them instead, in all of the chunk.
+    cloning: Option<Cloning<A>>,
     output: Output<R>,
     filled: Vec<Items<R>>,
     /// The places of items that are run again.
@@ -70,7 +72,8 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
             Source::Lent(..) => None,
         };
         let (filled, vacant, end) = (Vec::new(), Vec::new(), range.end);
-        Some(Self { job, items, output, filled, vacant, end, worker, attempt, retries, progress })
+        let cloning = job.cloning_here();
+        Some(Self { job, items, cloning, output, filled, vacant, end, worker, attempt, retries, progress })
     }
 
     /// Runs the next `count` items; a failure costs one item, or all of them in a function over blocks.
@@ -80,7 +83,7 @@ impl<'a, A: Send + 'static, R: Send + 'static> Bench<'a, A, R> {
         let mut copy = None;
         let (input, keeps) = match (&mut self.items, &job.source) {
             (None, Source::Lent(all, clone)) => (Input::Lent(&all.get()[first..first + count], *clone), true),
-            (Some(items), _) => match job.cloning {
+            (Some(items), _) => match self.cloning {
                 None => (Input::Owned(items), job.function.keeps_items()),
                 Some(Cloning::OneByOne(clone)) => {
                     (Input::Lent(&items.as_slice()[first - items.range().start..][..count], clone), true)

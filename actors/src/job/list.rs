@@ -26,6 +26,7 @@ use crate::{
         catch::{catch, discard},
         lend::LentSlice,
         parts::{Items, Output},
+        thread::has_unopened_gpu,
     },
     wire::ListWire,
 };
@@ -137,8 +138,8 @@ pub(crate) struct ListJob<A, R> {
     pub(super) source: Source<A>,
     results: Mutex<Results<R>>,
     pub(super) errors: Option<Errors<R>>,
-    /// Where items that failed are run again: the function, by value, gets clones.
-    pub(super) cloning: Option<Cloning<A>>,
+    /// How items are cloned that the function would take with it.
+    cloning: Option<Cloning<A>>,
     /// How items and results travel, and those that are away.
     pub(super) wire: Option<Arc<dyn ListWire<A, R>>>,
     pub(super) away: Away<A>,
@@ -174,8 +175,14 @@ impl<A: Send + 'static, R: Send + 'static> ListJob<A, R> {
 
     /// Its items can be cloned, if that is known.
     pub(crate) fn cloning(mut self, cloning: Option<Cloning<A>>) -> Self {
-        self.cloning = cloning.filter(|_| self.core.retry().is_on() && !self.function.keeps_items());
+        self.cloning = cloning.filter(|_| !self.function.keeps_items());
         self
+    }
+
+    /// How items are cloned that may be run again after they have been given to the function on this thread: those that fail,
+    /// and those that find a GPU that can't be opened.
+    pub(super) fn cloning_here(&self) -> Option<Cloning<A>> {
+        self.cloning.filter(|_| self.core.retry().is_on() || has_unopened_gpu())
     }
 
     /// All results in input order, or the parts that there are.

@@ -119,7 +119,7 @@ pub(super) async fn host_guest(
         slots: serving.pool.settings.slots as u32,
         functions: serving.table.len() as u32,
         is_draining: serving.is_draining(),
-        gpus: serving.pool.gpus.iter().take(serving.pool.gpus_left()).cloned().collect(),
+        gpus: serving.pool.gpus_left().cloned().collect(),
         runs_programs: serving.runs_programs,
     };
     let _ = link.send(&Message::Welcome(welcome), Vec::new());

@@ -270,7 +270,7 @@ impl Guest {
     pub(super) fn chunk(self: &Arc<Self>, waiting: Waiting) {
         // It would wait for ever. The Manager comes again, and hears what there is.
         let is_in_vain = match waiting.chunk.is_for_gpu {
-            true => self.serving.pool.gpus_left() == 0,
+            true => self.serving.pool.gpus_left().next().is_none(),
             false => self.serving.pool.settings.slots == 0,
         };
         if is_in_vain {

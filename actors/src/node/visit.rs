@@ -8,16 +8,18 @@ use std::{
 use distfun_core::{
     engine::{Chunk, Shape},
     failure::{Ending, FailureCause, ItemFailure},
+    function::Lost,
     ids::WorkerId,
     payload::{Parcel, Received},
 };
 
-use distfun_net::message::Died;
+use distfun_net::message::{Died, Exit};
 
 use super::offer::{Opened, Served, Visit};
 #[cfg(target_os = "linux")]
 use super::ship::ShippedCall;
 use crate::{
+    compute::thread::{how_it_ended, lost_gpu},
     job::{Job, JobCore, Progress, SharedJob},
     pool::Pool,
 };
@@ -192,6 +194,8 @@ impl Visitor {
 /// Answers for a chunk whose thread may die.
 struct Watched<'a> {
     visitor: &'a Visitor,
+    /// What the slot here is told of the chunk, which is one item to it.
+    whole: &'a mut Progress,
     visit: Option<Box<dyn Visit>>,
     /// Why the item behind those of the visit has failed before it began.
     unread: Option<FailureCause>,
@@ -201,7 +205,7 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    fn answer(&mut self, died: bool) {
+    fn answer(&mut self, death: Option<Option<Lost>>) {
         if self.visitor.core.is_stopped() {
             // Its call has ended; what there is of it is no result.
             self.visit = None;
@@ -214,7 +218,7 @@ impl Watched<'_> {
             failures = failures.first().map_or_else(Vec::new, |failure| self.visitor.failed(&failure.cause, worker));
             reached = if failures.is_empty() { count } else { failures.len() };
         }
-        if let Some(cause) = self.unread.take().filter(|_| reached == self.visitor.core.items() && !died) {
+        if let Some(cause) = self.unread.take().filter(|_| reached == self.visitor.core.items() && death.is_none()) {
             failures.push(ItemFailure::new(reached, worker, 1, cause));
             reached += 1;
         }
@@ -228,7 +232,14 @@ impl Watched<'_> {
             }
         };
         let elapsed = self.start.elapsed();
-        let died = died.then_some(Died { first: reached as u64, count: 1, exit: None, is_overdue: false });
+        let died = death.map(|lost| {
+            if reached == 0 {
+                self.whole.start = self.whole.reached; // so that it counts as no work done
+            }
+            let count = u64::from(lost.as_ref().is_none_or(|lost| lost.is_begun));
+            let exit = lost.map(|lost| Exit { signal: None, story: how_it_ended(&lost), stderr: String::new() });
+            Died { first: reached as u64, count, exit, is_overdue: false }
+        });
         self.visitor.answer(Over { reached, failures, elapsed, worker, died, results });
     }
 }
@@ -236,7 +247,7 @@ impl Watched<'_> {
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.answer(true);
+            self.answer(Some(lost_gpu()));
         }
     }
 }
@@ -263,8 +274,9 @@ impl Job for Visitor {
             }
         };
         let start = Instant::now();
+        let inner = Progress::new(0);
         let mut watched =
-            Watched { visitor: self, visit: None, unread: None, progress: Progress::new(0), start, worker };
+            Watched { visitor: self, whole: progress, visit: None, unread: None, progress: inner, start, worker };
         match served.open(&self.core, items) {
             Ok(Opened { visit, unread }) => {
                 watched.unread = unread;
@@ -289,7 +301,7 @@ impl Job for Visitor {
                 (watched.progress.reached, watched.progress.failures) = (failures.len(), failures);
             }
         }
-        watched.answer(false);
+        watched.answer(None);
     }
 }
 

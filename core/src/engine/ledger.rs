@@ -25,6 +25,8 @@ pub(super) struct Running {
 pub struct Death {
     /// Items before this one had an outcome.
     pub reached: usize,
+    /// What it had shown until then.
+    pub stage: Stage,
     /// Failures among them.
     pub failures: Vec<ItemFailure>,
     /// As in [`ChunkDone`](super::ChunkDone).
@@ -39,6 +41,24 @@ impl Death {
     /// The item that ran has its outcome, so the worker was stopped rather than that it died.
     pub(super) fn has_verdict(&self) -> bool {
         matches!(&self.blame, Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }))
+    }
+}
+
+/// How far a worker had come in its chunk when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No item had begun: its process or its device could not be opened, say.
+    Opening,
+    /// None had finished.
+    Running,
+    /// It had finished some: earlier deaths of its slot are forgiven.
+    Proven,
+}
+
+impl Stage {
+    /// In a chunk from `start` whose items before `reached` have their outcome.
+    pub fn after(start: usize, reached: usize) -> Self {
+        if reached > start { Self::Proven } else { Self::Running }
     }
 }
 

@@ -53,7 +53,7 @@ use crate::{
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
 pub use event::{Chunk, ChunkDone, Command, Commands, Event, NodeEvent};
-pub use ledger::{Blame, Death, MAX_DEATHS, Sentence};
+pub use ledger::{Blame, Death, MAX_DEATHS, Sentence, Stage};
 pub use nodes::{NodeState, NodeStatus};
 use nodes::{Nodes, Taken};
 use place::Seat;
@@ -363,12 +363,13 @@ impl<H: Clone> Engine<H> {
             SlotState::Idle => self.idle[kind as usize].retain(|&idle| idle != id || planted!(DeadSlotStaysIdle)),
             SlotState::Starting | SlotState::Busy { .. } => {}
         }
-        if let (SlotState::Busy { range, .. }, Some(death)) = (&before, &death)
-            && (death.reached > range.start || death.has_verdict())
-        {
-            slot.history.finished_an_item();
-        }
-        match slot.history.died(now, jitter) {
+        let stage = match (&before, &death) {
+            (SlotState::Starting, _) => Stage::Opening,
+            (SlotState::Busy { .. }, Some(death)) if death.has_verdict() => Stage::Proven,
+            (SlotState::Busy { .. }, Some(death)) => death.stage,
+            _ => Stage::Running,
+        };
+        match slot.history.died(now, stage, jitter) {
             Verdict::Restart(after) => {
                 slot.generation.0 += 1;
                 slot.state = SlotState::Starting;
@@ -383,6 +384,7 @@ impl<H: Clone> Engine<H> {
         if let SlotState::Busy { call, range, .. } = before {
             let death = death.unwrap_or(Death {
                 reached: range.start,
+                stage: Stage::Running,
                 failures: Vec::new(),
                 again: Vec::new(),
                 first_failure: None,

@@ -236,6 +236,7 @@ fn an_item_that_kills_threads_at_nodes_fails_at_the_third_death() {
         let [Command::Assign(lane, generation, _)] = commands.as_slice() else { panic!("{commands:?}") };
         let death = Death {
             reached: 0,
+            stage: Stage::Running,
             failures: vec![],
             again: vec![],
             first_failure: None,

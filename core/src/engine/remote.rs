@@ -84,7 +84,9 @@ impl<H: Clone> Engine<H> {
             let reached = range.start;
             planted!(LossHeldAgainstItem, {
                 let blame = Some(super::Blame::of_thread(reached, true));
-                let death = Death { reached, failures: vec![], again: vec![], first_failure: None, blame };
+                let (failures, again) = (vec![], vec![]);
+                let death =
+                    Death { reached, stage: super::Stage::Running, failures, again, first_failure: None, blame };
                 self.bury(now, lane, call, death, commands);
                 continue;
             });

@@ -164,7 +164,8 @@ fn an_item_that_ran_too_long_is_tried_again_and_deaths_count_apart() {
     let (slot, generation, _) = chunk(&commands);
     let dies = |sentence| {
         let blame = Some(Blame { items: 0..1, sentence, away: None });
-        Some(Death { reached: 0, failures: vec![], again: vec![], first_failure: None, blame })
+        let (failures, again) = (vec![], vec![]);
+        Some(Death { reached: 0, stage: Stage::Running, failures, again, first_failure: None, blame })
     };
     let overdue = FailureCause::TimedOut { limit: MS };
     let commands = engine.step(MS, Event::SlotLost(slot, generation, dies(Sentence::FailsForNow(overdue))));

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Time,
+    Stage, Time,
     retry::{FIRST_BACKOFF, full_jitter},
 };
 
@@ -25,10 +25,10 @@ pub(super) enum Verdict {
 
 /// The restart history of one slot: at once, then after a random wait of up to 50, 100 and 200 ms (full jitter:
 /// "Exponential Backoff and Jitter", AWS Architecture Blog, 2015); the fifth death in ten seconds without a finished item
-/// parks it.
+/// parks it. Deaths before any item had begun count however old they are: what can't be opened may take its time to say so.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    deaths: VecDeque<Time>,
+    deaths: VecDeque<(Time, Stage)>,
 }
 
 impl History {
@@ -45,14 +45,15 @@ impl History {
 
     /// Deaths that count at `now`.
     pub(super) fn deaths(&self, now: Time) -> usize {
-        self.deaths.iter().filter(|&&death| now.saturating_sub(death) <= WINDOW).count()
+        self.deaths.iter().filter(|&&death| counts(death, now)).count()
     }
 
-    pub(super) fn died(&mut self, now: Time, jitter: &mut ChaCha8Rng) -> Verdict {
-        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW && !planted!(OldDeaths)) {
-            self.deaths.pop_front();
+    pub(super) fn died(&mut self, now: Time, stage: Stage, jitter: &mut ChaCha8Rng) -> Verdict {
+        if stage == Stage::Proven {
+            self.finished_an_item();
         }
-        self.deaths.push_back(now);
+        self.deaths.retain(|&death| counts(death, now) || planted!(OldDeaths));
+        self.deaths.push_back((now, stage));
         let count = self.deaths.len();
         if count >= MAX_RESTARTS - usize::from(planted!(ParksEarly)) {
             return Verdict::Park;
@@ -64,6 +65,11 @@ impl History {
     }
 }
 
+/// Whether a death still counts at `now`.
+fn counts((at, stage): (Time, Stage), now: Time) -> bool {
+    stage == Stage::Opening || now.saturating_sub(at) <= WINDOW
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::retry::jitter, *};
@@ -72,26 +78,37 @@ mod tests {
     fn restarts_at_once_then_backs_off_then_parks() {
         let (mut history, mut rng) = (History::default(), jitter(1));
         let at = |ms| Duration::from_millis(ms);
-        assert_eq!(history.died(at(0), &mut rng), Verdict::Restart(Duration::ZERO));
+        assert_eq!(history.died(at(0), Stage::Running, &mut rng), Verdict::Restart(Duration::ZERO));
         for (death, most) in [(1, 50), (2, 100), (3, 200)] {
-            match history.died(at(death), &mut rng) {
+            match history.died(at(death), Stage::Running, &mut rng) {
                 Verdict::Restart(after) => assert!(after <= at(most), "{after:?}"),
                 Verdict::Park => panic!("too early"),
             }
         }
-        assert_eq!(history.died(at(4), &mut rng), Verdict::Park);
+        assert_eq!(history.died(at(4), Stage::Running, &mut rng), Verdict::Park);
     }
 
     #[test]
     fn a_finished_item_or_ten_quiet_seconds_forgive() {
         let (mut history, mut rng) = (History::default(), jitter(1));
         for round in 0..20 {
-            assert_eq!(history.died(Duration::from_millis(round), &mut rng), Verdict::Restart(Duration::ZERO));
+            assert_eq!(
+                history.died(Duration::from_millis(round), Stage::Running, &mut rng),
+                Verdict::Restart(Duration::ZERO)
+            );
             history.finished_an_item();
         }
         for round in 0..20 {
-            let verdict = history.died(Duration::from_secs(100 + 11 * round), &mut rng);
+            let verdict = history.died(Duration::from_secs(100 + 11 * round), Stage::Running, &mut rng);
             assert_eq!(verdict, Verdict::Restart(Duration::ZERO));
         }
+    }
+
+    #[test]
+    fn what_never_begins_is_parked_however_long_it_takes_to_find_out() {
+        let (mut history, mut rng) = (History::default(), jitter(1));
+        let mut died = |round: u64| history.died(Duration::from_secs(60 * round), Stage::Opening, &mut rng);
+        assert!((1..5).all(|round| matches!(died(round), Verdict::Restart(_))));
+        assert_eq!(died(5), Verdict::Park);
     }
 }

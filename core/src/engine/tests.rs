@@ -228,6 +228,7 @@ fn a_dead_thread_is_replaced_and_its_items_are_redone() {
     assert_eq!(chunk, 0..5);
     let death = Death {
         reached: 2,
+        stage: Stage::Proven,
         failures: vec![],
         again: vec![],
         first_failure: None,

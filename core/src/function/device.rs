@@ -33,6 +33,8 @@ pub struct Gpu {
 /// A GPU as the one who opened it keeps it. It stays on its slot's thread.
 #[doc(hidden)]
 pub trait Opened: Any {
+    /// That it could be opened.
+    fn is_open(&self) -> bool;
     /// That it can't be used any more; then what ran on it when it was lost has no outcome.
     fn lost(&self) -> Option<Lost>;
 }
@@ -63,6 +65,12 @@ impl Gpu {
     #[doc(hidden)]
     pub fn opened<T: Opened>(&self) -> Option<&T> {
         (&*self.opened as &dyn Any).downcast_ref()
+    }
+
+    /// That it could be opened, by whoever has asked for it first.
+    #[doc(hidden)]
+    pub fn is_open(&self) -> bool {
+        self.opened.is_open()
     }
 
     /// That it can't be used any more, if it can't.

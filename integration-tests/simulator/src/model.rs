@@ -13,7 +13,7 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use distfun_core::{
-    engine::{ABANDON_AFTER, Blame, ChunkDone, Death, Event, Sentence, Time},
+    engine::{ABANDON_AFTER, Blame, ChunkDone, Death, Event, Sentence, Stage, Time},
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
 };
@@ -184,22 +184,28 @@ impl Model {
         if slot.generation != generation {
             return self.seen.note("an event of an old life");
         }
+        let mut stage = Stage::Running;
         let call = match slot.state.clone() {
             SlotState::Released | SlotState::Parked => return,
-            SlotState::Busy { call, range, .. } => {
+            SlotState::Busy { call, .. } => {
                 // An item that took too long has its outcome too.
                 let has_verdict = |death: &Death| {
                     matches!(&death.blame, Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }))
                 };
-                if death.is_some_and(|death| death.reached > range.start || has_verdict(death)) {
-                    slot.made_progress();
-                }
+                stage = match death {
+                    Some(death) if has_verdict(death) => Stage::Proven,
+                    death => death.map_or(Stage::Running, |death| death.stage),
+                };
                 Some(call)
+            }
+            SlotState::Starting => {
+                stage = Stage::Opening;
+                None
             }
             _ => None,
         };
         let slot = &mut self.slots[id.0 as usize];
-        slot.died(now);
+        slot.died(now, stage);
         let Some(call) = call else { return self.seen.note("a death outside a chunk") };
         self.seen.note("a death inside a chunk");
         self.shares.lost(call);

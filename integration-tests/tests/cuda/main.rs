@@ -1,6 +1,9 @@
 //! GPUs of NVIDIA's through CUDA. Where there is none the tests say so and pass, unless `CUDA_MUST_RUN` is set.
 #![allow(unsafe_code, reason = "nobody checks what a kernel of CUDA's touches")]
 
+#[cfg(target_os = "linux")]
+mod imagined;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use distfun::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Blame, ChunkDone, Death, Event, NodeEvent, Sentence},
+    engine::{Blame, ChunkDone, Death, Event, NodeEvent, Sentence, Stage},
     failure::{FailureCause, ItemFailure, WorkerExit},
     ids::{CallId, Generation, WorkerId},
     payload::{RawVec, Received, Section},
@@ -173,7 +173,8 @@ impl Conversation {
             };
             let blame = blame(died, start..end, takes_blocks, overdue);
             let blame = blame.map(|blame| Blame { away, ..blame });
-            let death = Death { reached, failures, again, first_failure, blame };
+            let stage = Stage::after(start, reached);
+            let death = Death { reached, stage, failures, again, first_failure, blame };
             self.step(Event::ChunkLost(lane, generation, death));
         } else {
             let done = ChunkDone { reached, failures, again, first_failure, elapsed };

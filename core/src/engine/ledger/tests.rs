@@ -6,6 +6,7 @@ const W: WorkerId = WorkerId(0);
 fn death(reached: usize) -> Death {
     Death {
         reached,
+        stage: Stage::after(0, reached),
         failures: vec![],
         again: vec![],
         first_failure: None,
@@ -30,6 +31,7 @@ fn story(items: usize, choices: &[(usize, u8)]) -> (usize, Vec<usize>) {
                     W,
                     Death {
                         reached,
+                        stage: Stage::after(chunk.start, reached),
                         failures: vec![],
                         again: vec![],
                         first_failure: None,
@@ -125,7 +127,7 @@ fn an_item_inside_a_chunk_is_blamed_without_those_around_it() {
         let blame = Some(Blame { items: 4..5, sentence: Sentence::Again(None), away: None });
         let chunk = if attempt == 1 { 0..10 } else { 4..5 };
         assert_eq!(ledger.give(W, chunk.clone()), attempt);
-        ledger.bury(W, Death { reached: chunk.start, failures: vec![], again: vec![], first_failure: None, blame });
+        ledger.bury(W, Death { blame, ..death(chunk.start) });
         if attempt == 1 {
             assert_eq!(ledger.front(), 0..4);
             ledger.give(W, 0..4);
@@ -136,7 +138,7 @@ fn an_item_inside_a_chunk_is_blamed_without_those_around_it() {
     ledger.give(W, 5..10);
     let cause = FailureCause::TimedOut { limit: std::time::Duration::from_secs(1) };
     let blame = Some(Blame { items: 7..8, sentence: Sentence::Fails(cause), away: None });
-    ledger.bury(W, Death { reached: 5, failures: vec![], again: vec![], first_failure: None, blame });
+    ledger.bury(W, Death { blame, ..death(5) });
     for rest in [5..7, 8..10] {
         assert_eq!(ledger.front(), rest);
         ledger.give(W, rest.clone());
@@ -157,7 +159,7 @@ fn a_block_that_kills_is_halved_until_one_item_is_to_blame() {
         if block.contains(&37) {
             deaths += 1;
             let blame = Some(Blame { items: block.clone(), sentence: Sentence::Again(None), away: None });
-            ledger.bury(W, Death { reached: block.start, failures: vec![], again: vec![], first_failure: None, blame });
+            ledger.bury(W, Death { blame, ..death(block.start) });
         } else {
             ledger.settle(W, block.end, vec![], vec![]);
         }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use distfun_core::{
-    engine::{MAX_RESTARTS, Time, WINDOW},
+    engine::{MAX_RESTARTS, Stage, Time, WINDOW},
     ids::{CallId, Generation},
 };
 
@@ -31,7 +31,8 @@ pub(crate) enum SlotState {
 pub(crate) struct SlotModel {
     pub(crate) generation: Generation,
     pub(crate) state: SlotState,
-    deaths: VecDeque<Time>,
+    /// When, and whether they count for ever.
+    deaths: VecDeque<(Time, bool)>,
 }
 
 impl SlotModel {
@@ -43,11 +44,12 @@ impl SlotModel {
         self.deaths.clear();
     }
 
-    pub(crate) fn died(&mut self, now: Time) {
-        while self.deaths.front().is_some_and(|&death| now.saturating_sub(death) > WINDOW) {
-            self.deaths.pop_front();
+    pub(crate) fn died(&mut self, now: Time, stage: Stage) {
+        if stage == Stage::Proven {
+            self.made_progress();
         }
-        self.deaths.push_back(now);
+        self.deaths.retain(|&(death, counts_for_ever)| counts_for_ever || now.saturating_sub(death) <= WINDOW);
+        self.deaths.push_back((now, stage == Stage::Opening));
         self.state = SlotState::Dead;
     }
 

@@ -3,7 +3,7 @@
 use std::{ops::Range, time::Duration};
 
 use distfun_core::{
-    engine::{BUDGET, Blame, Chunk, ChunkDone, Death, Sentence, Time},
+    engine::{BUDGET, Blame, Chunk, ChunkDone, Death, Sentence, Stage, Time},
     failure::{FailureCause, ItemFailure},
     ids::{CallId, WorkerId},
 };
@@ -273,12 +273,20 @@ impl Run {
                     }
                 };
                 let (reached, failures, again) = (self.range.start, Vec::new(), Vec::new());
-                Result::Died(Some(Death { reached, failures, again, first_failure: None, blame: Some(blame) }))
+                Result::Died(Some(Death {
+                    reached,
+                    stage: Stage::Running,
+                    failures,
+                    again,
+                    first_failure: None,
+                    blame: Some(blame),
+                }))
             }
             Fate::Death { .. } if self.seat.is_away => {
                 // What was sent there is still here.
                 Result::Died(Some(Death {
                     reached,
+                    stage: Stage::after(self.range.start, reached),
                     failures,
                     again,
                     first_failure,
@@ -292,11 +300,14 @@ impl Run {
                 if plan.spec.stops_at_failure {
                     first_failure.get_or_insert(reached);
                 }
-                Result::Died(Some(Death { reached: self.range.end, failures, again, first_failure, blame: None }))
+                let stage = Stage::after(self.range.start, reached);
+                let reached = self.range.end;
+                Result::Died(Some(Death { reached, stage, failures, again, first_failure, blame: None }))
             }
             Fate::Death { blamed_is_kept } => {
                 let blame = blamed_is_kept.map(|is_kept| Blame::of_thread(reached, is_kept));
-                Result::Died(Some(Death { reached, failures, again, first_failure, blame }))
+                let stage = Stage::after(self.range.start, reached);
+                Result::Died(Some(Death { reached, stage, failures, again, first_failure, blame }))
             }
         }
     }
