@@ -71,7 +71,7 @@ fn no_crate_knows_one_that_stands_on_it() {
 /// The only files that may have unsafe code, with the tests that sit in them, the model of the loan, and functions that do
 /// harm to their process.
 const ISLANDS: [&str; 11] = [
-    "actors/benches/cases/cuda.rs",
+    "integration-tests/benches/cases/cuda.rs",
     "actors/src/compute/lend.rs",
     "actors/src/compute/parts.rs",
     "actors/src/gpu/on_cuda.rs",

@@ -1,6 +1,6 @@
 //! How long it takes until a fault is made good: medians, and the 99th percentile of enough tries.
 //!
-//! `cargo bench -p distfun --bench faults`; with `--quick`, a few tries only, to see that it runs. Linux only.
+//! `cargo bench -p distfun-benches --bench faults`; with `--quick`, a few tries only, to see that it runs. Linux only.
 
 mod cases;
 

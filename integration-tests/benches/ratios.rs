@@ -1,7 +1,7 @@
 //! Ratios to the baselines: pairs taken in turn, A B B A, so that a machine whose speed drifts does both alike; the
 //! median with its 95 % interval (order statistics).
 //!
-//! `cargo bench -p distfun --bench ratios [NAME...]`; with `--quick`, a few pairs only, to see that it runs.
+//! `cargo bench -p distfun-benches --bench ratios [NAME...]`; with `--quick`, a few pairs only, to see that it runs.
 
 mod cases;
 

@@ -1,6 +1,6 @@
 //! Criterion's view of the same cases: each beside its baseline, to follow one of them over time.
 //!
-//! `cargo bench -p distfun --bench local [NAME]`
+//! `cargo bench -p distfun-benches --features criterion --bench local [NAME]`
 
 mod cases;
 
