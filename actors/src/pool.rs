@@ -192,6 +192,9 @@ impl Pool {
         if slots.gpus > 0 && self.settings.gpu_policy.wants_gpus() {
             let gpus = self.nodes.add_gpus(node);
             self.step(Event::Node(gpus, NodeEvent::Up { slots: slots.gpus, kind: SlotKind::Gpu, round_trip }));
+        } else if let Some(gpus) = self.nodes.gpus_of(node) {
+            // It had some before.
+            self.step(Event::Node(gpus, NodeEvent::Hopeless));
         }
         self.place();
     }

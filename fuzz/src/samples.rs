@@ -120,5 +120,6 @@ pub(crate) fn messages() -> Vec<Message> {
         }),
         Message::Revoked { list: vec![0x30, 0] },
         Message::ProgramHindered { reason: text() },
+        Message::GpusRefused { reason: text() },
     ]
 }

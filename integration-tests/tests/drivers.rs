@@ -7,7 +7,7 @@ use crate::programs::example;
 
 /// Runs an example with the driver whose source is `name`.
 fn run_with(name: &str) -> (String, String) {
-    let folder = driver(name);
+    let folder = driver(name, &[]);
     let mut example = example("gpu_scale");
     // No driver for graphics either, so that what computes is a CPU.
     example

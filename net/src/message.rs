@@ -136,6 +136,11 @@ pub enum Message {
         /// By what.
         reason: String,
     },
+    /// From a node: the program can't use the GPUs there. The Manager parts from it, and comes again for its CPUs.
+    GpusRefused {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The executable that a Manager is, for a node to run.

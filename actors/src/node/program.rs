@@ -25,7 +25,7 @@ use crate::host::{self, cpu};
 pub(super) const MAX_PROGRAM_BYTES: u64 = 512 << 20;
 
 /// What a program gets of this process's environment; nothing of a Manager's travels.
-const ENVIRONMENT: [&str; 14] = [
+const ENVIRONMENT: [&str; 15] = [
     "PATH",
     "HOME",
     "USER",
@@ -33,7 +33,8 @@ const ENVIRONMENT: [&str; 14] = [
     "LC_ALL",
     "TMPDIR",
     "TZ",
-    // Which GPUs there are must be the same for it as for this process.
+    // Which GPUs there are must be the same for it as for this process, and where their libraries are.
+    "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",

@@ -47,8 +47,8 @@ pub(super) struct Hosts {
     has_left: Mutex<bool>,
     /// Starts that failed one after the other.
     failed_starts: AtomicU32,
-    /// Processes that ended one after the other before they had begun with an item, as they could not open their GPU.
-    failed_opens: AtomicU32,
+    /// How often in a row processes could not use the GPU of a slot.
+    failed_opens: Mutex<HashMap<WorkerId, u32>>,
 }
 
 /// A program that can't be started so often in a row is given up.
@@ -84,7 +84,7 @@ impl Hosts {
             gpus,
             has_left: Mutex::new(false),
             failed_starts: AtomicU32::new(0),
-            failed_opens: AtomicU32::new(0),
+            failed_opens: Mutex::default(),
         }))
     }
 
@@ -99,6 +99,7 @@ impl Hosts {
         let started = Host::start(&self.program.start, worker.0, gpu, overseer, |command| self.spawner.spawn(command));
         match &started {
             Ok(_) => self.failed_starts.store(0, Ordering::Relaxed),
+            Err(_) if gpu.is_some() => {} // that is no fault of the program
             Err(_) => {
                 self.failed_starts.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(PAUSE);
@@ -235,6 +236,11 @@ impl ShippedCall {
         let mut over = Over { worker: Some(worker), ..Over::returned() };
         let mut host = match self.hosts.take(worker, &watcher) {
             Ok(host) => host,
+            Err(StartFault { story, .. }) if self.hosts.gpus.contains_key(&worker) => {
+                self.not_opened(worker, &story);
+                over.died = Some(died(0..0, Some(exit(&story)), false));
+                return over;
+            }
             Err(StartFault { story, is_passing }) => {
                 if self.hosts.failed_starts.load(Ordering::Relaxed) >= MAX_FAILED_STARTS {
                     let reason = format!("processes of the program do not start any more: {story}");
@@ -259,7 +265,7 @@ impl ShippedCall {
         };
         match host.run(task, parcel(items), core.shared(), self.item_timeout, &watcher) {
             Ok((done, results)) => {
-                self.hosts.failed_opens.store(0, Ordering::Relaxed);
+                lock(&self.hosts.failed_opens).remove(&worker);
                 self.hosts.put(worker, host);
                 if let Some(reason) = done.refused {
                     let cause = FailureCause::Payload { message: reason.into() };
@@ -279,7 +285,7 @@ impl ShippedCall {
             Err(Fall::Unwanted) => {}
             Err(Fall::Died(items, exit)) => {
                 if items.is_empty() && self.hosts.gpus.contains_key(&worker) {
-                    self.not_opened(&exit.story);
+                    self.not_opened(worker, &exit.story);
                 }
                 let exit = Exit { signal: exit.signal, story: exit.story.to_string(), stderr: exit.stderr.to_string() };
                 self.tell_of_death(worker, &items, false, &exit.story);
@@ -300,13 +306,22 @@ impl ShippedCall {
         events::node_process_died(&self.node, &self.manager, self.label, worker, item, (is_overdue, story));
     }
 
-    /// The GPU of a slot could not be opened, which is no item's fault.
-    fn not_opened(&self, story: &str) {
-        std::thread::sleep(PAUSE);
-        if self.hosts.failed_opens.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILED_STARTS {
+    /// The process of a slot could not use its GPU, which is no item's fault.
+    fn not_opened(&self, worker: WorkerId, story: &str) {
+        let mut failed = lock(&self.hosts.failed_opens);
+        *failed.entry(worker).or_default() += 1;
+        let is_given_up = |gpu| failed.get(gpu).is_some_and(|times| *times >= MAX_FAILED_STARTS);
+        if self.hosts.gpus.keys().all(is_given_up) {
+            failed.clear();
             let reason = format!("processes of the program can't use a GPU here: {story}");
-            let _ = self.link.send(&Refused::for_now(reason).into_message(), Vec::new());
+            let _ = self.link.send(&Message::GpusRefused { reason }, Vec::new()); // the end of the link tells
         }
+    }
+
+    /// Keeps a slot from work, after its answer, whose GPU could not be used last: others may, and are asked first.
+    pub(super) fn rest(&self, worker: Option<WorkerId>) {
+        let times = worker.and_then(|worker| lock(&self.hosts.failed_opens).get(&worker).copied()).unwrap_or(0);
+        std::thread::sleep(PAUSE * times.min(MAX_FAILED_STARTS));
     }
 }
 

@@ -270,7 +270,8 @@ impl Job for Visitor {
             Work::Shipped(call) => {
                 let attempt = self.core.tried().saturating_add(chunk.attempt);
                 let over = call.run(&self.core, items, self.count, self.budget, (worker, attempt));
-                return self.answer(if self.core.is_stopped() { Over::returned() } else { over });
+                self.answer(if self.core.is_stopped() { Over::returned() } else { over });
+                return call.rest(worker);
             }
         };
         let start = Instant::now();

@@ -326,7 +326,8 @@ impl Greeter {
         conversation.introduce_program().map_err(Trouble::for_good)?;
         pool.nodes.connected(&conversation, welcome.instance).map_err(|other| Trouble::is_twice(&other))?;
         // A program that can't use GPUs can't use those of a node that would run it.
-        let gpus = if ships && !crate::gpu::IS_BUILT_IN { 0 } else { welcome.gpus.len() };
+        let can_not = !crate::gpu::IS_BUILT_IN || pool.nodes.are_gpus_refused(self.id, welcome.instance);
+        let gpus = if ships && can_not { 0 } else { welcome.gpus.len() };
         let gpus = gpus.min(pool.settings.max_gpu).min(MAX_GPUS) as u32;
         let slots = self.machine.slots.map_or(welcome.slots, |most| most.min(welcome.slots)).min(4096);
         let slots = if gpus > 0 { slots } else { slots.max(1) };

@@ -30,6 +30,8 @@ struct Entry {
     slots: Option<MachineSlots>,
     /// Under this number the engine knows its GPUs, as if they were another node.
     gpus: Option<NodeId>,
+    /// The run whose GPUs can't be used.
+    refuses_gpus: Option<[u8; 16]>,
     /// Nothing waits for it.
     is_hopeless: bool,
     /// Why it does not compute, in the latest words.
@@ -101,6 +103,18 @@ impl Nodes {
     /// The number of a node's GPUs, if it has some.
     pub(crate) fn gpus_of(&self, node: NodeId) -> Option<NodeId> {
         self.state().all.get(&node)?.gpus
+    }
+
+    /// The program can't use the GPUs of the node that answers there now.
+    pub(crate) fn refuse_gpus(&self, node: NodeId) {
+        if let Some(entry) = self.state().all.get_mut(&node) {
+            entry.refuses_gpus = entry.instance;
+        }
+    }
+
+    /// Whether that was said of it.
+    pub(crate) fn are_gpus_refused(&self, node: NodeId, instance: [u8; 16]) -> bool {
+        self.state().all.get(&node).is_some_and(|entry| entry.refuses_gpus == Some(instance))
     }
 
     /// The node that `machines` calls so, if it has not left.

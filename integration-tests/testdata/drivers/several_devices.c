@@ -1,10 +1,12 @@
 /* A driver of CUDA's with devices whose memory is the machine's, and which run no kernels.
    DEVICES: how many there are. BROKEN: the one that can't be opened. DELAY_MS: how long it takes to say so.
-   What uploads the bytes of "LOST" loses the device, for all of its context until that is given back. */
+   What uploads the bytes of "LOST" loses the device, for all of its context until that is given back; so does every so many-th
+   upload, by chance, if LOSE_ONE_IN says so. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, DEVICE_UNAVAILABLE = 46, INVALID_DEVICE = 101, ILLEGAL_ADDRESS = 700 };
@@ -14,9 +16,16 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int owners[MOST], lost[MOST];
 static __thread size_t current; /* the device and one */
 
+/* From the file `settings` beside the library, with lines NAME=NUMBER. */
 static int setting(const char *name, int otherwise) {
-    const char *text = getenv(name);
-    return text ? atoi(text) : otherwise;
+    char path[4096], key[32];
+    int value, found = otherwise;
+    snprintf(path, sizeof path, "%s/settings", getenv("LD_LIBRARY_PATH") ? getenv("LD_LIBRARY_PATH") : ".");
+    FILE *file = fopen(path, "r");
+    while (file && fscanf(file, " %31[^=]=%d", key, &value) == 2)
+        if (strcmp(key, name) == 0) found = value;
+    if (file) fclose(file);
+    return found;
 }
 
 static int state(void) { return current && lost[current - 1] ? ILLEGAL_ADDRESS : OK; }
@@ -80,6 +89,10 @@ int cuMemFreeAsync(void *memory, void *stream) { return cuMemFree_v2(memory); }
 
 int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, void *stream) {
     memcpy(to, from, bytes);
+    int one_in = setting("LOSE_ONE_IN", 0);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (one_in && now.tv_nsec / 100 % one_in == 0) lost[current - 1] = 1;
     if (bytes == 4 && memcmp(from, "LOST", 4) == 0) lost[current - 1] = 1;
     return state();
 }

@@ -114,6 +114,7 @@ fn every_message() -> Vec<Message> {
         }),
         Message::Revoked { list: vec![0x30, 0] },
         Message::ProgramHindered { reason: text() },
+        Message::GpusRefused { reason: text() },
     ]
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use distfun_core::{
     engine::{Blame, ChunkDone, Death, Event, NodeEvent, Sentence, Stage},
+    event::capped,
     failure::{FailureCause, ItemFailure, WorkerExit},
     ids::{CallId, Generation, WorkerId},
     payload::{RawVec, Received, Section},
@@ -47,6 +48,7 @@ impl Conversation {
             Message::ProgramReady { .. } => {}
             Message::ProgramRefused { reason } => self.program_refused(reason, false),
             Message::ProgramHindered { reason } => self.program_refused(reason, true),
+            Message::GpusRefused { reason } => self.gpus_refused(&reason),
             Message::ShutdownAnswer { stays } => {
                 *self.shutdown_answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(stays);
                 self.answered.notify_waiters();
@@ -226,6 +228,15 @@ impl Conversation {
         self.node(NodeEvent::Pause(true));
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, is_passing));
         self.link.close("the node can't run this program");
+    }
+
+    fn gpus_refused(&self, reason: &str) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        tracing::warn!(machine = &*self.name, reason = capped(reason), "the GPUs of a node are not used");
+        pool.note_unstarted(reason);
+        pool.nodes.refuse_gpus(self.node);
+        // What it has comes back, and it is connected anew without them.
+        self.link.close("the node's GPUs can't be used");
     }
 
     fn item_timeout(&self) -> Duration {
