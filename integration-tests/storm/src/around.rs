@@ -55,6 +55,10 @@ fn storm(arguments: &Arguments, seed: u64, dir: &Path) -> Result<(), String> {
     }
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let mut inside = Command::new(program);
+    #[cfg(feature = "cuda")]
+    let driver = distfun_integration_tests::driver::driver("several_devices", &[("LOSE_ONE_IN", 300)]);
+    #[cfg(feature = "cuda")]
+    inside.env("LD_LIBRARY_PATH", driver.path()).env("VK_DRIVER_FILES", "/nowhere");
     inside.args(["--seed", &seed.to_string(), "--seconds", &arguments.seconds.to_string()]);
     inside.args(["--fault-every", &arguments.fault_every.to_string()]);
     if let Some(only) = &arguments.only {

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ShapeBuilder};
 
 use crate::{
     dice::Dice,
-    functions::{drawn, lists, look_up, looked_up, nap, place, scaled, spell, spelled, sums, tiny},
+    functions::{carried, drawn, lists, look_up, looked_up, nap, place, scaled, spell, spelled, sums, tiny},
     record::Record,
 };
 
@@ -37,13 +37,14 @@ impl<'a> Caller<'a> {
         Self { number, dice: Dice::new(seed, 1 + number as u64), manager, machines, record }
     }
 
-    fn kinds() -> [Kind<'a>; 11] {
+    fn kinds() -> [Kind<'a>; 12] {
         [
             ("numbers", 4, Self::numbers),
             ("many tiny items", 1, Self::many),
             ("items that say where they ran", 3, Self::places),
             ("references", 3, Self::references),
             ("arrays", 2, Self::arrays),
+            ("buffers, on GPUs where there are", 3, Self::buffers),
             ("columns", 3, Self::columns),
             ("shared data", 2, Self::shared),
             ("random numbers", 2, Self::random),
@@ -159,6 +160,13 @@ impl<'a> Caller<'a> {
         let since = Instant::now();
         let loops = items.iter().cloned().map(scaled).collect();
         self.judge(since, self.manager.call(Distribute::map(function!(scaled), items)).wait(), loops)
+    }
+
+    fn buffers(&mut self) -> Outcome {
+        let count = self.dice.within(0..40);
+        let items: Vec<_> = (0..count).map(|_| self.items(300)).collect();
+        let (loops, since) = (items.clone(), Instant::now());
+        self.judge(since, self.manager.call(Distribute::map(function!(carried), items)).wait(), loops)
     }
 
     fn columns(&mut self) -> Outcome {

@@ -67,3 +67,17 @@ pub(crate) fn drawn(x: u64, context: &Context) -> u64 {
     thread::sleep(Duration::from_millis(x % 4));
     context.rng().next_u64() ^ mixed(context.index() as u64 + x)
 }
+
+/// As it came; where there is a GPU, by way of its memory.
+pub(crate) fn carried(x: Vec<u64>, context: &Context) -> Vec<u64> {
+    thread::sleep(Duration::from_millis(x.len() as u64 % 11));
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = context.device().gpu() {
+        use distfun::gpu::UseGpu;
+        let gpu = gpu.cuda().expect("it is of CUDA's");
+        let buffer = gpu.upload(&x).expect("it has room");
+        return gpu.download(&buffer).expect("it is there");
+    }
+    let _ = context;
+    x
+}

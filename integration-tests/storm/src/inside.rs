@@ -22,12 +22,15 @@ use crate::{
     record::{PATIENCE, Record},
 };
 use distfun::{
-    Activity, Distribute, Finished, Isolation, MachineOutcome, Manager, ManagerHandle, NodeState, Shutdown, Status,
-    StatusReport, function,
+    Activity, Distribute, Finished, GpuPolicy, Isolation, MachineOutcome, Manager, ManagerHandle, NodeState, Shutdown,
+    Status, StatusReport, function,
 };
 
 const NODES: usize = 3;
 const CALLERS: usize = 3;
+/// Whether every machine has a GPU.
+const HAS_GPUS: bool = cfg!(feature = "cuda");
+const POLICY: GpuPolicy = if HAS_GPUS { GpuPolicy::Mixed } else { GpuPolicy::NoGpu };
 
 /// Once nothing strikes any more: for so long calls go on, and within this time all must be as before.
 const CALM: Duration = Duration::from_secs(3);
@@ -50,7 +53,8 @@ fn storm(arguments: &Arguments, dir: &Path, record: &Record) -> Result<(), Strin
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let log = distfun::log::json().file(dir.join(LOG)).level(tracing::Level::INFO).init().map_err(|e| text(&e))?;
     let start = |machines: &[String]| {
-        Manager::builder().slots(2).isolation(Isolation::Process).machines(machines).start().map_err(|e| text(&e))
+        let manager = Manager::builder().slots(2).isolation(Isolation::Process).machines(machines);
+        manager.gpu_policy(POLICY).start().map_err(|e| text(&e))
     };
     let program = match &arguments.distfun {
         Some(program) => program.clone(),
@@ -194,6 +198,8 @@ fn healed(manager: &ManagerHandle, nodes: &[Node]) -> Result<(), String> {
 }
 
 fn are_up(status: &StatusReport, count: usize) -> bool {
+    // The GPUs of each are told apart from it.
+    let count = if HAS_GPUS { 2 * count } else { count };
     status.nodes.len() == count && status.nodes.iter().all(|node| node.state == NodeState::Up)
 }
 
