@@ -193,6 +193,20 @@ fn what_waits_for_a_gpu_is_not_asked_back_for_a_node_whose_cpus_would_be_too_slo
     assert_eq!(recalls(&engine.step(100 * MS, Event::Tick)), 0);
 }
 
+/// Only the node with the most chunks was looked at, and what others had waited beside idle slots.
+#[test]
+fn what_waits_behind_a_crowd_for_the_other_kind_is_asked_back_too() {
+    let mut engine = engine(1, 0, Placement::Gpus);
+    let up = |slots| NodeEvent::Up { slots, kind: SlotKind::Gpu, round_trip: MS };
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up(1)));
+    assert_eq!(given(&engine.step(Time::ZERO, Event::Submit(call(1, 2)))).len(), 2);
+    engine.step(Time::ZERO, Event::Node(NodeId(1), up(2)));
+    let only = CallSpec { only: Some(SlotKind::Gpu), ..call(2, 4) };
+    assert_eq!(given(&engine.step(Time::ZERO, Event::Submit(only))).len(), 4);
+    let commands = engine.step(100 * MS, Event::Place(Placement::Both));
+    assert!(matches!(commands[..], [Command::Recall(WorkerId(1..=2), _)]), "{commands:?}");
+}
+
 #[test]
 fn the_slower_kind_does_not_wait_for_slots_that_are_at_other_calls() {
     let mut engine = engine(1, 1, Placement::Both);

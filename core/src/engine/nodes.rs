@@ -2,7 +2,8 @@
 //!
 //! A node that computes S chunks at once has 2 S lanes, so that its next chunks are there when it has computed the ones
 //! before, whatever the way is long. What waits at a node is asked back when a slot elsewhere has nothing to do. Every
-//! step here costs O(log nodes), times the calls that some nodes refuse, so that a thousand nodes are no harder than ten.
+//! step here costs O(log nodes), times the calls that some nodes refuse, so that a thousand nodes are no harder than ten; but
+//! where slots are of two kinds and only those of one are idle, also the nodes are looked through whose chunks wait for the other.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -394,23 +395,35 @@ impl Nodes {
         now: Time,
         is_wanted: impl Fn(CallId) -> bool,
     ) -> Option<Result<(WorkerId, Generation), Time>> {
-        let (_, id) = *self.crowded.last()?;
+        // Mostly of the first; but what waits there may not be for those that are idle.
+        let of_node = |(_, id): &(u32, NodeId)| Some((*id, self.worth_recalling(*id, now, &is_wanted)?));
+        let (id, found) = self.crowded.iter().rev().find_map(of_node)?;
+        let number = match found {
+            Ok(number) => number,
+            Err(at) => return Some(Err(at)),
+        };
+        let lane = &mut self.lanes[(number - self.first) as usize];
+        lane.chunk.as_mut()?.is_recalled = !planted!(RecalledTwice);
+        let recalled = (WorkerId(number), lane.generation);
+        self.unlist(id);
+        self.list(id);
+        Some(Ok(recalled))
+    }
+
+    /// The lane of a node whose chunk waits and is worth asking back now; or when one will have waited long enough.
+    fn worth_recalling(&self, id: NodeId, now: Time, is_wanted: &impl Fn(CallId) -> bool) -> Option<Result<u32, Time>> {
         let node = &self.all[&id];
         // The youngest: those before it are computed, or next.
         let computed = if planted!(RunningRecalled) { 0 } else { node.slots as usize };
         let waiting = &node.taken[computed..];
         let mut soonest = None;
         for &number in waiting.iter().rev() {
-            let lane = &mut self.lanes[(number - self.first) as usize];
-            let is_it = |chunk: &&mut Taken| !chunk.is_recalled && is_wanted(chunk.call);
-            let Some(chunk) = lane.chunk.as_mut().filter(is_it) else { continue };
+            let is_it = |chunk: &&Taken| !chunk.is_recalled && is_wanted(chunk.call);
+            let chunk = self.lanes[(number - self.first) as usize].chunk.as_ref();
+            let Some(chunk) = chunk.filter(is_it) else { continue };
             let is_old = chunk.since + WAITED <= now;
             if is_old || chunk.expected >= WORTH_RECALLING.max(2 * node.round_trip) {
-                chunk.is_recalled = !planted!(RecalledTwice);
-                let recalled = (WorkerId(number), lane.generation);
-                self.unlist(id);
-                self.list(id);
-                return Some(Ok(recalled));
+                return Some(Ok(number));
             }
             soonest = Some(soonest.map_or(chunk.since + WAITED, |at: Time| at.min(chunk.since + WAITED)));
         }

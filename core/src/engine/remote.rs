@@ -1,5 +1,7 @@
 //! What nodes do to calls: chunks that come back from lanes, nodes that come and go, chunks that are asked back.
 
+use smallvec::SmallVec;
+
 use super::{
     ActiveCall, ChunkDone, Command, Commands, Death, Engine, NodeEvent, Time,
     nodes::Taken,
@@ -135,15 +137,20 @@ impl<H: Clone> Engine<H> {
         let mut wanted = self.free_slots().max(1);
         let is_waiting = !self.queue.is_empty() && !planted!(RecalledWhileItemsWait);
         while wanted > 0 && !is_waiting && self.nodes.are_waiting() {
-            let is_idle = KINDS.map(|kind| (kind, !self.idle[kind as usize].is_empty(), self.nodes.has_room(kind)));
+            let has_idle = |kind: &SlotKind| {
+                let somewhere = !self.idle[*kind as usize].is_empty() || self.nodes.has_room(*kind);
+                self.placement.allows(*kind) && somewhere
+            };
+            let idle: SmallVec<[SlotKind; 2]> = KINDS.into_iter().filter(has_idle).collect();
+            if idle.is_empty() && !planted!(RecalledForNobody) {
+                break;
+            }
             let slots = self.slots.split_at(self.limits.slots);
             let is_wanted = |id| {
                 planted!(RecalledForNobody, return true);
                 let Some(call) = self.calls.get(&id) else { return true }; // those of calls that have ended are marked
                 let takes = |kind| is_allowed(self.placement, call.only, kind);
-                is_idle.iter().any(|(kind, here, elsewhere)| {
-                    takes(*kind) && (*here || *elsewhere) && is_worth(call, *kind, self.placement, slots)
-                })
+                idle.iter().any(|kind| takes(*kind) && is_worth(call, *kind, self.placement, slots))
             };
             match self.nodes.recall(now, is_wanted) {
                 Some(Ok((lane, generation))) => {
