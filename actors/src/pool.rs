@@ -319,8 +319,8 @@ impl Pool {
                     events::worker_gave_up(self, slot, cause);
                     if let Some(gpu) = self.gpu_index(slot) {
                         self.gpus_given_up[gpu].store(true, Ordering::Relaxed);
-                        self.place();
                     }
+                    self.place();
                 }
                 Command::WakeAt(at) => self.tell(internal::WakeIn(at.saturating_sub(now))),
             }

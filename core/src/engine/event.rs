@@ -35,7 +35,8 @@ pub enum Event<H> {
     Close(CallId),
     /// A call shall end now, with what it has.
     Cancel(CallId, Ending),
-    /// These slots and lanes get work from now on.
+    /// These slots and lanes get work from now on. Whoever decides that says it again when a slot was given up or something
+    /// has happened to a node: calls that nothing can run any more may wait for it.
     Place(Placement),
     /// Everything shall end: running calls with this ending, later ones too.
     Stop(Ending),

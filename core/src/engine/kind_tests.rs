@@ -193,6 +193,17 @@ fn what_waits_for_a_gpu_is_not_asked_back_for_a_node_whose_cpus_would_be_too_slo
     assert_eq!(recalls(&engine.step(100 * MS, Event::Tick)), 0);
 }
 
+#[test]
+fn calls_whose_slots_are_given_up_end_when_it_is_decided_anew_that_no_others_get_work() {
+    let mut engine = engine(1, 1, Placement::Cpus);
+    engine.step(Time::ZERO, Event::Submit(call(1, 10)));
+    for generation in 0..MAX_RESTARTS as u32 {
+        let lost = engine.step(MS, Event::SlotLost(WorkerId(0), Generation(generation), None));
+        assert!(endings(&lost).is_empty(), "the GPU may get work next");
+    }
+    assert_eq!(endings(&engine.step(MS, Event::Place(Placement::Cpus))), [Ending::NoWorkers]);
+}
+
 /// Only the node with the most chunks was looked at, and what others had waited beside idle slots.
 #[test]
 fn what_waits_behind_a_crowd_for_the_other_kind_is_asked_back_too() {
