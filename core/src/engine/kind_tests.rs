@@ -204,6 +204,18 @@ fn calls_whose_slots_are_given_up_end_when_it_is_decided_anew_that_no_others_get
     assert_eq!(endings(&engine.step(MS, Event::Place(Placement::Cpus))), [Ending::NoWorkers]);
 }
 
+/// Calls ended with the last CPUs, a moment before it was decided that the GPUs of a node get work.
+#[test]
+fn a_call_outlives_the_last_cpus_where_a_node_has_gpus() {
+    let mut engine = engine(0, 0, Placement::Cpus);
+    let up = |kind| NodeEvent::Up { slots: 1, kind, round_trip: MS };
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up(SlotKind::Cpu)));
+    engine.step(Time::ZERO, Event::Node(NodeId(1), up(SlotKind::Gpu)));
+    engine.step(Time::ZERO, Event::Submit(call(1, 2)));
+    assert!(endings(&engine.step(MS, Event::Node(NodeId(0), NodeEvent::Hopeless))).is_empty());
+    assert_eq!(kinds(&engine.step(MS, Event::Place(Placement::Gpus))), [SlotKind::Gpu; 2]);
+}
+
 /// Only the node with the most chunks was looked at, and what others had waited beside idle slots.
 #[test]
 fn what_waits_behind_a_crowd_for_the_other_kind_is_asked_back_too() {

@@ -170,6 +170,11 @@ impl Nodes {
         self.slots[kind as usize]
     }
 
+    /// Whether any node has ever had slots on GPUs.
+    pub(super) fn has_gpus(&self) -> bool {
+        self.are_gpus
+    }
+
     /// Whether `worker` is a lane.
     pub(super) fn has(&self, worker: WorkerId) -> bool {
         worker.0 >= self.first

@@ -117,7 +117,8 @@ impl<H: Clone> Engine<H> {
 
     /// What may be decided next: where only CPUs ever get work, that is it.
     pub(super) fn any_placement(&self) -> Placement {
-        if self.limits.gpus == 0 && self.placement == Placement::Cpus { Placement::Cpus } else { Placement::Both }
+        let has_gpus = self.limits.gpus > 0 || self.nodes.has_gpus();
+        if !has_gpus && self.placement == Placement::Cpus { Placement::Cpus } else { Placement::Both }
     }
 
     /// Whether anything here is left, or may come elsewhere, that such a call may have. `id`: some nodes may have refused it.
