@@ -48,7 +48,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
-    placement::Placement,
+    placement::{Placement, SlotKind},
 };
 use call::ActiveCall;
 pub use call::{CallSpec, CallStatus, Priority};
@@ -319,6 +319,7 @@ impl<H: Clone> Engine<H> {
         let kind = self.kind(id);
         planted!(SlotNotIdleAgain, self.idle[kind as usize].pop_if(|_| !self.calls.contains_key(&call)));
         let Some(active) = self.calls.get_mut(&call) else { return };
+        let kind = if planted!(CostsMixedUp) { SlotKind::Cpu } else { kind };
         active.plan.measured(kind, done.reached.saturating_sub(range.start), done.elapsed);
         self.settle(now, id, call, expected, done, commands);
     }
@@ -377,7 +378,7 @@ impl<H: Clone> Engine<H> {
             }
             Verdict::Park => {
                 slot.state = SlotState::Parked;
-                self.live_slots[kind as usize] -= 1;
+                self.live_slots[kind as usize] -= usize::from(kind == SlotKind::Cpu || !planted!(ParkedGpuCounts));
                 commands.push(Command::GaveUp(id));
             }
         }
@@ -527,6 +528,7 @@ impl<H: Clone> Engine<H> {
             }
             let is_whole = range.len() == call.ledger.items() && !call.is_open;
             let is_quick = is_whole && call.plan.is_quicker_than(kind, range.len(), QUICK) || planted!(QuickPart);
+            let kind = if planted!(KindNotSaid) { SlotKind::Cpu } else { kind };
             let chunk = Chunk { handle: call.handle.clone(), range: range.clone(), kind, attempt, retries, is_quick };
             if let Seat::Slot(slot) = seat {
                 self.slots[slot.0 as usize].state =

@@ -193,7 +193,10 @@ impl Nodes {
             let lost = barred.filter(|node| self.all.get(node).is_some_and(|node| is_hopeful(node.state))).count();
             return self.hopeful > lost;
         }
-        let may_have = |node: &Node| !node.is_known || node.kind == kind && node.slots > 0;
+        let may_have = |node: &Node| {
+            let is_of_kind = node.kind == kind && node.slots > 0 || planted!(WaitsForWrongKind);
+            !node.is_known && !planted!(UnknownHasNoGpu) || is_of_kind
+        };
         let mut hopeful = self.all.iter().filter(|(_, node)| is_hopeful(node.state) && may_have(node));
         hopeful.any(|(id, _)| barred.is_none_or(|barred| !barred.contains(id)))
     }

@@ -60,11 +60,15 @@ impl<H: Clone> Engine<H> {
     /// These slots get work from now on. A refusal is for calls that have not begun, as long as there are GPUs for those that
     /// have.
     pub(super) fn place(&mut self, placement: Placement, commands: &mut Commands<H>) {
-        self.wants_gpus = placement == Placement::Refused;
+        if self.calls.len() > 1 && planted!(PlaceForgotten) {
+            return;
+        }
+        self.wants_gpus = placement == Placement::Refused && !planted!(RefusalForgotten);
         let has_gpus = self.live_slots[SlotKind::Gpu as usize] + self.nodes.slots(SlotKind::Gpu) > 0;
         match placement {
-            Placement::Refused if self.placement == Placement::Gpus && has_gpus => {}
+            Placement::Refused if self.placement == Placement::Gpus && has_gpus && !planted!(RefusalEndsAll) => {}
             // Calls that run go on as it was decided.
+            Placement::Undecided if planted!(UndecidedStopsAll) => self.placement = placement,
             Placement::Undecided if !self.calls.is_empty() && self.placement != Placement::Refused => {}
             Placement::Refused => {
                 self.placement = placement;
@@ -72,6 +76,7 @@ impl<H: Clone> Engine<H> {
             }
             _ => self.placement = placement,
         }
+        planted!(PlaceEndsNothing, return);
         self.end_hopeless(self.placement, commands);
     }
 
@@ -83,7 +88,8 @@ impl<H: Clone> Engine<H> {
 
 /// Whether slots of this kind may have a call that is for `only` some.
 pub(super) fn is_allowed(placement: Placement, only: Option<SlotKind>, kind: SlotKind) -> bool {
-    placement.allows(kind) && only.is_none_or(|only| only == kind)
+    let is_for_it = only.is_none_or(|only| only == kind) || planted!(OnlyIgnored);
+    is_for_it && (placement.allows(kind) || planted!(PlacementIgnored))
 }
 
 /// Whether a slot of this kind should begin with what is left of a call, and not leave it to the other kind: to those of its
@@ -103,5 +109,7 @@ pub(super) fn is_worth<H>(
         SlotState::Busy { call: at, .. } => *at == call.id,
         _ => false,
     };
+    planted!(SlowerTakesTheEnd, return true);
+    planted!(SlowerTakesNothing, return call.plan.cost(kind) <= call.plan.cost(other));
     !call.plan.is_too_slow(kind, call.ledger.pending(), others.iter().filter(is_at_it).count())
 }

@@ -253,5 +253,35 @@ mod bugs {
         RevokeForgotten,
         /// After the end nodes are what they were.
         StopForgetsNodes,
+        /// Slots of any kind get work, whatever was decided.
+        PlacementIgnored,
+        /// Slots of any kind get a call that is for one.
+        OnlyIgnored,
+        /// A chunk for a GPU is announced as one for a CPU.
+        KindNotSaid,
+        /// What is decided while several calls run is forgotten.
+        PlaceForgotten,
+        /// Calls that wait for what is decided against go on waiting.
+        PlaceEndsNothing,
+        /// New calls run after a refusal.
+        RefusalForgotten,
+        /// A refusal ends calls that have begun on GPUs.
+        RefusalEndsAll,
+        /// A machine that is looked for stops calls that run.
+        UndecidedStopsAll,
+        /// A GPU that was given up still counts.
+        ParkedGpuCounts,
+        /// What an item takes on a GPU is taken for what it takes on a CPU.
+        CostsMixedUp,
+        /// A slower slot takes what the faster ones would have done before.
+        SlowerTakesTheEnd,
+        /// A slower slot leaves everything to the faster ones.
+        SlowerTakesNothing,
+        /// A node that has not said what it has is not waited for by calls for GPUs.
+        UnknownHasNoGpu,
+        /// A call waits for nodes of a kind that it can't have.
+        WaitsForWrongKind,
+        /// A chunk is asked back for slots that can't have it.
+        RecalledForWrongKind,
     }
 }

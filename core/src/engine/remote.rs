@@ -149,6 +149,7 @@ impl<H: Clone> Engine<H> {
             let slots = self.slots.split_at(self.limits.slots);
             let is_wanted = |id| {
                 planted!(RecalledForNobody, return true);
+                planted!(RecalledForWrongKind, return !idle.is_empty());
                 let Some(call) = self.calls.get(&id) else { return true }; // those of calls that have ended are marked
                 let takes = |kind| is_allowed(self.placement, call.only, kind);
                 idle.iter().any(|kind| takes(*kind) && is_worth(call, *kind, self.placement, slots))

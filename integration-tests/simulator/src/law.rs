@@ -44,6 +44,9 @@ pub enum Law {
     WorkConservation,
     /// A chunk goes to a node that is up, and does not refuse its call.
     ServingNode,
+    /// A chunk goes to a slot or node of a kind that gets work and that its call may have, and says which; not to the slower kind
+    /// what the faster one will have done before.
+    Kinds,
     /// A node that comes up is given its lanes, once, and none of another's.
     Lanes,
     /// A chunk that waits at a node, of a call that runs, is asked back once, when somebody is idle and nothing else
@@ -101,6 +104,7 @@ impl Law {
         Self::Refusal,
         Self::WorkConservation,
         Self::ServingNode,
+        Self::Kinds,
         Self::Lanes,
         Self::Recall,
         Self::Revoke,

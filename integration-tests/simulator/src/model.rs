@@ -6,6 +6,7 @@
 mod after;
 mod call;
 mod commands;
+mod kinds;
 mod nodes;
 mod shares;
 mod slot;
@@ -13,15 +14,17 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use distfun_core::{
-    engine::{ABANDON_AFTER, Blame, ChunkDone, Death, Event, Sentence, Stage, Time},
+    engine::{ABANDON_AFTER, Blame, ChunkDone, Death, Event, Limits, Sentence, Stage, Time},
     failure::Ending,
     ids::{CallId, Generation, WorkerId},
+    placement::{Placement, SlotKind},
 };
 
 pub(crate) use call::{CallModel, Item};
 pub(crate) use slot::SlotState;
 
 use crate::scenario::CallPlan;
+use call::Costs;
 use nodes::NodesModel;
 use shares::Shares;
 use slot::SlotModel;
@@ -49,6 +52,10 @@ pub(crate) struct Model {
     max_calls: usize,
     pub(crate) slots: Vec<SlotModel>,
     nodes: NodesModel,
+    /// Which slots get work.
+    placement: Placement,
+    /// New calls are refused for want of GPUs.
+    wants_gpus: bool,
     pub(crate) calls: BTreeMap<CallId, CallModel>,
     /// Calls that were finished, and how.
     pub(crate) ended: BTreeMap<CallId, Ending>,
@@ -60,19 +67,22 @@ pub(crate) struct Model {
     due: BTreeMap<CallId, Ending>,
     /// Slots that must be released in this step.
     to_release: BTreeSet<WorkerId>,
-    /// Functions whose cost is known from calls that have ended.
-    measured: BTreeSet<&'static str>,
+    /// What is known of functions from calls that have ended.
+    costs: BTreeMap<&'static str, Costs>,
     steps: u64,
     pub(crate) seen: Seen,
 }
 
 impl Model {
-    pub(crate) fn new(plans: Vec<CallPlan>, slots: usize, max_calls: usize) -> Self {
+    pub(crate) fn new(plans: Vec<CallPlan>, limits: &Limits) -> Self {
+        let kinds = [SlotKind::Cpu].repeat(limits.slots).into_iter().chain([SlotKind::Gpu].repeat(limits.gpus));
         Self {
             plans,
-            max_calls,
-            slots: (0..slots).map(|_| SlotModel::new()).collect(),
+            max_calls: limits.max_calls,
+            slots: kinds.map(SlotModel::new).collect(),
             nodes: NodesModel::default(),
+            placement: Placement::Cpus,
+            wants_gpus: false,
             calls: BTreeMap::new(),
             ended: BTreeMap::new(),
             stopped: None,
@@ -80,7 +90,7 @@ impl Model {
             wakes: Vec::new(),
             due: BTreeMap::new(),
             to_release: BTreeSet::new(),
-            measured: BTreeSet::new(),
+            costs: BTreeMap::new(),
             steps: 0,
             seen: Seen::default(),
         }
@@ -105,26 +115,31 @@ impl Model {
                 let refusal = match () {
                     () if self.stopped.is_some() => self.stopped,
                     () if self.calls.len() >= self.max_calls => Some(Ending::Busy { max_calls: self.max_calls }),
-                    () if self.is_hopeless() => Some(Ending::NoWorkers),
+                    () if self.wants_gpus => Some(Ending::NoGpu),
+                    () if !self.has_hope(self.placement, spec.only, &BTreeSet::new()) => Some(Ending::NoWorkers),
                     () if spec.items == 0 && !spec.is_open => Some(Ending::Complete),
                     () => None,
                 };
                 match refusal {
                     Some(ending) => {
-                        self.seen.note("a call refused");
+                        self.seen.note(if ending == Ending::NoGpu {
+                            "a call refused for want of GPUs"
+                        } else {
+                            "a call refused"
+                        });
                         self.due.insert(spec.id, ending);
                     }
                     None => {
                         self.shares.open(spec.id, spec.priority);
-                        let knows_cost = self.measured.contains(spec.function);
-                        self.calls.insert(spec.id, CallModel::new(spec.clone(), knows_cost));
+                        let costs = self.costs.get(spec.function).copied().unwrap_or_default();
+                        self.calls.insert(spec.id, CallModel::new(spec.clone(), costs));
                     }
                 }
             }
             Event::Extend(call, count) => self.extend(*call, *count),
             Event::Close(call) => self.close(*call),
             Event::Cancel(call, ending) => self.cancel(now, *call, *ending),
-            Event::Place(_) => unreachable!("the machines here have no GPUs"),
+            Event::Place(placement) => self.place(*placement),
             Event::Stop(ending) => {
                 let is_weaker = matches!(self.stopped, Some(Ending::ShutDown))
                     || self.stopped == Some(Ending::Finished) && *ending != Ending::ShutDown;
@@ -171,9 +186,10 @@ impl Model {
         let SlotState::Busy { call, .. } = slot.state else { return };
         slot.state = SlotState::Idle;
         slot.made_progress();
+        let kind = slot.kind;
         self.shares.had(call, done.elapsed);
         match self.calls.get_mut(&call) {
-            Some(active) => active.report(id, done),
+            Some(active) => active.report(id, kind, done),
             None => self.seen.note("a report for a call that has ended"),
         }
         self.settle(call);
@@ -206,13 +222,18 @@ impl Model {
         };
         let slot = &mut self.slots[id.0 as usize];
         slot.died(now, stage);
-        let Some(call) = call else { return self.seen.note("a death outside a chunk") };
-        self.seen.note("a death inside a chunk");
-        self.shares.lost(call);
-        if let Some(active) = self.calls.get_mut(&call) {
-            active.bury(id, death);
+        match call {
+            None => self.seen.note("a death outside a chunk"),
+            Some(call) => {
+                self.seen.note("a death inside a chunk");
+                self.shares.lost(call);
+                if let Some(active) = self.calls.get_mut(&call) {
+                    active.bury(id, death);
+                }
+                self.settle(call);
+            }
         }
-        self.settle(call);
+        self.hopeless_end(self.any_placement());
     }
 
     fn extend(&mut self, id: CallId, count: usize) {

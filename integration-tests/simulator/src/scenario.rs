@@ -3,6 +3,7 @@
 //! Each fault is off in half of the seeds, so that it is also seen without the others, which may hide what it does
 //! (swarm testing: Groce et al., ISSTA 2012).
 
+mod kinds;
 mod nodes;
 
 use std::time::Duration;
@@ -11,8 +12,10 @@ use distfun_core::{
     engine::{CallSpec, Priority, Retries, Shape, Time},
     failure::Ending,
     ids::CallId,
+    placement::{Placement, SlotKind},
 };
 
+pub(crate) use kinds::{Judge, KINDS};
 pub(crate) use nodes::{Mishap, NodePlan};
 
 use crate::dice::{Dice, fixed};
@@ -44,8 +47,12 @@ pub struct Scenario {
     pub seed: u64,
     /// What kind of story.
     pub kind: Kind,
-    /// Slots of the engine.
+    /// Slots of the engine on CPUs.
     pub slots: usize,
+    /// And on GPUs, numbered behind those.
+    pub gpus: usize,
+    /// Who decides which of them get work.
+    pub judge: Judge,
     /// Other machines, by id.
     pub nodes: Vec<NodePlan>,
     /// Calls that may be active at once.
@@ -71,6 +78,8 @@ pub enum Act {
     Drop(usize),
     /// `finished` or `shutdown`.
     Stop(Ending),
+    /// Not a user: these slots get work from now on.
+    Place(Placement),
     /// Not a user: the thread of this slot dies, if it is idle.
     Strike(u32),
     /// Not a user: something befalls the node of this number.
@@ -93,6 +102,8 @@ pub struct CallPlan {
     seed: u64,
     /// Seconds per item.
     cost: f64,
+    /// How many times longer than on a CPU an item takes on a GPU.
+    on_gpu: f64,
     skew: Skew,
     panics: f64,
     errors: f64,
@@ -174,8 +185,8 @@ impl CallPlan {
         fixed(self.seed ^ 5, index as u64) >= self.worthless
     }
 
-    /// What item `index` takes to compute.
-    pub fn cost(&self, index: usize) -> Duration {
+    /// What item `index` takes to compute on such a slot.
+    pub fn cost(&self, kind: SlotKind, index: usize) -> Duration {
         let at = fixed(self.seed ^ 1, index as u64);
         let factor = match self.skew {
             Skew::Even => 1.0,
@@ -184,7 +195,8 @@ impl CallPlan {
             Skew::FirstIsSlow if index == 0 => 50.0,
             Skew::Tail | Skew::FirstIsSlow => 1.0,
         };
-        Duration::from_nanos((self.cost * factor * 1e9) as u64 + 1)
+        let of_kind = if kind == SlotKind::Gpu { self.on_gpu } else { 1.0 };
+        Duration::from_nanos((self.cost * factor * of_kind * 1e9) as u64 + 1)
     }
 
     /// Whether item `index` kills the thread that runs it, as long as there are faults.
@@ -197,9 +209,10 @@ impl CallPlan {
         self.spec.items + self.feed.as_ref().map_or(0, |feed| feed.items)
     }
 
-    /// What all items take, one after another, each as often as it may be tried.
+    /// What all items take, one after another, each as often as it may be tried, and where that takes longer.
     pub fn work(&self) -> Duration {
-        let work: Duration = (0..self.items()).map(|index| self.cost(index)).sum();
+        let slowest = |index| KINDS.map(|kind| self.cost(kind, index)).into_iter().max();
+        let work: Duration = (0..self.items()).filter_map(slowest).sum();
         work * (1 + self.spec.retries.times)
     }
 
@@ -307,6 +320,8 @@ impl Scenario {
             seed,
             kind,
             slots,
+            gpus: 0,
+            judge: Judge::Nobody,
             nodes: Vec::new(),
             max_calls: 64,
             calls: Vec::new(),
@@ -321,6 +336,7 @@ impl Scenario {
         }
         scenario.add_nodes(may_have_none);
         scenario.add_retries();
+        scenario.add_kinds(may_have_none);
         scenario
     }
 
@@ -496,6 +512,7 @@ fn random_call(dice: &mut Dice, number: usize) -> CallPlan {
         keeps_items: dice.chance(0.5),
         seed: dice.number(),
         cost,
+        on_gpu: 1.0,
         skew: dice.pick(&[Skew::Even, Skew::Random, Skew::Tail, Skew::FirstIsSlow]),
         panics: if dice.chance(0.4) { dice.magnitude(rare, 1.0) } else { 0.0 },
         errors: if dice.chance(0.6) { dice.magnitude(rare, 0.5) } else { 0.0 },

@@ -5,6 +5,7 @@
 mod carry;
 mod consumer;
 mod far;
+mod kinds;
 mod life;
 mod machine;
 mod owner;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{ABANDON_AFTER, Activity, Chunk, ChunkDone, Command, Engine, Event, Limits, NodeState, Time},
+    engine::{ABANDON_AFTER, Activity, Chunk, ChunkDone, Command, Engine, Event, Limits, Time},
     failure::Ending,
     ids::{CallId, Generation, NodeId, WorkerId},
 };
@@ -27,7 +28,7 @@ use crate::{
     dice::Dice,
     law::{Law, Verdict, at, check},
     model::{Model, Seen},
-    scenario::{Act, CallPlan, Faults, Scenario, plain_call},
+    scenario::{Act, CallPlan, Faults, Judge, Scenario, plain_call},
     trace::Trace,
 };
 use carry::{Batch, By, LifeId, Next};
@@ -74,6 +75,8 @@ enum Happening {
     Again(Event<CallId>),
     /// Something between the Manager and a node, or there.
     Far(NodeId, Far),
+    /// It is judged anew which slots get work.
+    Place,
     /// The faults end.
     Calm,
 }
@@ -108,6 +111,10 @@ pub(crate) struct World<'a> {
     planned: u64,
     pub(crate) steps: u64,
     engine: Engine<CallId>,
+    /// How many slots are on CPUs.
+    cpus: usize,
+    judge: Judge,
+    gpus_given_up: BTreeSet<WorkerId>,
     /// What the engine should be thinking; none to judge it from outside only.
     pub(crate) model: Option<Model>,
     owner: Owner,
@@ -139,22 +146,26 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn new(scenario: &Scenario, has_model: bool, trace: &'a mut Trace) -> Self {
-        let limits = Limits { slots: scenario.slots, gpus: 0, max_calls: scenario.max_calls };
-        let slots = (0..scenario.slots as u32).map(WorkerId);
+        let limits = Limits { slots: scenario.slots, gpus: scenario.gpus, max_calls: scenario.max_calls };
+        let count = scenario.slots + scenario.gpus;
+        let slots = (0..count as u32).map(WorkerId);
         let mut world = Self {
             now: Time::ZERO,
             agenda: BinaryHeap::new(),
             planned: 0,
             steps: 0,
+            model: has_model.then(|| Model::new(scenario.calls.clone(), &limits)),
             engine: Engine::new(limits),
-            model: has_model.then(|| Model::new(scenario.calls.clone(), scenario.slots, scenario.max_calls)),
+            cpus: scenario.slots,
+            judge: scenario.judge,
+            gpus_given_up: BTreeSet::new(),
             owner: Owner::default(),
             consumers: BTreeMap::new(),
             dice: Dice::new(!scenario.seed),
             calls: scenario.calls.clone(),
             faults: scenario.faults.clone(),
             lives: slots.clone().map(|slot| ((slot, Generation(0)), Life::new())).collect(),
-            current: vec![Generation(0); scenario.slots],
+            current: vec![Generation(0); count],
             nodes: scenario.nodes.iter().map(Node::new).collect(),
             talks: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -182,6 +193,7 @@ impl<'a> World<'a> {
 
     /// The whole story: with faults, then without, then a plain call, then the end.
     pub(crate) fn run(&mut self) -> Verdict {
+        self.place()?;
         self.run_until_quiet(None)?;
         let work: Duration = self.calls.iter().map(CallPlan::work).sum();
         let slowest = self.nodes.iter().map(|node| node.plan.slowness).max().unwrap_or(1);
@@ -272,14 +284,7 @@ impl<'a> World<'a> {
         if let Some(model) = &mut self.model {
             model.plan(call);
         }
-        let status = self.engine.status(self.now);
-        let has_slots = status.slots.iter().any(|slot| slot.activity != Activity::GaveUp)
-            || status.nodes.iter().any(|node| node.state == NodeState::Up);
-        let expected = self.said_stop.or(self.engine.stopped()).unwrap_or(if has_slots {
-            Ending::Complete
-        } else {
-            Ending::NoWorkers
-        });
+        let expected = self.said_stop.or(self.engine.stopped()).unwrap_or_else(|| self.fate_of_a_call());
         self.step(self.now, Event::Submit(spec), By::Other)?;
         self.run_until_quiet(Some(self.now + Duration::from_secs(2)))?;
         let ending = self.owner.ending(id);
@@ -300,6 +305,11 @@ impl<'a> World<'a> {
             Happening::Act(Act::Cancel(number, ending)) => {
                 self.say(Event::Cancel(CallId(number as u64), ending), By::Other)
             }
+            Happening::Act(Act::Place(placement)) => {
+                self.judge = Judge::Chance(placement);
+                self.place()
+            }
+            Happening::Place => self.place_now(),
             Happening::Act(Act::Strike(slot)) => {
                 let life = (WorkerId(slot), self.current[slot as usize]);
                 self.happen(Happening::IdleDeath(life))
@@ -399,7 +409,8 @@ impl<'a> World<'a> {
             self.seen.note("a chunk across batches");
         }
         let plan = &self.calls[chunk.handle.0 as usize];
-        let mut run = Run::new(self.now, Seat::here(life.0), chunk, range, plan, &self.faults, &mut self.dice);
+        let seat = Seat::here(life.0, self.kind(life.0));
+        let mut run = Run::new(self.now, seat, chunk, range, plan, &self.faults, &mut self.dice);
         if self.stop_signs.contains(&chunk.handle) {
             run.not_started(); // it sees the stop sign first
         }

@@ -65,6 +65,17 @@ fn every_law_holds_in_two_thousand_stories_that_get_everywhere() {
         ("a call that can't travel", 20),
         ("a call that nothing could compute", 50),
         ("a death inside a chunk of a lane", 200),
+        ("a chunk for a GPU", 10_000),
+        ("a chunk for a GPU of a node", 2000),
+        ("a GPU given up", 50),
+        ("a call refused for want of GPUs", 100),
+        ("calls that have begun go on as it was decided", 100),
+        ("a slot that leaves a call to faster ones", 100),
+        ("it is not decided which slots get work", 500),
+        ("CPUs get work", 500),
+        ("GPUs get work", 500),
+        ("all get work", 500),
+        ("none get work", 200),
     ];
     for (what, least) in rare {
         let times = hunt.seen.0.get(what).copied().unwrap_or(0);

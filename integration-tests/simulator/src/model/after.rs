@@ -5,8 +5,11 @@ use distfun_core::{
     ids::{CallId, WorkerId},
 };
 
-use super::{Model, SlotState};
-use crate::law::{Law, Verdict, check};
+use super::{Model, SlotModel, SlotState};
+use crate::{
+    law::{Law, Verdict, check},
+    scenario::KINDS,
+};
 
 impl Model {
     pub(crate) fn after(&mut self, now: Time, engine: &Engine<CallId>) -> Verdict {
@@ -36,10 +39,7 @@ impl Model {
         self.work_is_conserved()?;
         self.nodes_after(now)?;
         self.wake_ups()?;
-        for (&id, call) in &self.calls {
-            // What some nodes can't run has no claim to their time.
-            self.shares.waits(id, call.waiting > 0 && call.barred.is_empty());
-        }
+        self.who_waits();
         self.shares.verdict(self.slots.len() + self.nodes.places())?;
         self.status(now, engine)?;
         self.steps += 1;
@@ -47,16 +47,32 @@ impl Model {
         if self.steps.is_multiple_of(256) { self.memory(engine) } else { Ok(()) }
     }
 
-    fn work_is_conserved(&mut self) -> Verdict {
-        let idle = self.slots.iter().position(|slot| slot.state == SlotState::Idle);
-        let waiting = self.calls.values_mut().find(|call| call.waiting > 0);
-        match (idle, waiting) {
-            (Some(slot), Some(call)) => check(false, Law::WorkConservation, || {
-                let item = call.lowest_waiting();
-                format!("slot {slot} is idle while item {item:?} of call {} waits", call.spec.id)
-            }),
-            _ => Ok(()),
+    /// Which calls have a claim to the time of slots.
+    fn who_waits(&mut self) {
+        let choosy: Vec<CallId> =
+            self.calls.values().filter(|call| self.is_choosy(call)).map(|call| call.spec.id).collect();
+        for id in choosy {
+            self.calls.get_mut(&id).expect("it was just there").was_choosy = true;
         }
+        if self.calls.values().any(|call| self.is_left(call)) {
+            self.seen.note("a slot that leaves a call to faster ones");
+        }
+        for (&id, call) in &self.calls {
+            self.shares.waits(id, call.waiting > 0 && !call.was_choosy);
+        }
+    }
+
+    fn work_is_conserved(&self) -> Verdict {
+        for kind in KINDS {
+            let is_idle = |slot: &SlotModel| slot.kind == kind && slot.state == SlotState::Idle;
+            let Some(slot) = self.slots.iter().position(is_idle) else { continue };
+            let waiting = self.calls.values().find(|call| call.waiting > 0 && self.takes(call, kind, false));
+            check(waiting.is_none(), Law::WorkConservation, || {
+                let call = waiting.map(|call| (call.spec.id, call.waiting));
+                format!("slot {slot} is idle while items of a call wait: {call:?}")
+            })?;
+        }
+        Ok(())
     }
 
     fn wake_ups(&self) -> Verdict {
@@ -76,6 +92,9 @@ impl Model {
         check(status.stopped == self.stopped, Law::Status, || {
             format!("stopped by {:?} instead of {:?}", status.stopped, self.stopped)
         })?;
+        check(status.placement == self.placement(), Law::Status, || {
+            format!("{:?} get work, and not {:?}", status.placement, self.placement())
+        })?;
         for (slot, model) in status.slots.iter().zip(&self.slots) {
             let is_same = match (&slot.activity, &model.state) {
                 (Activity::Starting, SlotState::Starting)
@@ -87,7 +106,7 @@ impl Model {
                 }
                 _ => false,
             };
-            check(is_same && slot.generation == model.generation, Law::Status, || {
+            check(is_same && (slot.generation, slot.kind) == (model.generation, model.kind), Law::Status, || {
                 format!("{slot:?} instead of {model:?}")
             })?;
         }
@@ -129,7 +148,7 @@ impl Model {
             1 + refused + usize::from(call.waiting > 0) + call.running() + returned + tried + deferred + untold
         });
         let of_lanes = self.nodes.lanes.values().filter(|lane| lane.chunk.is_some()).count();
-        let most = of_slots.sum::<usize>() + of_calls.sum::<usize>() + of_lanes + self.measured.len();
+        let most = of_slots.sum::<usize>() + of_calls.sum::<usize>() + of_lanes + self.costs.len();
         let entries = engine.footprint();
         check(entries <= most, Law::Memory, || format!("the engine keeps {entries} entries; {most} explain themselves"))
     }

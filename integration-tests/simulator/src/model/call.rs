@@ -9,6 +9,7 @@ use distfun_core::{
     engine::{Blame, CallSpec, ChunkDone, Death, MAX_DEATHS, Sentence, Shape, Time},
     failure::{Ending, FailureCause, ItemFailure},
     ids::{CallId, NodeId, WorkerId},
+    placement::SlotKind,
 };
 
 /// Where an item is.
@@ -21,6 +22,9 @@ pub(crate) enum Item {
     Done,
     Failed,
 }
+
+/// Seconds per item, by the kind of slot.
+pub(crate) type Costs = [Option<f64>; 2];
 
 /// One active call.
 #[derive(Debug)]
@@ -54,16 +58,16 @@ pub(crate) struct CallModel {
     blocks: Option<Range<usize>>,
     /// Items from here on were never given out.
     fresh: usize,
-    /// An item was timed, so its function's cost is known.
-    pub(crate) is_measured: bool,
-    /// It was known before.
-    pub(crate) knew_cost: bool,
+    /// Seconds per item on slots of this machine, by their kind, as far as it was measured.
+    pub(crate) costs: Costs,
+    /// It has left slots to others.
+    pub(crate) was_choosy: bool,
     /// Nodes that can't run it.
     pub(crate) barred: BTreeSet<NodeId>,
 }
 
 impl CallModel {
-    pub(crate) fn new(spec: CallSpec<CallId>, knew_cost: bool) -> Self {
+    pub(crate) fn new(spec: CallSpec<CallId>, costs: Costs) -> Self {
         Self {
             items: vec![Item::Waiting; spec.items],
             limit: spec.items,
@@ -82,8 +86,8 @@ impl CallModel {
             first_failure: None,
             blocks: None,
             fresh: 0,
-            is_measured: false,
-            knew_cost,
+            costs,
+            was_choosy: false,
             barred: BTreeSet::new(),
             spec,
         }
@@ -132,9 +136,13 @@ impl CallModel {
     }
 
     /// The chunk of `worker` has ended, well.
-    pub(crate) fn report(&mut self, worker: WorkerId, done: &ChunkDone) {
+    pub(crate) fn report(&mut self, worker: WorkerId, kind: SlotKind, done: &ChunkDone) {
         let start = self.running.iter().find(|(id, _)| *id == worker).map(|(_, range)| range.start);
-        self.is_measured |= start.is_some_and(|start| done.reached > start);
+        let items = start.map_or(0, |start| done.reached.saturating_sub(start));
+        if items > 0 {
+            let (seen, cost) = (done.elapsed.as_secs_f64() / items as f64, &mut self.costs[kind as usize]);
+            *cost = Some(cost.map_or(seen, |known| 0.5 * (known + seen)));
+        }
         self.report_away(worker, done);
     }
 
@@ -272,9 +280,9 @@ impl CallModel {
         self.waiting - self.limit.saturating_sub(self.fresh)
     }
 
-    /// Nothing is known of what its items take, so that a slot gets its share of what waits.
-    pub(crate) fn shares_evenly(&self) -> bool {
-        matches!(self.spec.shape, Shape::Items) && !self.is_measured && !self.knew_cost
+    /// Nothing is known of what its items take there, so that a slot gets its share of what waits.
+    pub(crate) fn shares_evenly(&self, kind: SlotKind) -> bool {
+        matches!(self.spec.shape, Shape::Items) && self.costs[kind as usize].is_none()
     }
 
     /// Whether nothing of it but items that were never given out waits, from `start` on.

@@ -52,7 +52,6 @@ impl Model {
                 self.seen.note("a slot given up");
                 if self.all_parked() {
                     self.seen.note("all slots given up");
-                    self.hopeless_end();
                 }
                 Ok(())
             }
@@ -76,9 +75,10 @@ impl Model {
             let is_free = slot.state == SlotState::Idle && slot.generation == generation;
             check(is_free, Law::OneChunkPerSlot, || format!("{} while {slot:?}", what()))?;
         }
-        let places = self.slots.iter().filter(|slot| slot.state != SlotState::Parked).count() + self.nodes.slots();
         let is_over = self.ended.contains_key(&chunk.handle) || self.due.contains_key(&chunk.handle);
         check(!is_over, Law::OneFinish, || format!("{} of a call that has ended", what()))?;
+        self.is_of_right_kind(id, chunk)?;
+        let places = self.places(self.plans[chunk.handle.0 as usize].spec.only);
         let Some(call) = self.calls.get_mut(&chunk.handle) else {
             return check(false, Law::ChunkBounds, || format!("{} of no call", what()));
         };
@@ -107,7 +107,7 @@ impl Model {
         let follower = call.suspects.range(behind.clone()).chain(call.failures.range(behind)).next();
         check(follower.is_none(), Law::Order, || format!("{} with a suspect inside: {follower:?}", what()))?;
         check(call.is_even(&range), Law::EvenBlocks, what)?;
-        if !is_lane && call.shares_evenly() && call.is_fresh(range.start) {
+        if !is_lane && call.shares_evenly(chunk.kind) && call.is_fresh(range.start) {
             let share = call.waiting.div_ceil(2 * places).max(1);
             check(range.len() == share, Law::FirstShare, || {
                 format!("{}, of {} that wait for {places} places", what(), call.waiting)
@@ -179,8 +179,8 @@ impl Model {
         check(expected == Some(ending), law, || format!("{} instead of {expected:?}", what()))?;
         self.all_revoked(id)?;
         self.ended.insert(id, ending);
-        if call.is_measured {
-            self.measured.insert(call.spec.function);
+        if call.costs.iter().any(Option::is_some) {
+            self.costs.insert(call.spec.function, call.costs);
         }
         self.shares.close(id);
         let indices: Vec<usize> = failures.iter().map(|failure| failure.index).collect();

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, ops::Range};
 
 use distfun_core::{
     engine::{ChunkDone, Command, Death, NodeEvent, NodeState, NodeStatus, Time},
-    failure::Ending,
     ids::{CallId, Generation, NodeId, WorkerId},
+    placement::SlotKind,
 };
 
-use super::{Model, SlotState};
+use super::{CallModel, Model, SlotState};
 use crate::law::{Law, Verdict, check};
 
 /// Lanes of a node for each chunk that it computes at once.
@@ -35,6 +35,9 @@ pub(super) struct LaneModel {
 #[derive(Debug)]
 pub(super) struct NodeModel {
     pub(super) state: NodeState,
+    pub(super) kind: SlotKind,
+    /// It has said of what kind it is.
+    pub(super) is_known: bool,
     slots: u32,
     lanes: Range<u32>,
     /// Lanes with a chunk, in the order in which they got it.
@@ -73,9 +76,9 @@ pub(super) struct NodesModel {
 }
 
 impl NodesModel {
-    /// Chunks that all connected nodes compute at once.
-    pub(super) fn slots(&self) -> usize {
-        self.all.values().filter(|node| node.is_connected()).map(|node| node.slots as usize).sum()
+    /// Chunks that all connected nodes compute at once on such slots.
+    pub(super) fn slots(&self, kind: SlotKind) -> usize {
+        self.all.values().filter(|node| node.is_connected() && node.kind == kind).map(|node| node.slots as usize).sum()
     }
 
     /// Chunks that may be out there.
@@ -113,37 +116,15 @@ impl Model {
         worker.0 as usize >= self.slots.len()
     }
 
-    /// Whether anything may ever compute the call.
-    fn has_hope(&self, call: CallId) -> bool {
-        let barred = self.calls.get(&call).map(|call| &call.barred);
-        let may = |(id, node): (&NodeId, &NodeModel)| {
-            node.state != NodeState::Hopeless && barred.is_none_or(|barred| !barred.contains(id))
-        };
-        !self.all_parked() || self.nodes.all.iter().any(may)
-    }
-
-    /// Whether a new call is refused, as nothing could compute it.
-    pub(super) fn is_hopeless(&self) -> bool {
-        self.all_parked() && self.nodes.all.values().all(|node| node.state == NodeState::Hopeless)
-    }
-
-    /// Calls that nothing can compute any more must end in this step.
-    pub(super) fn hopeless_end(&mut self) {
-        let lost: Vec<CallId> = self.calls.keys().copied().filter(|&call| !self.has_hope(call)).collect();
-        for call in lost {
-            self.seen.note("a call that nothing could compute");
-            self.due.entry(call).or_insert(Ending::NoWorkers);
-        }
-    }
-
     pub(super) fn node_event(&mut self, id: NodeId, event: &NodeEvent) {
         if self.stopped.is_some() {
             return;
         }
         if let NodeEvent::Refuses(call) = event {
-            if let Some(call) = self.calls.get_mut(call) {
-                call.barred.insert(id);
-                self.hopeless_end();
+            if let Some(call) = self.calls.get_mut(call)
+                && call.barred.insert(id)
+            {
+                self.hopeless_end(self.placement);
             }
             return;
         }
@@ -151,7 +132,14 @@ impl Model {
         if !makes_it_known && !self.nodes.all.contains_key(&id) {
             return;
         }
-        let unknown = || NodeModel { state: NodeState::Hopeless, slots: 0, lanes: 0..0, taken: Vec::new() };
+        let unknown = || NodeModel {
+            state: NodeState::Hopeless,
+            kind: SlotKind::Cpu,
+            is_known: false,
+            slots: 0,
+            lanes: 0..0,
+            taken: Vec::new(),
+        };
         self.nodes.all.entry(id).or_insert_with(unknown);
         if let NodeEvent::Up { .. } | NodeEvent::Down | NodeEvent::Hopeless = event {
             self.node_lost(id);
@@ -166,12 +154,12 @@ impl Model {
             (NodeEvent::Hopeless, _) => NodeState::Hopeless,
             (_, before) => before,
         };
-        if let NodeEvent::Up { slots, .. } = event {
-            node.slots = *slots;
+        if let NodeEvent::Up { slots, kind, .. } = event {
+            (node.slots, node.kind, node.is_known) = (*slots, *kind, true);
             self.nodes.lanes_due = Some(id);
         }
         if *event == NodeEvent::Hopeless {
-            self.hopeless_end();
+            self.hopeless_end(self.any_placement());
         }
     }
 
@@ -248,14 +236,16 @@ impl Model {
         Ok(())
     }
 
-    /// Somebody could compute at once what waits at a node.
-    fn is_somebody_idle(&self) -> bool {
-        self.slots.iter().any(|slot| slot.state == SlotState::Idle) || self.nodes.all.values().any(NodeModel::is_idle)
+    /// Somebody could compute at once what waits of a call at a node; `in_doubt`, where nobody can tell.
+    fn is_somebody_idle(&self, call: CallId, in_doubt: bool) -> bool {
+        let Some(call) = self.calls.get(&call) else { return false };
+        let slots = self.slots.iter().filter(|slot| slot.state == SlotState::Idle).map(|slot| slot.kind);
+        let nodes = self.nodes.all.values().filter(|node| node.is_idle()).map(|node| node.kind);
+        slots.chain(nodes).any(|kind| self.takes(call, kind, in_doubt))
     }
 
     fn recall(&mut self, id: WorkerId, turn: Generation) -> Verdict {
         let what = || format!("the chunk of lane {id}, {turn:?}, is asked back");
-        check(self.is_somebody_idle(), Law::Recall, || format!("{}, but nobody is idle", what()))?;
         let waiting = self.calls.values().find(|call| call.waiting > 0).map(|call| call.spec.id);
         check(waiting.is_none(), Law::Recall, || format!("{}, but items of {waiting:?} wait", what()))?;
         let lane = self.nodes.lanes.get_mut(&id).filter(|lane| lane.turn == turn);
@@ -263,11 +253,12 @@ impl Model {
             return check(false, Law::Recall, || format!("{}; it has none", what()));
         };
         check(!chunk.is_recalled, Law::Recall, || format!("{} a second time", what()))?;
-        check(self.calls.contains_key(&chunk.call), Law::Recall, || format!("{}, but its call has ended", what()))?;
+        chunk.is_recalled = true;
+        let call = chunk.call;
+        check(self.calls.contains_key(&call), Law::Recall, || format!("{}, but its call has ended", what()))?;
         let node = &self.nodes.all[node];
         check(node.waiting().contains(&id), Law::Recall, || format!("{}, but its node computes it: {node:?}", what()))?;
-        chunk.is_recalled = true;
-        Ok(())
+        check(self.is_somebody_idle(call, true), Law::Recall, || format!("{}, but nobody is idle for it", what()))
     }
 
     /// A chunk may go to this lane, in this turn.
@@ -319,16 +310,17 @@ impl Model {
         check(status.len() == self.nodes.all.len(), Law::Status, || format!("nodes: {status:?}"))?;
         for (status, (id, model)) in status.iter().zip(&self.nodes.all) {
             let slots = if model.is_connected() { model.slots } else { 0 };
-            let is_same = (status.node, status.state, status.slots, status.chunks)
-                == (*id, model.state, slots, model.taken.len());
+            let is_same = (status.node, status.kind, status.state, status.slots, status.chunks)
+                == (*id, model.kind, model.state, slots, model.taken.len());
             check(is_same, Law::Status, || format!("{status:?} instead of {model:?}"))?;
         }
         Ok(())
     }
 
     fn nodes_are_used(&self) -> Verdict {
-        for (id, _) in self.nodes.all.iter().filter(|(_, node)| node.has_room()) {
-            let waits = self.calls.values().find(|call| call.waiting > 0 && !call.barred.contains(id));
+        for (id, node) in self.nodes.all.iter().filter(|(_, node)| node.has_room()) {
+            let is_for_it = |call: &&CallModel| !call.barred.contains(id) && self.takes(call, node.kind, false);
+            let waits = self.calls.values().filter(|call| call.waiting > 0).find(is_for_it);
             check(waits.is_none(), Law::WorkConservation, || {
                 format!("node {id} takes more while items of call {:?} wait", waits.map(|call| call.spec.id))
             })?;
@@ -338,12 +330,12 @@ impl Model {
 
     /// While somebody is idle and chunks wait at nodes, one was asked back, or a look at them is planned.
     fn what_waits_is_recalled(&self, now: Time) -> Verdict {
-        if !self.is_somebody_idle() || self.calls.values().any(|call| call.waiting > 0) {
+        if self.calls.values().any(|call| call.waiting > 0) {
             return Ok(());
         }
         let lanes = self.nodes.all.values().flat_map(NodeModel::waiting);
         let chunks = lanes.filter_map(|lane| self.nodes.lanes[lane].chunk.as_ref());
-        let live: Vec<&Away> = chunks.filter(|chunk| self.calls.contains_key(&chunk.call)).collect();
+        let live: Vec<&Away> = chunks.filter(|chunk| self.is_somebody_idle(chunk.call, false)).collect();
         let is_asked = live.iter().any(|chunk| chunk.is_recalled);
         // Whoever asked for it may have read the clock later than who steps now.
         let is_planned = self.wakes.iter().any(|&wake| wake <= now + 2 * WAITED);

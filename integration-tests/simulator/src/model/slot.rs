@@ -5,6 +5,7 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 use distfun_core::{
     engine::{MAX_RESTARTS, Stage, Time, WINDOW},
     ids::{CallId, Generation},
+    placement::SlotKind,
 };
 
 /// The longest wait before the second, third and fourth restart.
@@ -29,6 +30,7 @@ pub(crate) enum SlotState {
 
 #[derive(Debug)]
 pub(crate) struct SlotModel {
+    pub(crate) kind: SlotKind,
     pub(crate) generation: Generation,
     pub(crate) state: SlotState,
     /// When, and whether they count for ever.
@@ -36,8 +38,8 @@ pub(crate) struct SlotModel {
 }
 
 impl SlotModel {
-    pub(crate) fn new() -> Self {
-        Self { generation: Generation(0), state: SlotState::Starting, deaths: VecDeque::new() }
+    pub(crate) fn new(kind: SlotKind) -> Self {
+        Self { kind, generation: Generation(0), state: SlotState::Starting, deaths: VecDeque::new() }
     }
 
     pub(crate) fn made_progress(&mut self) {
@@ -56,6 +58,11 @@ impl SlotModel {
     /// How many deaths count.
     pub(crate) fn deaths(&self) -> usize {
         self.deaths.len()
+    }
+
+    /// Its thread has died once too often in this step.
+    pub(crate) fn is_done_for(&self) -> bool {
+        self.state == SlotState::Dead && self.must_park()
     }
 
     pub(crate) fn must_park(&self) -> bool {

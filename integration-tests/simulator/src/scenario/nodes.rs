@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use distfun_core::engine::Time;
+use distfun_core::{engine::Time, placement::SlotKind};
 
 use super::{Act, Kind, Scenario};
 use crate::dice::Dice;
@@ -17,6 +17,8 @@ pub struct NodePlan {
     pub joins: Time,
     /// Chunks that it computes at once, until it is restarted.
     pub slots: u32,
+    /// What it computes them with.
+    pub kind: SlotKind,
     /// How many times longer than here an item takes.
     pub slowness: u32,
     /// From here to there.
@@ -95,6 +97,7 @@ impl Scenario {
             self.nodes.push(NodePlan {
                 joins: if storms && dice.chance(0.2) { dice.time(span) } else { Time::ZERO },
                 slots: dice.pick(&[1, 1, 2, 4]),
+                kind: SlotKind::Cpu,
                 slowness: if dice.chance(0.2) { 10 } else { 1 },
                 delay: Duration::from_secs_f64(dice.magnitude(far / 10.0, far)),
                 jitter: Duration::from_secs_f64(dice.magnitude(far / 100.0, far)),

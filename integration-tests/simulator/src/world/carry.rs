@@ -93,6 +93,7 @@ impl World<'_> {
     fn carry_out(&mut self, way: Option<TalkId>, command: Command<CallId>, batch: &mut Batch) -> Verdict {
         match command {
             Command::Assign(lane, turn, chunk) if self.is_lane(lane) => {
+                way.map_or(Ok(()), |way| self.is_for(lane, Some(way), &chunk))?;
                 return way.map_or(Ok(()), |way| self.assign_there(way, lane, turn, chunk));
             }
             Command::Recall(lane, turn) => way.into_iter().for_each(|way| self.recall_there(way, lane, turn)),
@@ -100,6 +101,7 @@ impl World<'_> {
             Command::Lanes(..) => {}
             Command::Assign(slot, generation, chunk) => {
                 let life = (slot, generation);
+                self.is_for(slot, None, &chunk)?;
                 if matches!(batch.by, By::Thread(own, _) if own == life) {
                     batch.mine = Some(chunk);
                 } else if self.current[slot.0 as usize] == generation
@@ -133,7 +135,8 @@ impl World<'_> {
                 let pause = self.dice.reaction();
                 self.plan(pause, Happening::Restart((slot, generation), after));
             }
-            Command::GaveUp(_) | Command::Retried { .. } => {}
+            Command::GaveUp(slot) => self.gave_up(slot)?,
+            Command::Retried { .. } => {}
             Command::WakeAt(at) => {
                 // Timers may be late, never early.
                 let is_late = self.dice.chance(0.5);

@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 use distfun_core::{
     engine::{ChunkDone, Death, Event, NodeEvent, Time},
     ids::{CallId, Generation, NodeId, WorkerId},
-    placement::SlotKind,
+    placement::{MachineSlots, SlotKind},
 };
 
 use super::{Happening, World, carry::By, machine::Machine, talk::Talk};
@@ -146,6 +146,8 @@ pub(super) struct Node {
     lost: Time,
     is_hopeless: bool,
     has_left: bool,
+    /// What it has said that it has.
+    slots: Option<u32>,
     /// Until when nothing gets through, from it and to it.
     pub(super) stalled: [Time; 2],
 }
@@ -161,8 +163,19 @@ impl Node {
             lost: plan.joins,
             is_hopeless: false,
             has_left: false,
+            slots: None,
             stalled: [Time::ZERO; 2],
         }
+    }
+
+    /// What is known of its slots, where calls wait for it.
+    pub(super) fn facts(&self, now: Time) -> Option<Option<MachineSlots>> {
+        let is_there = self.plan.joins <= now && !self.has_left && !self.is_hopeless;
+        let of_kind = |slots| match self.plan.kind {
+            SlotKind::Cpu => MachineSlots { cpus: slots, gpus: 0 },
+            SlotKind::Gpu => MachineSlots { cpus: 0, gpus: slots },
+        };
+        is_there.then(|| self.slots.map(of_kind))
     }
 }
 
@@ -216,7 +229,8 @@ impl World<'_> {
     }
 
     pub(super) fn node_says(&mut self, id: NodeId, event: NodeEvent) -> Verdict {
-        self.step(self.now, Event::Node(id, event), By::Other)
+        self.step(self.now, Event::Node(id, event), By::Other)?;
+        self.place()
     }
 
     // ---- the way there
@@ -255,13 +269,15 @@ impl World<'_> {
         node.machine.welcome(epoch);
         let (slots, round_trip, is_draining) =
             (node.machine.slots, 2 * node.plan.delay, node.machine.drains_to.is_some());
+        node.slots = Some(slots);
+        let kind = node.plan.kind;
         let mut talk = Talk::default();
         talk.is_draining = is_draining;
         self.talks.insert((id, epoch), talk);
         self.links.insert((id, epoch), Link::default());
         self.seen.note(if epoch == 1 { "a node connected" } else { "a node connected again" });
         self.listen(id);
-        self.node_says(id, NodeEvent::Up { slots, kind: SlotKind::Cpu, round_trip })?;
+        self.node_says(id, NodeEvent::Up { slots, kind, round_trip })?;
         if is_draining { self.node_says(id, NodeEvent::Pause(true)) } else { Ok(()) }
     }
 

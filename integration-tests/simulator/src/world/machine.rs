@@ -177,7 +177,7 @@ impl World<'_> {
             let job = machine.queue.remove(at).expect("there is one");
             let Job { lane, call, range, attempt, retries, .. } = job.clone();
             let chunk = Chunk::at_hand(call, range.clone(), attempt, retries);
-            let seat = Seat { worker: lane, slowness: node.plan.slowness, is_away: true };
+            let seat = Seat { worker: lane, kind: node.plan.kind, slowness: node.plan.slowness, is_away: true };
             let plan = &self.calls[call.0 as usize];
             let run = Run::new(self.now, seat, &chunk, range, plan, &self.faults, &mut self.dice);
             machine.numbers += 1;

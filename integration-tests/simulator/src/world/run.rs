@@ -6,6 +6,7 @@ use distfun_core::{
     engine::{BUDGET, Blame, Chunk, ChunkDone, Death, Sentence, Stage, Time},
     failure::{FailureCause, ItemFailure},
     ids::{CallId, WorkerId},
+    placement::SlotKind,
 };
 
 use crate::{
@@ -23,6 +24,7 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(1_000_000);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seat {
     pub(crate) worker: WorkerId,
+    pub(crate) kind: SlotKind,
     /// How many times longer than here an item takes.
     pub(crate) slowness: u32,
     /// At a node, which does not look at what fails: that is for the Manager.
@@ -31,8 +33,8 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// A slot of this machine.
-    pub(crate) fn here(worker: WorkerId) -> Self {
-        Self { worker, slowness: 1, is_away: false }
+    pub(crate) fn here(worker: WorkerId, kind: SlotKind) -> Self {
+        Self { worker, kind, slowness: 1, is_away: false }
     }
 
     fn budget(self) -> Duration {
@@ -133,10 +135,10 @@ impl Run {
                     let known = [Crash::Item, Crash::Block, Crash::Overdue];
                     run.fate = Fate::Crash(if is_block { Crash::Block } else { known[dice.within(0..3)] });
                 }
-                run.end += dice.time(plan.cost(index) * seat.slowness);
+                run.end += dice.time(plan.cost(seat.kind, index) * seat.slowness);
                 return run;
             }
-            run.end += plan.cost(index) * seat.slowness;
+            run.end += plan.cost(seat.kind, index) * seat.slowness;
             if hang == Some(index) {
                 run.end += if dice.chance(0.5) { FOREVER } else { Duration::from_secs_f64(dice.magnitude(0.05, 1.0)) };
             }
