@@ -193,6 +193,30 @@ fn what_waits_for_a_gpu_is_not_asked_back_for_a_node_whose_cpus_would_be_too_slo
     assert_eq!(recalls(&engine.step(100 * MS, Event::Tick)), 0);
 }
 
+/// It went to wait for the GPU, was asked back in the same step, and went there again, without end.
+#[test]
+fn a_chunk_goes_to_idle_cpus_before_it_waits_for_a_gpu() {
+    let mut engine = engine(0, 0, Placement::Both);
+    let up = |kind| NodeEvent::Up { slots: 1, kind, round_trip: MS };
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up(SlotKind::Cpu)));
+    engine.step(Time::ZERO, Event::Node(NodeId(1), up(SlotKind::Gpu)));
+    let commands = engine.step(Time::ZERO, Event::Submit(call(1, 4)));
+    assert_eq!(kinds(&commands)[..2], [SlotKind::Gpu, SlotKind::Cpu]);
+    assert_eq!(recalls(&commands), 0);
+}
+
+#[test]
+fn nothing_is_asked_back_for_a_node_that_has_refused_the_call() {
+    let mut engine = engine(0, 0, Placement::Cpus);
+    let up = NodeEvent::Up { slots: 1, kind: SlotKind::Cpu, round_trip: MS };
+    engine.step(Time::ZERO, Event::Node(NodeId(0), up.clone()));
+    engine.step(Time::ZERO, Event::Submit(call(1, 2)));
+    engine.step(Time::ZERO, Event::Node(NodeId(1), up));
+    let commands = engine.step(MS, Event::Node(NodeId(1), NodeEvent::Refuses(CallId(1))));
+    let later = engine.step(100 * MS, Event::Tick);
+    assert_eq!((recalls(&commands), recalls(&later)), (0, 0));
+}
+
 #[test]
 fn calls_whose_slots_are_given_up_end_when_it_is_decided_anew_that_no_others_get_work() {
     let mut engine = engine(1, 1, Placement::Cpus);

@@ -21,6 +21,9 @@ use crate::{
 /// Lanes per chunk that a node computes at once: one is computed while the other travels.
 const LANES_PER_SLOT: u32 = 2;
 
+/// The load of a node that computes one chunk on each of its slots.
+const FULL: u32 = 1000;
+
 /// First chunk of a function whose cost at the node nobody knows, in items.
 const FIRST_GRANT: usize = 1024;
 
@@ -117,7 +120,7 @@ struct Node {
 
 impl Node {
     fn load(&self) -> u32 {
-        (self.taken.len() as u32).saturating_mul(1000) / self.slots.max(1)
+        (self.taken.len() as u32).saturating_mul(FULL) / self.slots.max(1)
     }
 }
 
@@ -299,9 +302,17 @@ impl Nodes {
 
     /// The node that gets the next chunk of a call for such slots.
     pub(super) fn next(&self, call: CallId, kind: SlotKind) -> Option<NodeId> {
+        self.first_for(call, kind).map(|(_, node)| *node)
+    }
+
+    /// The same, if it has such slots without anything to compute, and not only room for waiting chunks.
+    pub(super) fn next_idle(&self, call: CallId, kind: SlotKind) -> Option<NodeId> {
+        self.first_for(call, kind).filter(|(load, _)| *load < FULL).map(|(_, node)| *node)
+    }
+
+    fn first_for(&self, call: CallId, kind: SlotKind) -> Option<&(u32, NodeId)> {
         let picky = self.picky.get(&call).filter(|_| !planted!(RefusedGetsIt));
-        let ready = picky.map_or(&self.ready, |picky| &picky.ready);
-        ready[kind as usize].first().map(|(_, node)| *node)
+        picky.map_or(&self.ready, |picky| &picky.ready)[kind as usize].first()
     }
 
     /// Whether any node takes another chunk for such slots.
@@ -311,7 +322,7 @@ impl Nodes {
 
     /// Whether some node has such slots without anything to compute, and not only room for waiting chunks.
     pub(super) fn has_room(&self, kind: SlotKind) -> bool {
-        self.ready[kind as usize].first().is_some_and(|(load, _)| *load < 1000)
+        self.ready[kind as usize].first().is_some_and(|(load, _)| *load < FULL)
     }
 
     /// How many items of a function a node should get at most: what it computes in the target time, if its cost is known,
@@ -401,7 +412,7 @@ impl Nodes {
     pub(super) fn recall(
         &mut self,
         now: Time,
-        is_wanted: impl Fn(CallId) -> bool,
+        is_wanted: impl Fn(&Self, CallId) -> bool,
     ) -> Option<Result<(WorkerId, Generation), Time>> {
         // Mostly of the first; but what waits there may not be for those that are idle.
         let of_node = |(_, id): &(u32, NodeId)| Some((*id, self.worth_recalling(*id, now, &is_wanted)?));
@@ -419,14 +430,19 @@ impl Nodes {
     }
 
     /// The lane of a node whose chunk waits and is worth asking back now; or when one will have waited long enough.
-    fn worth_recalling(&self, id: NodeId, now: Time, is_wanted: &impl Fn(CallId) -> bool) -> Option<Result<u32, Time>> {
+    fn worth_recalling(
+        &self,
+        id: NodeId,
+        now: Time,
+        is_wanted: &impl Fn(&Self, CallId) -> bool,
+    ) -> Option<Result<u32, Time>> {
         let node = &self.all[&id];
         // The youngest: those before it are computed, or next.
         let computed = if planted!(RunningRecalled) { 0 } else { node.slots as usize };
         let waiting = &node.taken[computed..];
         let mut soonest = None;
         for &number in waiting.iter().rev() {
-            let is_it = |chunk: &&Taken| !chunk.is_recalled && is_wanted(chunk.call);
+            let is_it = |chunk: &&Taken| !chunk.is_recalled && is_wanted(self, chunk.call);
             let chunk = self.lanes[(number - self.first) as usize].chunk.as_ref();
             let Some(chunk) = chunk.filter(is_it) else { continue };
             let is_old = chunk.since + WAITED <= now;

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Commands, Engine, Slot, SlotState, call::ActiveCall};
+use super::{Commands, Engine, Slot, SlotState, call::ActiveCall, nodes::Nodes};
 use crate::{
     failure::Ending,
     ids::{CallId, NodeId, WorkerId},
@@ -19,14 +19,18 @@ pub(super) enum Seat {
 }
 
 impl<H: Clone> Engine<H> {
-    /// Takes a place for a chunk of this call: a GPU before a CPU, and one here before one elsewhere.
+    /// Takes a place for a chunk of this call: a GPU before a CPU, one here before one elsewhere, and any that has nothing to do
+    /// before the end of a queue.
     pub(super) fn seat(&mut self, id: CallId) -> Option<(SlotKind, Seat)> {
         let call = self.calls.get(&id)?;
         let kinds = KINDS.into_iter().filter(|kind| is_allowed(self.placement, call.only, *kind));
         let is_worth = |kind: &SlotKind| is_worth(call, *kind, self.placement, self.slots.split_at(self.limits.slots));
         let kinds: SmallVec<[SlotKind; 2]> = kinds.filter(is_worth).collect();
         let here = kinds.iter().find_map(|kind| Some((*kind, Seat::Slot(self.idle[*kind as usize].pop()?))));
-        here.or_else(|| kinds.iter().find_map(|kind| Some((*kind, Seat::Node(self.nodes.next(id, *kind)?)))))
+        let node = |next: fn(&Nodes, CallId, SlotKind) -> Option<NodeId>| {
+            kinds.iter().find_map(|kind| Some((*kind, Seat::Node(next(&self.nodes, id, *kind)?))))
+        };
+        here.or_else(|| node(Nodes::next_idle)).or_else(|| node(Nodes::next))
     }
 
     /// Whether anything that may get work is free for it.

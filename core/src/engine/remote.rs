@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::{
     ActiveCall, ChunkDone, Command, Commands, Death, Engine, NodeEvent, Time,
-    nodes::Taken,
+    nodes::{Nodes, Taken},
     place::{KINDS, is_allowed, is_worth},
 };
 use crate::{
@@ -147,12 +147,14 @@ impl<H: Clone> Engine<H> {
                 break;
             }
             let slots = self.slots.split_at(self.limits.slots);
-            let is_wanted = |id| {
+            let is_wanted = |nodes: &Nodes, id| {
                 planted!(RecalledForNobody, return true);
                 planted!(RecalledForWrongKind, return !idle.is_empty());
                 let Some(call) = self.calls.get(&id) else { return true }; // those of calls that have ended are marked
                 let takes = |kind| is_allowed(self.placement, call.only, kind);
-                idle.iter().any(|kind| takes(*kind) && is_worth(call, *kind, self.placement, slots))
+                // A node that has refused the call is not idle for it.
+                let is_idle = |kind| !self.idle[kind as usize].is_empty() || nodes.next_idle(id, kind).is_some();
+                idle.iter().any(|kind| takes(*kind) && is_idle(*kind) && is_worth(call, *kind, self.placement, slots))
             };
             match self.nodes.recall(now, is_wanted) {
                 Some(Ok((lane, generation))) => {
