@@ -38,9 +38,14 @@ pub struct Death {
 }
 
 impl Death {
-    /// The item that ran has its outcome, so the worker was stopped rather than that it died.
-    pub(super) fn has_verdict(&self) -> bool {
-        matches!(&self.blame, Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }))
+    /// What it has shown of the worker. One that was stopped, as its item has its outcome, did not die by itself; nor is one held
+    /// against it that only told in which half of a block the item is that kills.
+    pub(super) fn stage(&self) -> Stage {
+        match &self.blame {
+            Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }) => Stage::Proven,
+            Some(Blame { items, .. }) if items.len() > 1 && !planted!(HalvingCounts) => Stage::Proven,
+            _ => self.stage,
+        }
     }
 }
 

@@ -366,8 +366,7 @@ impl<H: Clone> Engine<H> {
         }
         let stage = match (&before, &death) {
             (SlotState::Starting, _) => Stage::Opening,
-            (SlotState::Busy { .. }, Some(death)) if death.has_verdict() => Stage::Proven,
-            (SlotState::Busy { .. }, Some(death)) => death.stage,
+            (SlotState::Busy { .. }, Some(death)) => death.stage(),
             _ => Stage::Running,
         };
         match slot.history.died(now, stage, jitter) {

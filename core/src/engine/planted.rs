@@ -153,6 +153,8 @@ mod bugs {
         NeverForgives,
         /// Deaths count however long ago they were.
         OldDeaths,
+        /// Deaths that only told in which half of a block an item kills count as well.
+        HalvingCounts,
         /// An item is tried once more than was asked for.
         RetriedTooOften,
         /// An item that failed is tried again without its wait.

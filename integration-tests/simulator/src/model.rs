@@ -204,14 +204,13 @@ impl Model {
         let call = match slot.state.clone() {
             SlotState::Released | SlotState::Parked => return,
             SlotState::Busy { call, .. } => {
-                // An item that took too long has its outcome too.
-                let has_verdict = |death: &Death| {
-                    matches!(&death.blame, Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }))
-                };
-                stage = match death {
-                    Some(death) if has_verdict(death) => Stage::Proven,
-                    death => death.map_or(Stage::Running, |death| death.stage),
-                };
+                stage = death.map_or(Stage::Running, |death| match &death.blame {
+                    // An item that took too long has its outcome too.
+                    Some(Blame { sentence: Sentence::Fails(_) | Sentence::FailsForNow(_), .. }) => Stage::Proven,
+                    // So much was learned: one half kills.
+                    Some(blame) if blame.items.len() > 1 => Stage::Proven,
+                    _ => death.stage,
+                });
                 Some(call)
             }
             SlotState::Starting => {

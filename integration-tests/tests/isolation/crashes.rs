@@ -135,6 +135,26 @@ fn a_column_that_kills_is_found_in_its_block() {
     }
 }
 
+/// Each death halves the block; the only slot was given up before the column was found.
+#[test]
+fn the_first_of_many_columns_is_found_by_one_slot() {
+    fn fragile(x: ArrayView2<f64>) -> Array1<f64> {
+        if x.iter().any(|x| *x == -1.0) {
+            std::process::abort()
+        }
+        x.sum_axis(Axis(0))
+    }
+    for place in PLACES {
+        within(move || {
+            let mut x = Array2::from_elem((2, 512), 2.0);
+            x[(0, 0)] = -1.0;
+            let dfun = place.of(distribute!(fragile), 1).build().unwrap();
+            let error = dfun.columns(&x).wait().unwrap_err();
+            assert_eq!((error.failed.len(), error.failed[0].index, error.finished_count), (1, 0, 511), "{error}");
+        });
+    }
+}
+
 #[test]
 fn a_process_that_is_killed_from_outside_costs_nothing() {
     alone(|| {
