@@ -21,7 +21,7 @@ use std::{
 };
 
 use distfun_core::{
-    engine::{Blame, Death, Event, MAX_RESTARTS, Sentence, Shape, WINDOW},
+    engine::{Blame, Death, Event, MAX_RESTARTS, Sentence, Shape, Stage, WINDOW},
     event::{
         JobFinished, JobSubmitted, ManagerStarted, ManagerStopped, PlacementJudged, SessionFinished, SessionLeaked,
         SessionOpened, SessionShutdown, SupervisionEvent, TARGET, WorkerGaveUp, WorkerLogged, WorkerOutput,
@@ -408,11 +408,15 @@ pub(crate) fn worker_changed(pool: &Pool, port: &Port, worker_state: &'static st
 }
 
 /// Why a thread would be replaced after this event.
-pub(crate) fn restart_cause(event: &Event<SharedJob>) -> &'static str {
+pub(crate) fn restart_cause(pool: &Pool, event: &Event<SharedJob>) -> &'static str {
     match event {
         Event::Tick => "timeout",
+        Event::SlotLost(slot, _, Some(death)) if pool.gpu(*slot).is_some() && death.stage == Stage::Opening => {
+            "gpu_lost"
+        }
         Event::SlotLost(_, _, Some(Death { blame: Some(Blame { sentence, .. }), .. })) => match sentence {
             Sentence::Fails(_) | Sentence::FailsForNow(_) => "timeout",
+            Sentence::Again(Some(_)) | Sentence::Lost(Some(_)) if !pool.has_processes() => "gpu_lost",
             Sentence::Again(Some(_)) | Sentence::Lost(Some(_)) => "crash",
             Sentence::Again(None) | Sentence::Lost(None) => "panic",
         },

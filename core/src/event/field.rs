@@ -145,7 +145,7 @@ fields! {
     worker_state: Text ["available" "busy" "offline"] = "distfun.state";
     /// Why the thread had to be replaced: it panicked outside of the function, its process crashed, it did not come back in
     /// time from a call or an item, or could not be started.
-    restart_cause: Text ["panic" "crash" "timeout" "spawn_failed"] = "distfun.cause";
+    restart_cause: Text ["panic" "crash" "timeout" "spawn_failed" "gpu_lost"] = "distfun.cause";
     /// How many items come into question, from that one on.
     items_count: Whole = "distfun.items.count";
     /// Where a function has written a line.

@@ -143,6 +143,7 @@ says! {
         let why = match e.restart_cause {
             "timeout" => "it did not come back in time from a call or an item",
             "spawn_failed" => "its thread or process could not be started",
+            "gpu_lost" => "its GPU was lost, or could not be opened",
             "crash" => "its process died",
             _ => "its thread died",
         };
