@@ -139,23 +139,31 @@ impl Handles {
     }
 
     /// What is open already, or is opened now. If it can't be, there is no GPU any more.
-    fn open<'g, T>(&'g self, cell: &'g OnceCell<T>, open: impl FnOnce() -> Result<T, String>) -> &'g T {
+    fn open<'g, T>(
+        &'g self,
+        cell: &'g OnceCell<T>,
+        open: impl FnOnce() -> Result<T, String>,
+    ) -> Result<&'g T, GpuError> {
         if let Some(open) = cell.get() {
-            return open;
+            return Ok(open);
         }
         match open() {
-            Ok(opened) => cell.get_or_init(|| opened),
+            Ok(opened) => Ok(cell.get_or_init(|| opened)),
             Err(why) => {
-                let _ = self.closed.set(format!("{} can't be opened: {why}", self.info));
-                resume_unwind(Box::new(DeviceLost))
+                let message = format!("{} can't be opened: {why}", self.info);
+                let _ = self.closed.set(message.clone());
+                Err(give_up(GpuError::Refused { message }))
             }
         }
     }
 }
 
-/// The device is lost: ends the slot's life.
+/// The device is lost: ends the slot's life. Where that is ending already, as a value is dropped, it is an error.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn give_up() -> ! {
+fn give_up(error: GpuError) -> GpuError {
+    if std::thread::panicking() {
+        return error; // a second panic would end the program
+    }
     resume_unwind(Box::new(DeviceLost))
 }
 
@@ -188,7 +196,7 @@ impl UseGpu for Gpu {
         let no_api = || GpuError::NoApi { api: "cuda".into(), gpu: self.info().to_string() };
         let ordinal = self.info().apis.cuda.ok_or_else(no_api)?;
         let handles: &Handles = self.opened().ok_or_else(no_api)?;
-        Ok(handles.open(&handles.cuda, || Cuda::open(ordinal)))
+        handles.open(&handles.cuda, || Cuda::open(ordinal))
     }
 
     #[cfg(feature = "wgpu")]
@@ -196,6 +204,6 @@ impl UseGpu for Gpu {
         let no_api = || GpuError::NoApi { api: "wgpu".into(), gpu: self.info().to_string() };
         let position = self.info().apis.wgpu.ok_or_else(no_api)?;
         let handles: &Handles = self.opened().ok_or_else(no_api)?;
-        Ok(handles.open(&handles.wgpu, || Wgpu::open(position)))
+        handles.open(&handles.wgpu, || Wgpu::open(position))
     }
 }

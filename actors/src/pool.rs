@@ -210,7 +210,7 @@ impl Pool {
     }
 
     fn step_for(&self, own: Option<&Port>, event: Event<SharedJob>) -> Option<Chunk<SharedJob>> {
-        let cause = events::restart_cause(&event);
+        let cause = events::restart_cause(self, &event);
         let now = self.origin.elapsed();
         let (commands, ways) = {
             let mut engine = lock(&self.engine);
@@ -228,6 +228,9 @@ impl Pool {
         }
         let now = self.origin.elapsed();
         let mut engine = lock(&self.engine);
+        if engine.stopped().is_some() {
+            return; // nobody gets work any more
+        }
         let here = MachineSlots { cpus: self.settings.slots as u32, gpus: self.gpus_left().count() as u32 };
         let here = MachineFacts { name: Arc::from("this machine"), slots: Some(here) };
         let Judgement { placement, without } =
@@ -296,8 +299,13 @@ impl Pool {
                         let _ = handle.core().refused_for.set(story);
                     }
                     let ends = handle.core().ends_pool;
+                    let is_refused = matches!(ending, Ending::NoWorkers | Ending::NoGpu);
                     handle.core().finish(ending, failures);
                     self.events.job_ended(handle.core());
+                    if ends && is_refused {
+                        // It may never have begun; then its end ends nothing.
+                        self.step(Event::Stop(Ending::EndedAfterCall));
+                    }
                     if ends && self.nodes.are_any() {
                         self.tell(internal::SlotsReleased); // there may be no slot that is released
                     }

@@ -166,11 +166,15 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
             if is_unopened && progress.blamed_is_kept == Some(true) {
                 progress.blamed_is_kept = None; // the item has not had its turn
             }
+            progress.blame =
+                progress.blame.filter(|blame| !is_unopened || !matches!(blame.sentence, Sentence::Again(_)));
             job.note_progress(&progress);
             events::chunk_died(pool, port, &chunk, &progress);
-            let why = lost.as_ref().map(|lost| &*lost.why);
-            why.iter().for_each(|why| pool.note_unstarted(why));
-            life.end(pool, port, Some(why.or_else(|| hosted.as_ref().and_then(Hosted::story))));
+            let why = lost.as_ref().map(|lost| &*lost.why).or_else(|| hosted.as_ref().and_then(Hosted::story));
+            if pool.gpu(port.worker).is_some() {
+                why.iter().for_each(|why| pool.note_unstarted(why));
+            }
+            life.end(pool, port, Some(why));
             let mut blame = progress.blame();
             if let (Some(lost), Some(Blame { sentence: Sentence::Again(exit) | Sentence::Lost(exit), .. })) =
                 (&lost, &mut blame)

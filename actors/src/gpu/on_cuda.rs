@@ -234,13 +234,11 @@ impl Cuda {
     pub fn checked<T>(&self, bytes: u64, answer: Result<T, DriverError>) -> Result<T, GpuError> {
         answer.map_err(|error| {
             self.note(error);
-            if self.lost.get().is_some() {
-                super::give_up();
-            }
-            match error.0 {
+            let told = match error.0 {
                 Code::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory { bytes, message: error.to_string() },
                 _ => GpuError::Refused { message: error.to_string() },
-            }
+            };
+            if self.lost.get().is_some() { super::give_up(told) } else { told }
         })
     }
 }
@@ -280,6 +278,9 @@ fn spoils(code: Code) -> bool {
             | Code::CUDA_ERROR_INVALID_ADDRESS_SPACE
             | Code::CUDA_ERROR_INVALID_PC
             | Code::CUDA_ERROR_LAUNCH_FAILED
+            | Code::CUDA_ERROR_EXTERNAL_DEVICE
+            | Code::CUDA_ERROR_MPS_RPC_FAILURE
+            | Code::CUDA_ERROR_MPS_CLIENT_TERMINATED
             | Code::CUDA_ERROR_UNKNOWN
     )
 }

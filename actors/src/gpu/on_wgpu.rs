@@ -380,10 +380,7 @@ impl Wgpu {
     /// A device that is lost complains of all sorts of things.
     fn unless_lost(&self, error: GpuError) -> GpuError {
         let _ = self.device.poll(PollType::Poll);
-        if self.lost.get().is_some() {
-            super::give_up();
-        }
-        error
+        if self.lost.get().is_some() { super::give_up(error) } else { error }
     }
 }
 

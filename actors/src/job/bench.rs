@@ -193,10 +193,10 @@ impl<A: Send + 'static, R: Send + 'static> Drop for Bench<'_, A, R> {
         if self.progress.blamed_is_kept.is_some() {
             // The thread is dying inside an item: the first whose place is still blank.
             let first = std::mem::replace(&mut self.progress.reached, self.output.room().start);
-            self.stop_at_error(first, self.progress.reached - first);
+            self.take_errors(first, self.progress.reached - first);
             if self.job.function.takes_blocks() {
                 let block = self.progress.reached..self.end;
-                if self.progress.blamed_is_kept.take() == Some(true) && self.job.core.retry().is_on() {
+                if self.progress.blamed_is_kept.take() == Some(true) {
                     // It has a clone of the block, and nobody knows where in it the thread died.
                     self.progress.blame = Some(Blame { items: block, sentence: Sentence::Again(None), away: None });
                 } else {

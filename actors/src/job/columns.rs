@@ -7,7 +7,7 @@ use std::{
 
 use distfun_core::{
     columns::ColumnLayout,
-    engine::{Chunk, Shape},
+    engine::{Blame, Chunk, Sentence, Shape},
     failure::{Ending, FailureCause, ItemFailure},
     function::{ColumnsOutput, Context},
     ids::WorkerId,
@@ -273,9 +273,10 @@ where
         while let Some(block) = blocks.pop()
             && !self.core.is_stopped()
         {
-            progress.blamed_is_kept = Some(true);
+            // Nobody knows at which of them the thread dies.
+            progress.blame = Some(Blame { items: block.clone(), sentence: Sentence::Again(None), away: None });
             let outcome = self.block(&block, &context);
-            progress.blamed_is_kept = None;
+            progress.blame = None;
             match outcome {
                 Ok(()) => progress.reached = block.end,
                 Err(FailureCause::Panicked { .. }) if block.len() > 1 => {

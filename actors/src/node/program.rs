@@ -25,7 +25,7 @@ use crate::host::{self, cpu};
 pub(super) const MAX_PROGRAM_BYTES: u64 = 512 << 20;
 
 /// What a program gets of this process's environment; nothing of a Manager's travels.
-const ENVIRONMENT: [&str; 15] = [
+const ENVIRONMENT: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -36,10 +36,15 @@ const ENVIRONMENT: [&str; 15] = [
     // Which GPUs there are must be the same for it as for this process, and where their libraries are.
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
     "ROCR_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
     "ZE_AFFINITY_MASK",
     "VK_DRIVER_FILES",
+    "VK_ADD_DRIVER_FILES",
+    "VK_LOADER_DRIVERS_SELECT",
+    "VK_LOADER_DRIVERS_DISABLE",
+    "NODEVICE_SELECT",
     "VK_ICD_FILENAMES",
     "XDG_RUNTIME_DIR",
 ];

@@ -211,7 +211,7 @@ impl Watched<'_> {
             self.visit = None;
             return self.visitor.answer(Over::returned());
         }
-        let Progress { mut reached, mut failures, .. } = std::mem::replace(&mut self.progress, Progress::new(0));
+        let Progress { mut reached, mut failures, blame, .. } = std::mem::replace(&mut self.progress, Progress::new(0));
         let (count, worker) = (self.visitor.count, self.worker);
         if self.visitor.core.is_list() && reached > 0 {
             // One list that failed is all of its items.
@@ -236,7 +236,8 @@ impl Watched<'_> {
             if reached == 0 {
                 self.whole.start = self.whole.reached; // so that it counts as no work done
             }
-            let count = u64::from(lost.as_ref().is_none_or(|lost| lost.is_begun));
+            let ran = if self.visitor.core.is_list() { count } else { blame.map_or(1, |blame| blame.items.len()) };
+            let count = if lost.as_ref().is_none_or(|lost| lost.is_begun) { ran as u64 } else { 0 };
             let exit = lost.map(|lost| Exit { signal: None, story: how_it_ended(&lost), stderr: String::new() });
             Died { first: reached as u64, count, exit, is_overdue: false }
         });

@@ -67,6 +67,12 @@ impl Trouble {
     pub(crate) fn passing(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: "unreachable", is_for_good: false, is_hopeless: false }
     }
+
+    /// It has nothing for this program now.
+    pub(super) fn without_slots() -> Self {
+        let text = "it leaves its CPUs alone, and has no GPU that this program would use";
+        Self { text: text.into(), kind: "no_gpu", is_for_good: false, is_hopeless: true }
+    }
 }
 
 /// The cookie of this user.

@@ -322,15 +322,17 @@ impl Greeter {
         let name: Arc<str> = self.machine.name.as_str().into();
         let codec = pool.nodes.codec().map_err(|error| Trouble::passing(format!("no thread for it: {error}")))?;
         let ships = welcome.runs_programs;
+        // A program that can't use GPUs can't use those of a node that would run it.
+        let can_not = ships && (!crate::gpu::IS_BUILT_IN || pool.nodes.are_gpus_refused(self.id, welcome.instance));
+        let is_unused = can_not || !pool.settings.gpu_policy.wants_gpus();
+        let gpus = if is_unused { 0 } else { welcome.gpus.len().min(pool.settings.max_gpu).min(MAX_GPUS) as u32 };
+        if gpus == 0 && welcome.slots == 0 {
+            return Err(Trouble::without_slots());
+        }
         let conversation = Conversation::new(self.id, name, self.link.clone(), &pool, codec, ships);
         conversation.introduce_program().map_err(Trouble::for_good)?;
         pool.nodes.connected(&conversation, welcome.instance).map_err(|other| Trouble::is_twice(&other))?;
-        // A program that can't use GPUs can't use those of a node that would run it.
-        let can_not = !crate::gpu::IS_BUILT_IN || pool.nodes.are_gpus_refused(self.id, welcome.instance);
-        let gpus = if ships && can_not { 0 } else { welcome.gpus.len() };
-        let gpus = gpus.min(pool.settings.max_gpu).min(MAX_GPUS) as u32;
         let slots = self.machine.slots.map_or(welcome.slots, |most| most.min(welcome.slots)).min(4096);
-        let slots = if gpus > 0 { slots } else { slots.max(1) };
         let outage = self.outage.map(|since| since.elapsed());
         events::node_connected(&pool, &conversation, welcome, slots, self.round_trip, outage);
         self.actor.do_send(Talking(conversation.clone()));

@@ -282,6 +282,9 @@ impl State {
     fn lead(&mut self, node: NodeId, lanes: &Range<u32>, first: u32) {
         let owner = self.owners.get(&node).unwrap_or(&node);
         let conversation = self.all.get(owner).and_then(|entry| entry.conversation.clone());
+        if lanes.is_empty() {
+            return;
+        }
         let (start, end) = ((lanes.start - first) as usize, (lanes.end - first) as usize);
         if self.lanes.len() < end {
             self.lanes.resize(end, None);

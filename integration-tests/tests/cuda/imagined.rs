@@ -1,26 +1,24 @@
 //! Several devices, and ones that fail, as a driver shows them that has none: its memory is the machine's, and it runs no
 //! kernels. Each test is a process of its own, which finds that driver in place of a real one.
 
+mod nodes;
+
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader, Lines, Read},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use distfun::{
-    Distribute, DistributedFunction, Ending, FailureCause, GpuPolicy, Isolation, Manager, ManagerHandle, NodeState,
-    SharedData, SlotKind, Status,
-    gpu::GpuError,
-    node::{self, NodeConfig, NodeError, NodeHandle},
+    DistributedFunction, FailureCause, GpuPolicy, Isolation, SharedData,
+    gpu::{Cuda, GpuError},
     prelude::*,
 };
 use distfun_integration_tests::driver::driver;
-use futures::executor::block_on;
-use ndarray::{Array1, array};
-use tempfile::TempDir;
+use ndarray::{Array1, Array2, ArrayView2, Axis, array};
 
 /// Set where a process has the driver.
 const HERE: &str = "IMAGINED_DEVICES";
@@ -158,120 +156,99 @@ fn a_device_that_can_not_be_opened_is_given_up_and_no_item_is_blamed() {
     }
 }
 
-/// In the process that has the driver: serves until its input ends.
-fn serve(start: impl FnOnce(NodeConfig) -> Result<NodeHandle, NodeError>) {
-    let cache = tempfile::tempdir().expect("a folder");
-    let node = start(node::config().listen("127.0.0.1:0").slots(1).cache(cache.path()));
-    let node = node.expect("a node starts");
-    println!("\nat {}", node.address());
-    let _ = std::io::stdin().read(&mut [0]);
+fn listed(x: Vec<u32>, context: &Context) -> Vec<u32> {
+    let gpu = context.device().gpu().expect("a GPU").cuda().expect("CUDA");
+    gpu.upload(&x).expect("room");
+    thread::sleep(Duration::from_millis(1));
+    x.into_iter().map(|x| 10 * x).collect()
 }
 
-/// A node in a process that has the driver.
-struct Served {
-    process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    address: String,
-    _driver: TempDir,
-}
-
-impl Served {
-    fn start(test: &str, settings: &[(&str, u32)]) -> Self {
-        let driver = driver("several_devices", settings);
-        let mut process = again(test, driver.path());
-        process.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = process.spawn().expect("it starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let address = lines.find_map(|line| Some(line.ok()?.strip_prefix("at ")?.to_owned())).expect("its address");
-        Self { process, lines, address, _driver: driver }
-    }
-
-    fn manager(&self, policy: GpuPolicy) -> ManagerHandle {
-        Manager::builder().max_cpu(0).gpu_policy(policy).machines([&self.address]).start().unwrap()
-    }
-
-    fn end(mut self) {
-        drop(self.process.stdin.take());
-        self.lines.for_each(drop);
-        assert!(self.process.wait().expect("it ends").success());
-    }
-}
-
-/// How many chunks the GPUs of nodes compute at once, and their CPUs.
-fn slots_of_nodes(manager: &ManagerHandle) -> [u32; 2] {
-    let nodes = block_on(manager.send(Status)).unwrap().nodes;
-    let nodes = || nodes.iter().filter(|node| node.state == NodeState::Up);
-    [SlotKind::Gpu, SlotKind::Cpu].map(|kind| nodes().filter(|node| node.kind == kind).map(|node| node.slots).sum())
-}
-
+/// They had gone with the thread: a list has its clone too.
 #[test]
-fn at_a_node_too() {
-    if std::env::var_os(HERE).is_some() {
-        return serve(|config| node::start(config.offer(function!(opened))));
-    }
-    let node = Served::start("at_a_node_too", &[("DEVICES", 3), ("BROKEN", 1)]);
-    let is_given_up_by = |manager: &ManagerHandle| {
-        let results = block_on(manager.send(Distribute::try_map(function!(opened), 0..500))).unwrap();
-        assert_eq!(names(results.unwrap()), ["Imagined 0", "Imagined 2"]);
-    };
-    let first = node.manager(GpuPolicy::GpuOrFail);
-    is_given_up_by(&first);
-    // Who comes later is told of those that are left.
-    let later = node.manager(GpuPolicy::GpuOrFail);
-    is_given_up_by(&later);
-    assert_eq!(slots_of_nodes(&later), [2, 1]);
-    drop((first, later));
-    node.end();
-}
-
-/// As [`opened`], or on a CPU.
-fn anywhere(x: u32, context: &Context) -> Result<String, GpuError> {
-    if context.device().gpu().is_some() { opened(x, context) } else { Ok("a CPU".into()) }
-}
-
-#[test]
-fn a_program_that_can_not_use_the_gpus_of_a_node_still_has_its_cpus() {
-    if std::env::var_os(HERE).is_some() {
-        return serve(node::start_programs);
-    }
-    let test = "a_program_that_can_not_use_the_gpus_of_a_node_still_has_its_cpus";
-    let node = Served::start(test, &[("DEVICES", 1), ("BROKEN", 0)]);
-    let mixed = node.manager(GpuPolicy::Mixed);
-    let results = block_on(mixed.send(Distribute::try_map(function!(anywhere), 0..2000))).unwrap();
-    assert_eq!(names(results.unwrap()), ["a CPU"]);
-    let since = Instant::now();
-    while slots_of_nodes(&mixed) != [0, 1] {
-        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", block_on(mixed.send(Status)));
-        let _ = block_on(mixed.send(Distribute::try_map(function!(anywhere), 0..2000))).unwrap().unwrap();
-    }
-    let strict = node.manager(GpuPolicy::GpuOrFail);
-    let error = block_on(strict.send(Distribute::try_map(function!(anywhere), 0..20))).unwrap().unwrap_err();
-    assert_eq!(error.ending(), Ending::NoGpu);
-    assert!(error.to_string().contains("the device is busy or unavailable"), "{error}");
-    drop((mixed, strict));
-    node.end();
-}
-
-#[test]
-fn a_program_that_is_sent_uses_those_gpus_of_a_node_that_it_can() {
-    if std::env::var_os(HERE).is_some() {
-        return serve(node::start_programs);
-    }
-    let test = "a_program_that_is_sent_uses_those_gpus_of_a_node_that_it_can";
-    for (settings, expected) in [
-        (&[("DEVICES", 2)][..], &["Imagined 0", "Imagined 1"][..]),
-        (&[("DEVICES", 3), ("BROKEN", 2)], &["Imagined 0", "Imagined 1"]),
-    ] {
-        let node = Served::start(test, settings);
-        let manager = node.manager(GpuPolicy::GpuOrFail);
-        let results = block_on(manager.send(Distribute::try_map(function!(opened), 0..500))).unwrap();
-        assert_eq!(names(results.unwrap()), expected);
-        // One item after the other: none waits for the one that fails.
-        for x in 0..5 {
-            let results = block_on(manager.send(Distribute::try_map(function!(opened), [x]))).unwrap();
-            assert_eq!(results.unwrap().len(), 1);
+fn a_list_that_finds_no_device_is_not_blamed() {
+    if is_here("a_list_that_finds_no_device_is_not_blamed", &[("DEVICES", 2), ("BROKEN", 1)]) {
+        let expected: Vec<u32> = (0..100).map(|x| 10 * x).collect();
+        for retries in [0, 1] {
+            let dfun = on!(listed).accept_lists().retries(retries).build().unwrap();
+            assert_eq!(dfun.map(0..100u32).wait().unwrap(), expected);
         }
-        drop(manager);
-        node.end();
+    }
+}
+
+static LOSSES: AtomicU32 = AtomicU32::new(0);
+
+/// Item 40 is worth another try; one behind it loses the device, once.
+fn erring(x: &u32, context: &Context) -> Result<u32, String> {
+    let gpu = context.device().gpu().expect("a GPU").cuda().expect("CUDA");
+    if *x == 40 && context.attempt() == 0 {
+        return Err("busy for now".into());
+    }
+    let is_last = (41..=60).contains(x) && context.attempt() == 0 && LOSSES.fetch_add(1, Ordering::Relaxed) == 0;
+    let bytes = if is_last { *b"LOST" } else { x.to_ne_bytes() };
+    gpu.download(&gpu.upload(&bytes).expect("room")).expect("it is there");
+    Ok(*x)
+}
+
+/// The `Err` counted as the first failure, whatever tries there were left.
+#[test]
+fn an_error_before_a_device_is_lost_is_tried_again() {
+    if is_here("an_error_before_a_device_is_lost_is_tried_again", &[("DEVICES", 1)]) {
+        for _ in 0..10 {
+            LOSSES.store(0, Ordering::Relaxed);
+            let results = on!(erring).retries(3).build().unwrap().try_map((0..100).collect::<Vec<u32>>()).wait();
+            assert_eq!(results.unwrap(), (0..100).collect::<Vec<u32>>());
+            assert!(LOSSES.load(Ordering::Relaxed) > 0);
+        }
+    }
+}
+
+/// Uses its device when it is dropped.
+struct Guard<'a>(&'a Cuda);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Ok(buffer) = self.0.upload(&[0u8]) {
+            let _ = self.0.download(&buffer);
+        }
+    }
+}
+
+fn guarded(x: u32, context: &Context) -> Result<u32, GpuError> {
+    let gpu = context.device().gpu().expect("a GPU").cuda()?;
+    let _guard = Guard(gpu);
+    let bytes = if x == 3 { *b"LOST" } else { x.to_ne_bytes() };
+    gpu.download(&gpu.upload(&bytes)?)?;
+    Ok(x)
+}
+
+/// A panic in a panic ended the program.
+#[test]
+fn values_that_use_a_lost_device_when_they_are_dropped_end_nothing() {
+    if is_here("values_that_use_a_lost_device_when_they_are_dropped_end_nothing", &[("DEVICES", 1)]) {
+        let error = on!(guarded).retries(1).build().unwrap().map(0..10u32).wait().unwrap_err();
+        assert_eq!((error.failed.len(), error.failed[0].index), (1, 3), "{error}");
+    }
+}
+
+fn summed(x: ArrayView2<f64>, context: &Context) -> Array1<f64> {
+    let gpu = context.device().gpu().expect("a GPU").cuda().expect("CUDA");
+    let bytes = if x.iter().any(|x| *x == -1.0) { *b"LOST" } else { *b"fine" };
+    LOSSES.fetch_add(u32::from(bytes == *b"LOST"), Ordering::Relaxed);
+    gpu.download(&gpu.upload(&bytes).expect("room")).expect("it is there");
+    x.sum_axis(Axis(0))
+}
+
+/// Its block is halved; the only slot is not given up for that.
+#[test]
+fn a_column_that_loses_its_device_is_found_in_its_block() {
+    if is_here("a_column_that_loses_its_device_is_found_in_its_block", &[("DEVICES", 1)]) {
+        for culprit in [0, 511] {
+            LOSSES.store(0, Ordering::Relaxed);
+            let mut x = Array2::from_elem((2, 512), 2.0);
+            x[(0, culprit)] = -1.0;
+            let error = on!(summed).build().unwrap().columns(&x).wait().unwrap_err();
+            assert_eq!((error.failed.len(), error.failed[0].index, error.finished_count), (1, culprit, 511), "{error}");
+            assert!(LOSSES.load(Ordering::Relaxed) < 16, "{LOSSES:?}");
+        }
     }
 }
