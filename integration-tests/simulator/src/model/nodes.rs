@@ -240,8 +240,8 @@ impl Model {
     fn is_somebody_idle(&self, call: CallId, in_doubt: bool) -> bool {
         let Some(call) = self.calls.get(&call) else { return false };
         let slots = self.slots.iter().filter(|slot| slot.state == SlotState::Idle).map(|slot| slot.kind);
-        let nodes = self.nodes.all.values().filter(|node| node.is_idle()).map(|node| node.kind);
-        slots.chain(nodes).any(|kind| self.takes(call, kind, in_doubt))
+        let nodes = self.nodes.all.iter().filter(|(id, node)| node.is_idle() && !call.barred.contains(id));
+        slots.chain(nodes.map(|(_, node)| node.kind)).any(|kind| self.takes(call, kind, in_doubt))
     }
 
     fn recall(&mut self, id: WorkerId, turn: Generation) -> Verdict {
