@@ -182,7 +182,8 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
                 exit.get_or_insert_with(|| WorkerExit::new(None, how_it_ended(lost), ""));
             }
             let stage = match Stage::after(progress.start, progress.reached) {
-                Stage::Running if is_unopened || hosted.is_some() && blame.is_none() => Stage::Opening,
+                _ if is_unopened => Stage::Opening,
+                Stage::Running if hosted.is_some() && blame.is_none() => Stage::Opening,
                 stage => stage,
             };
             let Progress { reached, failures, again, first_failure, .. } = progress;
@@ -200,7 +201,8 @@ pub(crate) fn run(pool: &Arc<Pool>, port: &Port) {
         events::chunk_ended(pool, port, &chunk, &progress, start, elapsed);
         cancel_if_abandoned(pool, job.core());
         let Progress { reached, failures, again, first_failure, .. } = progress;
-        let done = ChunkDone { reached, failures, again, first_failure, elapsed };
+        let is_unopened = has_unopened_gpu();
+        let done = ChunkDone { reached, failures, again, first_failure, elapsed, is_unopened };
         // The job may be lent input: let go of it before its caller can be told.
         drop((job, chunk));
         next = pool.step_at(port, Event::ChunkDone(port.worker, port.generation, done));

@@ -384,11 +384,9 @@ impl Conversation {
     ) {
         let one = |index| ItemFailure::new(index, None, attempt, cause.clone()).on(self.name.clone());
         let done = ChunkDone {
-            reached: range.end,
             first_failure: job.core().stops_at_failure().then_some(range.start),
-            failures: range.map(one).collect(),
-            again: Vec::new(),
-            elapsed: Duration::ZERO,
+            failures: range.clone().map(one).collect(),
+            ..ChunkDone::nothing(range.end)
         };
         self.step(Event::ChunkDone(lane, generation, done));
     }

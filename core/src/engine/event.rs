@@ -81,12 +81,15 @@ pub struct ChunkDone {
     pub first_failure: Option<usize>,
     /// Time spent computing.
     pub elapsed: Duration,
+    /// A device of the slot was not needed, so that nobody knows whether it can be opened: deaths for that are not forgiven.
+    pub is_unopened: bool,
 }
 
 impl ChunkDone {
     /// No item of the chunk, which begins with `start`, has an outcome.
     pub fn nothing(start: usize) -> Self {
-        Self { reached: start, failures: Vec::new(), again: Vec::new(), first_failure: None, elapsed: Duration::ZERO }
+        let (failures, again, elapsed) = (Vec::new(), Vec::new(), Duration::ZERO);
+        Self { reached: start, failures, again, first_failure: None, elapsed, is_unopened: false }
     }
 }
 

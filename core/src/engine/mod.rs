@@ -314,7 +314,7 @@ impl<H: Clone> Engine<H> {
         let Some(slot) = self.live(id, generation) else { return };
         let SlotState::Busy { call, range, expected, .. } = slot.state.clone() else { return };
         slot.state = SlotState::Idle;
-        slot.history.finished_an_item();
+        slot.history.finished_an_item(done.is_unopened);
         self.rest(id);
         let kind = self.kind(id);
         planted!(SlotNotIdleAgain, self.idle[kind as usize].pop_if(|_| !self.calls.contains_key(&call)));

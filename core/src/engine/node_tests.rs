@@ -28,7 +28,7 @@ fn call(id: u64, items: usize) -> CallSpec<u64> {
 }
 
 fn done(reached: usize) -> ChunkDone {
-    ChunkDone { reached, failures: vec![], again: vec![], first_failure: None, elapsed: MS }
+    ChunkDone { elapsed: MS, ..ChunkDone::nothing(reached) }
 }
 
 /// An engine of `slots` idle slots and nodes that are expected.
@@ -327,7 +327,7 @@ fn a_long_way_does_not_make_chunks_of_nearly_no_work() {
         let (lane, generation, range) = out.0.remove(0);
         now += 50 * MS;
         let elapsed = Duration::from_micros(40) * range.len() as u32;
-        let done = ChunkDone { reached: range.end, failures: vec![], again: vec![], first_failure: None, elapsed };
+        let done = ChunkDone { elapsed, ..ChunkDone::nothing(range.end) };
         last = range.len();
         out.note(&engine.step(now, Event::ChunkDone(lane, generation, done)));
     }

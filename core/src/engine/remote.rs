@@ -43,7 +43,8 @@ impl<H: Clone> Engine<H> {
         let Some(taken) = self.nodes.take(lane, generation) else { return };
         planted!(LaneDeathForgiven, {
             let Death { reached, failures, again, first_failure, .. } = death;
-            let done = ChunkDone { reached, failures, again, first_failure, elapsed: taken.charged };
+            let elapsed = taken.charged;
+            let done = ChunkDone { reached, failures, again, first_failure, elapsed, is_unopened: false };
             return self.settle(now, lane, taken.call, taken.charged, done, commands);
         });
         self.bury(now, lane, taken.call, death, commands);

@@ -32,10 +32,10 @@ pub(super) struct History {
 }
 
 impl History {
-    /// An item finished: what went before is forgiven.
-    pub(super) fn finished_an_item(&mut self) {
+    /// An item finished: what went before is forgiven, but for what could not be opened if that `is_unopened` still.
+    pub(super) fn finished_an_item(&mut self, is_unopened: bool) {
         planted!(NeverForgives, return);
-        self.deaths.clear();
+        self.deaths.retain(|(_, stage)| is_unopened && *stage == Stage::Opening);
     }
 
     /// How many deaths it remembers.
@@ -50,7 +50,7 @@ impl History {
 
     pub(super) fn died(&mut self, now: Time, stage: Stage, jitter: &mut ChaCha8Rng) -> Verdict {
         if stage == Stage::Proven {
-            self.finished_an_item();
+            self.finished_an_item(false);
         }
         self.deaths.retain(|&death| counts(death, now) || planted!(OldDeaths));
         self.deaths.push_back((now, stage));
@@ -96,7 +96,7 @@ mod tests {
                 history.died(Duration::from_millis(round), Stage::Running, &mut rng),
                 Verdict::Restart(Duration::ZERO)
             );
-            history.finished_an_item();
+            history.finished_an_item(false);
         }
         for round in 0..20 {
             let verdict = history.died(Duration::from_secs(100 + 11 * round), Stage::Running, &mut rng);
@@ -110,5 +110,19 @@ mod tests {
         let mut died = |round: u64| history.died(Duration::from_secs(60 * round), Stage::Opening, &mut rng);
         assert!((1..5).all(|round| matches!(died(round), Verdict::Restart(_))));
         assert_eq!(died(5), Verdict::Park);
+    }
+
+    /// A GPU that could not be opened was tried without end beside calls that did not need it.
+    #[test]
+    fn an_item_that_needs_no_device_does_not_forgive_that_it_can_not_be_opened() {
+        let (mut history, mut rng) = (History::default(), jitter(1));
+        for round in 1..5 {
+            assert!(matches!(
+                history.died(Duration::from_secs(60 * round), Stage::Opening, &mut rng),
+                Verdict::Restart(_)
+            ));
+            history.finished_an_item(true);
+        }
+        assert_eq!(history.died(Duration::from_secs(300), Stage::Opening, &mut rng), Verdict::Park);
     }
 }

@@ -357,7 +357,7 @@ mod tests {
     }
 
     fn done(engine: &mut Engine<u64>, now: Time, slot: WorkerId, reached: usize, took: f64) {
-        let done = ChunkDone { reached, failures: vec![], again: vec![], first_failure: None, elapsed: at(took) };
+        let done = ChunkDone { elapsed: at(took), ..ChunkDone::nothing(reached) };
         engine.step(now, Event::ChunkDone(slot, Generation(0), done));
     }
 

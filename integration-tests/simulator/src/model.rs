@@ -185,7 +185,7 @@ impl Model {
         }
         let SlotState::Busy { call, .. } = slot.state else { return };
         slot.state = SlotState::Idle;
-        slot.made_progress();
+        slot.made_progress(done.is_unopened);
         let kind = slot.kind;
         self.shares.had(call, done.elapsed);
         match self.calls.get_mut(&call) {

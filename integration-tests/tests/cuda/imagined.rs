@@ -13,7 +13,7 @@ use std::{
 };
 
 use distfun::{
-    DistributedFunction, FailureCause, GpuPolicy, Isolation, SharedData,
+    Distribute, DistributedFunction, FailureCause, GpuPolicy, Isolation, Manager, SharedData,
     gpu::{Cuda, GpuError},
     prelude::*,
 };
@@ -153,6 +153,34 @@ fn a_device_that_can_not_be_opened_is_given_up_and_no_item_is_blamed() {
     if is_here("a_device_that_can_not_be_opened_is_given_up_and_no_item_is_blamed", &broken) {
         is_given_up(&on!(opened).endaftercall(false).build().unwrap());
         is_given_up(&on!(opened).isolation(Isolation::Process).endaftercall(false).build().unwrap());
+    }
+}
+
+static TRIES: AtomicU32 = AtomicU32::new(0);
+
+fn plain(x: u32) -> u32 {
+    thread::sleep(Duration::from_micros(100));
+    x
+}
+
+fn tried(x: u32, context: &Context) -> String {
+    let Some(gpu) = context.device().gpu() else { return "a CPU".into() };
+    TRIES.fetch_add(1, Ordering::Relaxed);
+    gpu.cuda().map_or_else(|error| error.to_string(), |_| x.to_string())
+}
+
+/// What needs no device was taken for a sign that it can be opened.
+#[test]
+fn a_device_that_can_not_be_opened_is_given_up_beside_calls_that_need_none() {
+    let test = "a_device_that_can_not_be_opened_is_given_up_beside_calls_that_need_none";
+    if is_here(test, &[("DEVICES", 1), ("BROKEN", 0)]) {
+        let manager = Manager::builder().slots(1).gpu_policy(GpuPolicy::PreferGpu).start().unwrap();
+        let beside: Vec<_> = (0..4).map(|_| manager.call(Distribute::map(function!(plain), 0..3000))).collect();
+        let places = manager.call(Distribute::map(function!(tried), 0..10)).wait().unwrap();
+        assert_eq!((names(places), TRIES.load(Ordering::Relaxed)), (vec!["a CPU".to_owned()], 5));
+        for call in beside {
+            assert_eq!(call.wait().unwrap().len(), 3000);
+        }
     }
 }
 

@@ -179,7 +179,7 @@ impl Conversation {
             let death = Death { reached, stage, failures, again, first_failure, blame };
             self.step(Event::ChunkLost(lane, generation, death));
         } else {
-            let done = ChunkDone { reached, failures, again, first_failure, elapsed };
+            let done = ChunkDone { reached, failures, again, first_failure, elapsed, is_unopened: false };
             self.step(Event::ChunkDone(lane, generation, done));
         }
         self.work_done();

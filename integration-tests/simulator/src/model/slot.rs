@@ -42,13 +42,13 @@ impl SlotModel {
         Self { kind, generation: Generation(0), state: SlotState::Starting, deaths: VecDeque::new() }
     }
 
-    pub(crate) fn made_progress(&mut self) {
-        self.deaths.clear();
+    pub(crate) fn made_progress(&mut self, is_unopened: bool) {
+        self.deaths.retain(|(_, counts_for_ever)| is_unopened && *counts_for_ever);
     }
 
     pub(crate) fn died(&mut self, now: Time, stage: Stage) {
         if stage == Stage::Proven {
-            self.made_progress();
+            self.made_progress(false);
         }
         self.deaths.retain(|&(death, counts_for_ever)| counts_for_ever || now.saturating_sub(death) <= WINDOW);
         self.deaths.push_back((now, stage == Stage::Opening));

@@ -259,7 +259,7 @@ impl Run {
         match self.fate {
             Fate::Report => {
                 let elapsed = if has_coarse_clock { Duration::ZERO } else { self.end - self.start };
-                Result::Done(ChunkDone { reached, failures, again, first_failure, elapsed })
+                Result::Done(ChunkDone { reached, failures, again, first_failure, elapsed, is_unopened: false })
             }
             Fate::BlindDeath => Result::Died(None),
             Fate::Crash(crash) => {
