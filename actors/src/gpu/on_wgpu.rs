@@ -115,6 +115,14 @@ impl<T> Buffer<T> {
     pub fn count(&self) -> usize {
         self.count
     }
+
+    /// That it has so many elements: what pads it is none.
+    fn check_holds(&self, count: usize) -> Result<(), GpuError> {
+        match self.count {
+            has if count > has => Err(GpuError::Refused { message: format!("{count} elements, the buffer has {has}") }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<T> Deref for Buffer<T> {
@@ -252,6 +260,7 @@ impl Wgpu {
     /// [`GpuError::Refused`]: they do not fit; or there are elements behind them, and theirs are no multiple of four bytes, by
     /// which a device writes.
     pub fn fill<T: NoUninit>(&self, buffer: &Buffer<T>, elements: &[T]) -> Result<(), GpuError> {
+        buffer.check_holds(elements.len())?;
         let bytes: &[u8] = bytemuck::cast_slice(elements);
         let (whole, rest) = bytes.split_at(bytes.len() / 4 * 4);
         if !rest.is_empty() && elements.len() < buffer.count() {
@@ -310,6 +319,7 @@ impl Wgpu {
     /// # Panics
     /// As [`download`](Self::download).
     pub fn read<T: Pod>(&self, buffer: &Buffer<T>, elements: &mut [T]) -> Result<(), GpuError> {
+        buffer.check_holds(elements.len())?;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(elements);
         if bytes.is_empty() {
             return Ok(());

@@ -75,6 +75,37 @@ fn what_a_device_refuses_is_a_typed_error_and_the_device_goes_on() {
     assert_eq!(kinds[7..], ["refused", "refused", "ok"]);
 }
 
+/// Nine elements of one byte, in a buffer that is padded to twelve: what becomes of so many more of them.
+fn one_byte_elements(count: usize, context: &Context) -> Result<Vec<u8>, GpuError> {
+    let gpu = context.device().gpu().expect("a GPU").wgpu()?;
+    let buffer = gpu.upload(&[5u8; 9])?;
+    let mut read = vec![0; count];
+    gpu.read(&buffer, &mut read)?;
+    gpu.fill(&buffer, &vec![7; count])?;
+    gpu.download(&buffer)
+}
+
+#[test]
+fn what_pads_a_buffer_is_no_room_for_elements() {
+    if !is_there() {
+        return;
+    }
+    let results = on!(one_byte_elements, GpuOrFail).build().unwrap().map([4, 9, 12]).wait().unwrap();
+    assert_eq!(results[0], Ok(vec![7, 7, 7, 7, 5, 5, 5, 5, 5]));
+    assert_eq!(results[1], Ok(vec![7; 9]));
+    assert_eq!(results[2], Err(GpuError::Refused { message: "12 elements, the buffer has 9".into() }));
+
+    fn filled(count: usize, context: &Context) -> Result<Vec<u8>, GpuError> {
+        let gpu = context.device().gpu().expect("a GPU").wgpu()?;
+        let buffer = gpu.blank::<u8>(9)?;
+        gpu.fill(&buffer, &vec![7; count])?;
+        gpu.download(&buffer)
+    }
+    let results = on!(filled, GpuOrFail).build().unwrap().map([9, 12]).wait().unwrap();
+    assert_eq!(results[0], Ok(vec![7; 9]));
+    assert_eq!(results[1], Err(GpuError::Refused { message: "12 elements, the buffer has 9".into() }));
+}
+
 static LOSSES: AtomicU32 = AtomicU32::new(0);
 
 /// Loses its device the first time that it is given item 3.
