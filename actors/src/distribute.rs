@@ -286,7 +286,7 @@ impl<K, S> DistributeBuilder<K, S> {
         }
         host::check(&settings)?;
         if !self.sequential {
-            settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+            settings.check_gpus(gpus(&settings).len(), || gpu::why_none(settings.software_gpu))?;
         }
         if self.kernel.gpu().is_some_and(|form| form.is_late) {
             return Err(BuildError::LateForm { function: self.kernel.function() });

@@ -31,7 +31,7 @@ use std::{cell::OnceCell, panic::resume_unwind};
 use distfun_core::function::{DeviceLost, Lost, Opened};
 use distfun_core::{
     function::Gpu,
-    gpu::{Found, Hidden, inventory},
+    gpu::{Found, Hidden, Lack, VARIABLES, inventory},
 };
 
 pub use distfun_core::gpu::{GpuApis, GpuInfo, GpuKind};
@@ -55,6 +55,34 @@ pub fn all(software: bool) -> Vec<GpuInfo> {
     static FOUND: OnceLock<(Vec<Found>, Vec<Found>)> = OnceLock::new();
     let (cuda, others) = FOUND.get_or_init(|| (find_cuda(), find_wgpu())).clone();
     inventory(cuda, others, &Hidden::read(&|name| std::env::var(name).ok()), software)
+}
+
+/// Why [`all`] shows none, for people, and the remedy if there is one: `its drivers show only llvmpipe, …`.
+pub fn why_none(software: bool) -> String {
+    let others = if software { Vec::new() } else { all(true) };
+    let is_set = |name: &&str| std::env::var_os(name).is_some();
+    let lack = Lack {
+        is_built_in: IS_BUILT_IN,
+        software: others.into_iter().map(|gpu| gpu.name).collect(),
+        missing: missing_drivers(),
+        hiding: VARIABLES.iter().filter_map(|names| names.iter().copied().find(is_set)).collect(),
+    };
+    lack.to_string()
+}
+
+/// Libraries of drivers that are not there.
+fn missing_drivers() -> Vec<String> {
+    let missing: [Option<&str>; 2] = [
+        #[cfg(feature = "cuda")]
+        on_cuda::missing(),
+        #[cfg(not(feature = "cuda"))]
+        None,
+        #[cfg(feature = "wgpu")]
+        on_wgpu::missing(),
+        #[cfg(not(feature = "wgpu"))]
+        None,
+    ];
+    missing.into_iter().flatten().map(String::from).collect()
 }
 
 fn find_cuda() -> Vec<Found> {

@@ -444,14 +444,18 @@ impl Pool {
 
     /// Who has no GPU, and why not.
     fn gpu_story(&self) -> Option<String> {
-        let without = lock(&self.judged).as_ref().map_or_else(String::new, |(_, without)| without.join(", "));
-        let without = if without.is_empty() { "no machine is there".into() } else { format!("{without} has none") };
-        match (gpu::IS_BUILT_IN, lock(&self.unstarted).clone()) {
-            (false, _) => {
-                Some(format!("{without}; this program is built without the features that find one: cuda, wgpu"))
-            }
-            (true, Some(lost)) => Some(format!("{without} ({lost})")),
-            (true, None) => Some(format!("{without} that its drivers show")),
+        let without = lock(&self.judged).as_ref().map_or_else(Vec::new, |(_, without)| without.clone());
+        let is_here = without.iter().any(|name| **name == *"this machine");
+        let why_none = || self.settings.why_no_gpu(|| gpu::why_none(self.settings.software_gpu));
+        let names = match &without[..] {
+            [] => "no machine is there".into(),
+            names => format!("{} has none", names.join(", ")),
+        };
+        match lock(&self.unstarted).clone().filter(|_| gpu::IS_BUILT_IN) {
+            Some(lost) => Some(format!("{names} ({lost})")),
+            None if is_here && without.len() > 1 => Some(format!("{names} (this machine: {})", why_none())),
+            None if is_here || !gpu::IS_BUILT_IN => Some(format!("{names}: {}", why_none())),
+            None => Some(names),
         }
     }
 

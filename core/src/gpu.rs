@@ -4,12 +4,14 @@
 //! drivers show is one device, what `CUDA_VISIBLE_DEVICES` and its relatives hide is hidden from all of them, and what only
 //! looks like a GPU counts as none.
 
+mod lack;
 mod visible;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use lack::Lack;
 use visible::NVIDIA;
 pub use visible::{Hidden, VARIABLES, Variables};
 

@@ -46,6 +46,13 @@ pub(super) fn find() -> Vec<Found> {
     all.ok().flatten().unwrap_or_default()
 }
 
+/// The driver's library, if it is not there.
+pub(super) fn missing() -> Option<&'static str> {
+    let name = if cfg!(windows) { "nvcuda.dll (NVIDIA's driver)" } else { "libcuda.so.1 (NVIDIA's driver)" };
+    // SAFETY: as in `find`.
+    Some(name).filter(|_| !unsafe { is_culib_present() })
+}
+
 fn one(ordinal: i32) -> Result<Found, DriverError> {
     let device = device::get(ordinal)?;
     // SAFETY: the device was given by `get`, here and below.

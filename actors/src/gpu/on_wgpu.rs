@@ -16,9 +16,10 @@ use distfun_core::{
 use ndarray::IxDyn;
 use pollster::block_on;
 use wgpu::{
-    BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoder, ComputePassDescriptor,
-    ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, DeviceType, ErrorFilter, Instance,
-    InstanceDescriptor, MapMode, PollType, Queue, ShaderModuleDescriptor, ShaderSource,
+    Backends, BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoder,
+    ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, DeviceType,
+    ErrorFilter, Instance, InstanceDescriptor, MapMode, PollType, Queue, RequestAdapterError, RequestAdapterOptions,
+    ShaderModuleDescriptor, ShaderSource,
 };
 
 use super::{
@@ -34,7 +35,7 @@ fn instance() -> &'static Instance {
 
 /// All that drivers show.
 pub(super) fn find() -> Vec<Found> {
-    let adapters = block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
+    let adapters = block_on(instance().enumerate_adapters(Backends::PRIMARY));
     let all = adapters.iter().map(wgpu::Adapter::get_info).zip(0..);
     let one = |(info, position): (wgpu::AdapterInfo, u32)| Found {
         uuid: None,
@@ -52,6 +53,16 @@ pub(super) fn find() -> Vec<Found> {
         apis: GpuApis { cuda: None, wgpu: Some(position) },
     };
     all.map(one).collect()
+}
+
+/// The library of Vulkan, where that is what finds GPUs and can't be used. The loader may not start without a driver.
+pub(super) fn missing() -> Option<&'static str> {
+    let found = block_on(instance().request_adapter(&RequestAdapterOptions::default()));
+    let is_missing = match found {
+        Err(RequestAdapterError::NotFound { active_backends, .. }) => !active_backends.contains(Backends::VULKAN),
+        _ => false,
+    };
+    Some("libvulkan.so.1 (Vulkan's loader), or a driver for it,").filter(|_| is_missing && cfg!(target_os = "linux"))
 }
 
 /// Buffers for kernels: they can be filled, read and bound.
@@ -172,7 +183,7 @@ impl<T> fmt::Debug for Buffer<T> {
 impl Wgpu {
     /// The adapter at this position of the list.
     pub(super) fn open(position: u32) -> Result<Self, String> {
-        let adapters = block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY));
+        let adapters = block_on(instance().enumerate_adapters(Backends::PRIMARY));
         let adapter = adapters.into_iter().nth(position as usize).ok_or("its driver does not show it any more")?;
         let description = DeviceDescriptor {
             label: Some("distfun"),

@@ -56,7 +56,7 @@ impl ManagerBuilder {
     pub fn start(self) -> Result<ManagerHandle, StartError> {
         let settings = config::resolve(&self.told)?;
         host::check(&settings)?;
-        settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+        settings.check_gpus(gpus(&settings).len(), || gpu::why_none(settings.software_gpu))?;
         let pool = Pool::start(settings, true)?;
         let session = Arc::new(Session(pool.clone()));
         let (address, arbiter) = pool.wait_for_manager().ok_or(StartError::Failed)?;

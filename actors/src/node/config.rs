@@ -169,7 +169,7 @@ impl NodeConfig {
         let mut told = self.told.clone();
         told.builder.gpu_policy = Some(GpuPolicy::Mixed);
         let settings = config::resolve_here(&told)?;
-        settings.check_gpus(gpus(&settings).len(), gpu::IS_BUILT_IN)?;
+        settings.check_gpus(gpus(&settings).len(), || gpu::why_none(settings.software_gpu))?;
         Ok(settings)
     }
 

@@ -65,15 +65,12 @@ pub enum SettingsError {
         by: String,
     },
     /// [`GpuOrFail`](super::GpuPolicy::GpuOrFail), no other machine is named, and this one has no GPU that can be used.
-    #[error(
-        "{by} demands a GPU, and this machine has none that can be used{}",
-        if *is_built_in { ": its drivers show none" } else { ", as this program is built without the features that find one: cuda, wgpu" }
-    )]
+    #[error("{by} demands a GPU, and this machine has none that can be used: {why}")]
     NoGpu {
         /// Where the policy is said.
         by: String,
-        /// The program could use one.
-        is_built_in: bool,
+        /// Why it has none, and the remedy.
+        why: String,
     },
     /// `item_timeout` where items run on threads, which nobody can stop.
     #[error(

@@ -211,23 +211,31 @@ impl Settings {
     }
 
     /// Whether there is something to compute on, on a machine with so many GPUs that may be used: as far as that shows before
-    /// anything starts. `can_use_gpus`: the program is built so that it could.
+    /// anything starts. `why_none` says why nobody finds a GPU, and is asked only where that is an error.
     ///
     /// # Errors
     /// [`SettingsError::NoSlots`], [`SettingsError::NoGpu`].
-    pub fn check_gpus(&self, gpus: usize, can_use_gpus: bool) -> Result<(), SettingsError> {
+    pub fn check_gpus(&self, gpus: usize, why_none: impl FnOnce() -> String) -> Result<(), SettingsError> {
         if gpus > 0 || !self.machines.is_empty() || self.named_pipe.is_on() {
             return Ok(());
         }
         let path = self.file.as_deref();
         if self.gpu_policy == GpuPolicy::GpuOrFail {
             let by = said(self.origins.gpu_policy, "gpu_policy", path);
-            return Err(SettingsError::NoGpu { by, is_built_in: can_use_gpus });
+            return Err(SettingsError::NoGpu { by, why: self.why_no_gpu(why_none) });
         }
         if self.slots == 0 {
             return Err(no_slots(self.origins.slots, self.origins.limit, None));
         }
         Ok(())
+    }
+
+    /// Why no GPU of this machine is used: for a limit of none, or as `why_none` says.
+    pub fn why_no_gpu(&self, why_none: impl FnOnce() -> String) -> String {
+        match self.max_gpu {
+            0 => format!("{} is 0", said(self.origins.max_gpu, "max_gpu", self.file.as_deref())),
+            _ => why_none(),
+        }
     }
 
     /// Every setting, with where it is from.

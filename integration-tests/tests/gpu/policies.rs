@@ -72,7 +72,48 @@ fn without_a_gpu_functions_run_on_cpus_or_are_refused_before_anything_starts() {
     assert!(matches!(refused, BuildError::Settings(SettingsError::NoGpu { .. })), "{refused}");
     let text = refused.to_string();
     assert!(text.starts_with(".gpu_policy() demands a GPU, and this machine has none that can be used"), "{text}");
+    assert!(text.ends_with(": .max_gpu() is 0"), "{text}");
     assert!(Manager::builder().gpu_policy(GpuPolicy::GpuOrFail).max_gpu(0).start().is_err());
+}
+
+#[test]
+fn where_drivers_show_only_software_the_refusal_says_how_it_counts() {
+    if !is_there() || !gpu::all(false).is_empty() {
+        return;
+    }
+    let text = distribute!(place).gpu_policy(GpuPolicy::GpuOrFail).build().unwrap_err().to_string();
+    let name = &gpu::all(true)[0].name;
+    let why = format!("show only {name}, which computes on CPUs; `.software_gpu(true)` or DISTFUN_SOFTWARE_GPU=1");
+    assert!(text.contains(&why), "{text}");
+    // At a call, where another machine might have had one.
+    let dfun = distribute!(place).slots(1).gpu_policy(GpuPolicy::GpuOrFail).machines(["127.0.0.1:65123"]);
+    let text = dfun.build().unwrap().map(0..3).wait().unwrap_err().to_string();
+    assert!(text.contains("this machine has none") && text.contains(&why), "{text}");
+}
+
+#[test]
+fn a_library_of_a_driver_that_is_not_there_is_named() {
+    if let Ok(library) = std::env::var("MUST_BE_MISSING") {
+        let text = distribute!(place).gpu_policy(GpuPolicy::GpuOrFail).software_gpu(true).build().unwrap_err();
+        assert!(text.to_string().contains(&library), "{text}");
+        return;
+    }
+    // What can't be loaded is not there.
+    let folder = std::env::temp_dir().join(format!("distfun-no-vulkan-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["libvulkan.so.1", "libvulkan.so", "libcuda.so.1", "libcuda.so"] {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    let missing: &[&str] =
+        if cfg!(feature = "cuda") { &["libvulkan.so.1", "libcuda.so.1"] } else { &["libvulkan.so.1"] };
+    for library in missing.iter().filter(|_| cfg!(target_os = "linux")) {
+        let name = "policies::a_library_of_a_driver_that_is_not_there_is_named";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args([name, "--exact"]).env("LD_LIBRARY_PATH", &folder).env("MUST_BE_MISSING", library);
+        let done = again.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
