@@ -204,7 +204,9 @@ impl<K, S> DistributeBuilder<K, S> {
 
     /// What runs on GPUs in place of the function: another one of the same kind, which takes and returns the same and finds
     /// its device in its [`Context`](crate::Context::device). Without it the function itself runs on both. `function!(f)` is
-    /// found in other processes too, a plain `f` in this one only.
+    /// found in other processes too, a plain `f` in this one only. A node that offers functions of its own
+    /// ([`node::serve`](crate::node::serve)) must offer this one too: where it does not, its own form of the function itself
+    /// runs on its GPUs' workers.
     ///
     /// ```
     /// use distfun::{GpuPolicy, prelude::*};
@@ -231,7 +233,8 @@ impl<K, S> DistributeBuilder<K, S> {
         self
     }
 
-    /// Runs every call as a plain loop in the calling thread: for debugging, and to compare with. Results and
+    /// Runs every call as a plain loop in the calling thread, on its CPU whatever the policy on GPUs: for debugging, and to
+    /// compare with. Results and
     /// random numbers are the same; a function of lists gets the whole list at once. Such a call ends before its handle is there, so that limits, cancelling and progress
     /// come too late for it. Default: no.
     pub fn sequential(mut self, yes: bool) -> Self {

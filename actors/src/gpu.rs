@@ -195,7 +195,8 @@ fn give_up(error: GpuError) -> GpuError {
     resume_unwind(Box::new(DeviceLost))
 }
 
-/// How a function uses a [`Gpu`]; in the prelude.
+/// How a function uses a [`Gpu`]; in the prelude. Each method is there with the feature of its name only: without it the
+/// compiler finds no such method (E0599).
 pub trait UseGpu {
     /// Through CUDA: its context, which is current on this thread, and a stream.
     ///

@@ -90,6 +90,9 @@ fn uuid_text(bytes: [u8; 16]) -> String {
 /// A GPU through CUDA, from [`UseGpu::cuda`](super::UseGpu::cuda): its context, which is current on this thread, and a stream
 /// of the slot's own to do anything with, by the crate [`cudarc`]; and what most functions need besides.
 ///
+/// Types of your own are uploaded if they are [`DeviceRepr`], which is an `unsafe` promise that they lie in memory as the kernel
+/// has them. What you ask of context and stream yourself is looked at only if it goes through [`checked`](Self::checked).
+///
 /// A launch is `unsafe`, as nobody checks what a kernel writes:
 ///
 /// ```no_run

@@ -69,7 +69,8 @@ pub(super) fn missing() -> Option<&'static str> {
 const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
 
 /// A GPU through wgpu, from [`UseGpu::wgpu`](super::UseGpu::wgpu): its device and queue to do anything with, and the few
-/// things that most functions do.
+/// things that most functions do. Types of your own are uploaded if they derive [`bytemuck`](https://docs.rs/bytemuck)'s
+/// `NoUninit`, or `Pod` to come back too.
 ///
 /// ```no_run
 /// use distfun::{GpuPolicy, gpu::GpuError, prelude::*};
@@ -209,7 +210,8 @@ impl Wgpu {
         self.lost.get().cloned()
     }
 
-    /// The device, to do anything with.
+    /// The device, to do anything with. Nothing guards what you do with it yourself: what it refuses outside the methods here
+    /// panics, unless you have [pushed a scope](Device::push_error_scope) for it.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -220,6 +222,9 @@ impl Wgpu {
     }
 
     /// The kernel with this entry point, compiled the first time that this device is asked for it.
+    ///
+    /// Its bindings are those of group 0 that the entry point uses, storage buffers all of them. What a driver that computes on
+    /// CPUs makes of it may differ: Mesa's llvmpipe ends each loop after 65 535 rounds, says nothing, and gives a wrong result.
     ///
     /// # Errors
     /// [`GpuError::Kernel`] with what the compiler says.
@@ -289,6 +294,9 @@ impl Wgpu {
     }
 
     /// Starts a kernel on so many workgroups, with these buffers as bindings 0, 1, … of group 0. Does not wait for it.
+    ///
+    /// There may be 65 535 workgroups along each of the three axes, on most devices. A kernel sees all of each buffer, if a
+    /// binding can be that large (`device().limits().max_storage_buffer_binding_size`), which may be less than a buffer can be.
     ///
     /// # Errors
     /// [`GpuError::Refused`]: the buffers do not fit the kernel, or there are too many workgroups.

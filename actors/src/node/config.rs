@@ -50,7 +50,8 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// Offers a function to Managers. Those that ask for a function of this name with the same types are served, whatever
-    /// their build.
+    /// their build. What computes on GPUs in place of a function ([`gpu`](crate::DistributeBuilder::gpu)) is offered beside it:
+    /// `.offer(function!(scale)).offer(function!(scale_on_gpu))`. Where it is not, `scale` runs on the GPU's worker.
     pub fn offer(mut self, function: impl Offer) -> Self {
         let served = function.offered().0;
         // Looks at its types now, which runs code of theirs.

@@ -4,7 +4,8 @@ use std::{any::Any, fmt, rc::Rc};
 
 use crate::gpu::GpuInfo;
 
-/// What a function computes with, from [`Context::device`](super::Context::device).
+/// What a function computes with, from [`Context::device`](super::Context::device). There may be other kinds one day: match with
+/// `let Device::Gpu(gpu) = context.device() else { … }`, or with an arm `_`.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Device<'c> {
@@ -24,7 +25,8 @@ impl<'c> Device<'c> {
     }
 }
 
-/// The GPU of the slot that runs the function. What it can be used through depends on features of `distfun`.
+/// The GPU of the slot that runs the function. The trait `UseGpu`, which is in the prelude, opens it: `gpu.cuda()?` with the
+/// feature `cuda` of `distfun`, `gpu.wgpu()?` with `wgpu`.
 pub struct Gpu {
     info: GpuInfo,
     opened: Box<dyn Opened>,

@@ -14,7 +14,8 @@ pub enum GpuPolicy {
     PreferGpu,
     /// On GPUs only, if every machine has one; else on CPUs, with a warning that names those without.
     RequireAll,
-    /// On GPUs only; calls fail unless every machine has one. What comes later without one gets no work.
+    /// On GPUs only; calls fail unless every machine has one. What comes later without one gets no work. A function that is
+    /// `sequential`, and a call in the calling thread, runs on its CPU all the same.
     GpuOrFail,
     /// On CPUs and GPUs at once, each as much as its speed is worth.
     Mixed,
