@@ -114,8 +114,8 @@ events! {
     SessionOpened = "distfun.session.opened", INFO, { manager_id, scope, endaftercall, workers_cpu },
         optional { workers_gpu };
 
-    /// The policy on GPUs has been judged over all machines, and which workers get work has changed. WARN where GPUs were
-    /// wanted and are not used, or calls fail for that.
+    /// The policy on GPUs has been judged over all machines, and which workers get work has changed. WARN where calls
+    /// fail for want of GPUs, or CPUs compute for that and the policy is not `prefer_gpu`, which is content with them.
     PlacementJudged = "distfun.placement.judged",
         INFO or WARN if |event| event.gpu_policy != "prefer_gpu" && matches!(event.placement, "cpus" | "refused"),
         { manager_id, gpu_policy, placement }, optional { without_gpu };
