@@ -61,8 +61,15 @@ impl From<&MachineReport> for Row {
 /// How many GPUs there are, and what the first one is called.
 fn gpus(gpus: &[GpuInfo]) -> String {
     let Some(first) = gpus.first() else { return "-".into() };
-    let name: String = shown(&first.name).chars().take(MAX_NAME).collect();
-    format!("{} {name}", gpus.len())
+    format!("{} {}", gpus.len(), cut(&shown(&first.name)))
+}
+
+/// With a mark where something is left out.
+fn cut(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        Some(_) => name.chars().take(MAX_NAME - 1).chain(['…']).collect(),
+        None => name.into(),
+    }
 }
 
 /// What a node says of itself, without anything that a terminal might obey.
@@ -193,6 +200,12 @@ ann:2719  10.0.0.3:2719   no
     on that machine
 ";
         assert!(render(&rows(), Some(40)).contains(expected), "{}", render(&rows(), Some(40)));
+    }
+
+    #[test]
+    fn a_long_name_of_a_gpu_shows_that_it_goes_on() {
+        assert_eq!(cut("llvmpipe (LLVM 20.1.8, 256 bits)"), "llvmpipe (LLVM 20.1.8, 256 bi…");
+        assert_eq!(cut("NVIDIA GeForce RTX 4090 Laptop"), "NVIDIA GeForce RTX 4090 Laptop");
     }
 
     #[test]

@@ -9,8 +9,12 @@ use crate::top::{
     ui::Key,
 };
 
+/// The names of workers have as many characters at least and at most, with what marks them.
+const NARROWEST: usize = 8;
+const WIDEST: usize = 16;
+
 const COLUMNS: [Column; 10] = [
-    left("worker", 8, 0),
+    left("worker", NARROWEST, 0),
     left("state", 8, 0),
     right("since", 6, 1),
     rest("computes", 10, 0),
@@ -26,16 +30,18 @@ pub(crate) fn table(seen: &Seen<'_>) -> Table {
     let is_told = super::are_several(seen);
     let mut columns = COLUMNS.to_vec();
     columns.extend(is_told.then_some(super::PROGRAM));
-    let mut rows = Vec::new();
+    let (mut rows, mut widest) = (Vec::new(), NARROWEST);
     for process in seen.processes() {
         for manager in seen.managers(process) {
             for worker in seen.workers(manager) {
+                widest = widest.max(name(seen, process, manager, worker).chars().count() + 2);
                 let mut row = row(seen, process, manager, worker);
                 row.cells.extend(is_told.then(|| super::program(seen, process)));
                 rows.push(row);
             }
         }
     }
+    columns[0] = left("worker", widest.min(WIDEST), 0);
     Table { columns, rows, empty: "no workers: they are told from when a Manager starts them", is_ordered: false }
 }
 
@@ -47,9 +53,7 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -
         _ => Tone::Plain,
     };
     let running = worker.running.as_ref();
-    let is_alone = seen.managers(process).filter(|manager| !manager.workers.is_empty()).nth(1).is_none();
-    let name = if is_alone { worker.id.to_string() } else { format!("m{} w{}", manager.id, worker.id) };
-    let name = if worker.kind == "gpu" { format!("{name} gpu") } else { name };
+    let name = name(seen, process, manager, worker);
     Row {
         key: Key::Place(process.id, manager.id, distfun_core::view::Place::Worker(worker.id)),
         cells: vec![
@@ -67,6 +71,13 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -
         has_failed: worker.restarts > 0 || worker.error.is_some() || worker.state == WorkerState::GaveUp,
         is_over: matches!(worker.state, WorkerState::Offline | WorkerState::GaveUp),
     }
+}
+
+/// `3`, `m1 w3` where there are several Managers, `m1 w3 gpu`.
+fn name(seen: &Seen<'_>, process: &Process, manager: &Manager, worker: &Worker) -> String {
+    let is_alone = seen.managers(process).filter(|manager| !manager.workers.is_empty()).nth(1).is_none();
+    let name = if is_alone { worker.id.to_string() } else { format!("m{} w{}", manager.id, worker.id) };
+    if worker.kind == "gpu" { format!("{name} gpu") } else { name }
 }
 
 /// `item 17`, or `items 20..24`.
