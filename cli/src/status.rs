@@ -12,7 +12,7 @@ use distfun_core::view::{Job, JobState, Limits, Time, View};
 use crate::{
     logs::{Logs, Reached},
     picture::Picture,
-    top::words::line as plain,
+    top::words::{line as plain, many},
 };
 
 /// Shows how things stood at the end of a log, or of several.
@@ -189,9 +189,13 @@ fn text(view: &View, now: Time) -> String {
             let (busy, live) = view.busy(process, manager, now);
             let up = manager.nodes.values().filter(|node| node.is_up()).count();
             let _ = write!(text, "  manager {}: {busy} of {live} workers busy", manager.id);
-            let _ = match manager.nodes.len() {
-                0 => writeln!(text),
-                all => writeln!(text, ", {up} of {all} machines connected"),
+            let own = manager.workers.values().filter(|worker| worker.kind == "gpu").count();
+            let _ = if own > 0 { write!(text, " ({own} on GPUs)") } else { Ok(()) };
+            let gpus: u64 = manager.nodes.values().filter(|node| node.is_up()).map(|node| node.gpus).sum();
+            let _ = match (manager.nodes.len(), gpus) {
+                (0, _) => writeln!(text),
+                (all, 0) => writeln!(text, ", {up} of {all} machines connected"),
+                (all, gpus) => writeln!(text, ", {up} of {all} machines connected, with {}", many(gpus, "GPU")),
             };
         }
         let ended = process.jobs.values().filter(|job| job.state != JobState::Running).count();

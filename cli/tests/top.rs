@@ -45,13 +45,17 @@ impl Log {
         self.folder.path().join("log.ndjson")
     }
 
-    /// At so many seconds after it began, an event with these fields.
+    /// At so many seconds after it began, an event of Manager 1 with these fields.
     fn say(&mut self, second: u64, event: &str, level: &str, message: &str, fields: &str) {
+        self.say_of(second, event, level, message, &format!(r#""distfun.manager.id":1,{fields}"#));
+    }
+
+    fn say_of(&mut self, second: u64, event: &str, level: &str, message: &str, fields: &str) {
         let time = humantime::format_rfc3339_micros(self.began + Duration::from_secs(second));
         let mut file = fs::File::options().append(true).create(true).open(self.path()).unwrap();
         writeln!(
             file,
-            r#"{{"timestamp":"{time}","level":"{level}","target":"distfun::event","message":"{message}","otel.event.name":"distfun.{event}","distfun.manager.id":1,{fields},"distfun.schema":"1.1","distfun.boot_id":"00000000-0000-4000-8000-000000000001","distfun.role":"manager","service.name":"farm","host.name":"here","process.pid":17,"distfun.seq":{}}}"#,
+            r#"{{"timestamp":"{time}","level":"{level}","target":"distfun::event","message":"{message}","otel.event.name":"distfun.{event}",{fields},"distfun.schema":"1.1","distfun.boot_id":"00000000-0000-4000-8000-000000000001","distfun.role":"manager","service.name":"farm","host.name":"here","process.pid":17,"distfun.seq":{}}}"#,
             self.seq
         )
         .unwrap();
@@ -282,4 +286,30 @@ fn once_has_the_size_and_the_screen_that_are_asked_for() {
     // In a terminal that knows ASCII only.
     let output = Command::new(PROGRAM).args(["top", "--once"]).arg(&path).env("LC_ALL", "C").output().unwrap();
     assert!(output.stdout.is_ascii());
+}
+
+#[test]
+fn it_is_told_what_has_a_gpu() {
+    let mut log = Log::new();
+    for manager in [1, 2] {
+        for (worker, kind) in [(0, "cpu"), (12, "gpu")] {
+            let fields = format!(
+                r#""distfun.manager.id":{manager},"distfun.worker.id":{worker},"distfun.worker.generation":0,"distfun.worker.kind":"{kind}""#
+            );
+            log.say_of(0, "worker.started", "INFO", "a worker has started", &fields);
+        }
+    }
+    let node = r#""distfun.node.id":0,"distfun.machine":"bob","distfun.node.name":"bob","distfun.workers.total":2,"distfun.workers.gpu":3"#;
+    log.say(1, "node.connected", "INFO", "bob is connected", node);
+    let judged = r#""distfun.gpu.policy":"mixed","distfun.placement":"both""#;
+    log.say(1, "placement.judged", "INFO", "all workers get work", judged);
+    let (path, screen) = (log.path(), |name| ["--once", "--screen", name, "--width", "80", "--height", "12"]);
+    let shown = |name| top(&[&screen(name)[..], &[path.to_str().unwrap()]].concat()).0;
+    assert!(shown("workers").contains(" m2 w12 gpu "), "{}", shown("workers"));
+    let nodes = shown("nodes");
+    assert!(nodes.contains(" gpus ") && nodes.contains(" 0/5    3 "), "{nodes}");
+    let status = Command::new(PROGRAM).arg("status").arg(&path).output().unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    let expected = "manager 1: 0 of 2 workers busy (1 on GPUs), 1 of 1 machines connected, with 3 GPUs";
+    assert!(status.contains(expected), "{status}");
 }

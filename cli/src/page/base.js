@@ -67,6 +67,13 @@ const grouped = new Intl.NumberFormat("en-US");
 const count = (number) => grouped.format(number);
 const plural = (number, one, many = one + "s") => `${count(number)} ${number === 1 ? one : many}`;
 
+/// Chunks that a machine computes at once for a Manager: as its policy on GPUs has come to.
+function roomAt(manager, node) {
+  const placement = manager.judgement?.placement;
+  if (placement === "gpus") return node.gpus;
+  return node.slots + (placement === "both" ? node.gpus : 0);
+}
+
 /// As the messages of a log write it.
 function seconds(s) {
   if (s < 0.001) return `${Math.round(Math.max(s, 0) * 1e6)} µs`;

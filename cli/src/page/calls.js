@@ -44,7 +44,7 @@ function drawFigures() {
       if (!isUp(node)) continue;
       up += 1;
       there += Object.keys(node.running).length;
-      slots += node.slots;
+      slots += roomAt(manager, node);
     }
   }
   let [running, done, failed, retries] = [0, 0, 0, 0];

@@ -100,7 +100,7 @@ const drawNodes = table("nodes", "No other machines: everything runs here.", [
   ["name", (row) => row.node.name],
   ["state", (row) => ({ dot: DOTS[row.state], text: row.state === "up" ? "connected" : word(row.state) }), null, "short"],
   ["for", (row, time) => age(time - row.node.since), (row, time) => time - row.node.since],
-  ["busy", (row) => `${Math.min(Object.keys(row.node.running).length, row.node.slots)} of ${row.node.slots}`, (row) => Object.keys(row.node.running).length],
+  ["busy", (row) => `${Math.min(Object.keys(row.node.running).length, row.room)} of ${row.room}`, (row) => Object.keys(row.node.running).length],
   ["chunks", (row) => some(row.node.chunks), (row) => row.node.chunks],
   ["computed", (row) => some(row.node.busy_s, seconds), (row) => row.node.busy_s],
   ["lost", (row) => some(row.node.losses), (row) => row.node.losses],
@@ -116,7 +116,7 @@ const drawNodes = table("nodes", "No other machines: everything runs here.", [
   for (const [process, manager] of alive) {
     for (const node of Object.values(manager.nodes)) {
       const prefix = many ? `${nameOf(process)}, ${manager.id}: ` : "";
-      rows.push({ key: `${process.id}/${manager.id}/${node.id ?? node.machine}`, prefix, node, state: nodeState(node, process, manager) });
+      rows.push({ key: `${process.id}/${manager.id}/${node.id ?? node.machine}`, prefix, node, room: roomAt(manager, node), state: nodeState(node, process, manager) });
     }
   }
   return rows;

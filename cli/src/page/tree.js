@@ -26,8 +26,8 @@ function processEntry(process, byName, time, placed) {
   if (over && isBuried(process.last, time)) return null;
   const notes = [process.node ? "node" : process.role, process.host && `on ${process.host}`];
   if (process.node) {
-    const { slots, managers: many, stopping, has_stopped, address } = process.node;
-    notes.push(address && `at ${address}`, slots && plural(slots, "slot"), many ? plural(many, "manager") + " connected" : "");
+    const { slots, gpus, managers: many, stopping, has_stopped, address } = process.node;
+    notes.push(address && `at ${address}`, slots && plural(slots, "slot"), gpus && plural(gpus, "GPU"), many ? plural(many, "manager") + " connected" : "");
     notes.push(has_stopped ? "stopped" : stopping && `stopping: ${stopping}`);
   }
   if (over && !process.node) notes.push("ended");
@@ -104,10 +104,12 @@ function nodeEntry(key, of, node, byName, time, placed, manager) {
   if (manager.ended) notes.length = 0;
   if (node.name && node.name !== node.machine) notes.push(node.name);
   const running = Object.keys(node.running).length;
-  if (node.slots) {
-    const queued = running > node.slots ? `, ${running - node.slots} queued` : "";
-    notes.push(`${Math.min(running, node.slots)} of ${plural(node.slots, "slot")} busy${queued}`);
+  const room = roomAt(manager, node);
+  if (room) {
+    const queued = running > room ? `, ${running - room} queued` : "";
+    notes.push(`${Math.min(running, room)} of ${plural(room, "slot")} busy${queued}`);
   }
+  if (node.gpus) notes.push(plural(node.gpus, "GPU"));
   if (node.losses) notes.push(`lost ${node.losses === 1 ? "once" : `${node.losses} times`}, ${plural(node.requeued, "chunk")} requeued`);
   const process = byName.get(node.name);
   const goes = process && !placed.has(process.id);

@@ -119,7 +119,7 @@ pub(crate) fn worker_share(manager: &Manager, worker: &Worker, now: Time) -> Opt
 
 pub(crate) fn node_share(manager: &Manager, node: &Node, now: Time) -> Option<f64> {
     let runs_s = node.running.values().map(|running| now.since(running.since).as_secs_f64()).sum();
-    busy_share(node.busy_s, runs_s, node.chunks, node.slots, life_s(manager, now))
+    busy_share(node.busy_s, runs_s, node.chunks, manager.room_at(node), life_s(manager, now))
 }
 
 fn life_s(manager: &Manager, now: Time) -> f64 {

@@ -40,6 +40,12 @@ pub(crate) fn many(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// `4 slots`, `2 slots and 1 GPU`.
+pub(crate) fn slots(slots: u64, gpus: u64) -> String {
+    let slots = many(slots, "slot");
+    if gpus == 0 { slots } else { format!("{slots} and {}", many(gpus, "GPU")) }
+}
+
 /// `41/s`, `0.5/s`, `1.2k/s`.
 pub(crate) fn rate(per_s: f64) -> String {
     match per_s {

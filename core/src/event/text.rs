@@ -29,6 +29,12 @@ fn on_gpus(f: &mut Formatter<'_>, gpus: Option<u64>) -> fmt::Result {
     gpus.filter(|gpus| *gpus > 0).map_or(Ok(()), |gpus| write!(f, " and {gpus} on GPUs"))
 }
 
+/// `2 slots`, or `2 slots and 1 GPU`.
+fn slots(f: &mut Formatter<'_>, slots: u64, gpus: Option<u64>) -> fmt::Result {
+    write!(f, "{}", count(slots, "slot"))?;
+    gpus.filter(|gpus| *gpus > 0).map_or(Ok(()), |gpus| write!(f, " and {}", count(gpus, "GPU")))
+}
+
 /// Whose words follow: the worker, its machine if that is another, and the item, or items, that it ran.
 fn speaker(
     f: &mut Formatter<'_>,
@@ -213,7 +219,8 @@ says! {
         write!(f, " of call {} in {}", e.job_id, Seconds(e.compute_s))
     };
     NodeConnected |e, f| {
-        write!(f, "{} is connected, with {}", e.machine, count(e.workers_total, "slot"))?;
+        write!(f, "{} is connected, with ", e.machine)?;
+        slots(f, e.workers_total, e.workers_gpu)?;
         match e.outage_s {
             Some(outage) => write!(f, ", after {}", Seconds(outage)),
             None => Ok(()),
@@ -241,7 +248,10 @@ says! {
         "{} is lost: {}; {} will be done elsewhere",
         e.machine, e.error_message, count(e.chunks_requeued, "chunk")
     );
-    NodeStarted |e, f| write!(f, "{} serves at {}, with {}", e.node_name, e.address, count(e.workers_total, "slot"));
+    NodeStarted |e, f| {
+        write!(f, "{} serves at {}, with ", e.node_name, e.address)?;
+        slots(f, e.workers_total, e.workers_gpu)
+    };
     NodeJoined |e, f| write!(f, "{} is connected", e.manager_name);
     NodeLeft |e, f| write!(f, "{} is gone: {}", e.manager_name, e.error_message);
     NodeProcessDied |e, f| {

@@ -196,6 +196,7 @@ line! {
         worker_id: u64 = "distfun.worker.id",
         generation: u64 = "distfun.worker.generation",
         workers_cpu: u64 = "distfun.workers.cpu",
+        workers_gpu: u64 = "distfun.workers.gpu",
         available: u64 = "distfun.workers.available",
         busy: u64 = "distfun.workers.busy",
         restarting: u64 = "distfun.workers.restarting",

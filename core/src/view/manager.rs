@@ -435,6 +435,7 @@ impl Manager {
                 node.name = capped(line.node_name.as_deref().unwrap_or_default()).into();
                 node.version = capped(line.node_version.as_deref().unwrap_or_default()).into();
                 (node.slots, node.rtt_s) = (line.workers_total.unwrap_or(0), line.rtt_s);
+                node.gpus = line.workers_gpu.unwrap_or(0);
             }
             _ => {}
         }
@@ -475,6 +476,15 @@ impl Manager {
     pub fn live_workers(&self) -> usize {
         let is_dead = |worker: &&Worker| matches!(worker.state, WorkerState::Offline | WorkerState::GaveUp);
         self.workers.len() - self.workers.values().filter(is_dead).count()
+    }
+
+    /// Chunks that a machine computes at once for this Manager: on CPUs, GPUs or both, as the policy on GPUs has come to.
+    pub fn room_at(&self, node: &Node) -> u64 {
+        match self.judgement.as_ref().map(|judgement| &*judgement.placement) {
+            Some("gpus") => node.gpus,
+            Some("both") => node.slots.saturating_add(node.gpus),
+            _ => node.slots,
+        }
     }
 
     /// Workers that compute at `now` and workers that can: by what each said, or else by the last snapshot.

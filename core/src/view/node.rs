@@ -35,8 +35,10 @@ pub struct Node {
     pub machine: String,
     /// What it calls itself.
     pub name: String,
-    /// Chunks that it computes at once.
+    /// Chunks that it computes at once on CPUs.
     pub slots: u64,
+    /// Its GPUs, each of which computes one more.
+    pub gpus: u64,
     /// Its version of distfun.
     pub version: String,
     /// From the Manager to the node and back, in seconds.
@@ -80,6 +82,7 @@ impl Node {
             machine: machine.into(),
             name: String::new(),
             slots: 0,
+            gpus: 0,
             version: String::new(),
             rtt_s: None,
             state: NodeState::Up,

@@ -56,8 +56,10 @@ pub struct Serving {
     pub name: String,
     /// Where it listens.
     pub address: Option<String>,
-    /// Chunks that it computes at once.
+    /// Chunks that it computes at once on CPUs.
     pub slots: u64,
+    /// Its GPUs, each of which computes one more.
+    pub gpus: u64,
     /// Managers that are connected.
     pub managers: u64,
     /// How often a process of a program that was brought died inside a chunk.
@@ -293,6 +295,7 @@ impl Process {
         }
         if let Some(address) = &line.address {
             (node.address, node.slots) = (Some(address.to_string()), line.workers_total.unwrap_or(0));
+            node.gpus = line.workers_gpu.unwrap_or(0);
         }
         if verb == "process_died" {
             node.deaths += 1;

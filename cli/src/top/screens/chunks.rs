@@ -58,7 +58,7 @@ fn lanes(seen: &Seen<'_>, pane: &Pane) -> Vec<Lane> {
         lanes.extend(seen.nodes(manager).map(|(id, node)| Lane {
             key: Key::Place(process.id, manager.id, Place::Node(id)),
             name: format!("{whose}{}", if node.name.is_empty() { &node.machine } else { &node.name }),
-            slots: node.slots.max(1),
+            slots: manager.room_at(node).max(1),
             has_failed: node.losses + node.deaths > 0,
             mark: node_state(seen, process, manager, node).1,
         }));

@@ -162,7 +162,7 @@ fn process(seen: &Seen<'_>, process: &Process) -> Detail {
             "serves",
             format!(
                 "at {address}, {}, {} connected",
-                words::many(serving.slots, "slot"),
+                words::slots(serving.slots, serving.gpus),
                 words::many(serving.managers, "program")
             ),
         );
@@ -270,8 +270,11 @@ fn node(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64) -> Optio
     let tone = if node.is_up() { Tone::Plain } else { Tone::Bad };
     let version = if node.version.is_empty() { String::new() } else { format!(", distfun {}", node.version) };
     let name = if node.name.is_empty() { "it has not said its name" } else { &node.name };
-    let text =
-        format!("for {}; {name}, {}{version}", words::elapsed(seen.since(node.since)), words::many(node.slots, "slot"));
+    let text = format!(
+        "for {}; {name}, {}{version}",
+        words::elapsed(seen.since(node.since)),
+        words::slots(node.slots, node.gpus)
+    );
     detail.say_in(tone, state, text);
     let share = node_share(manager, node, seen.known_until(process));
     let share = share.map(|share| format!(", {} of its slots' time", words::percent(share))).unwrap_or_default();

@@ -26,15 +26,27 @@ const COLUMNS: [Column; 13] = [
     rest("last error", 12, 6),
 ];
 
+/// Behind the column `runs`, where any node has some.
+const GPUS: Column = right("gpus", 4, 2);
+const BEHIND_RUNS: usize = 5;
+
 pub(crate) fn table(seen: &Seen<'_>) -> Table {
     let is_told = super::are_several(seen);
     let mut columns = COLUMNS.to_vec();
+    let mut all = seen.processes().flat_map(|process| seen.managers(process)).flat_map(|manager| seen.nodes(manager));
+    let has_gpus = all.any(|(_, node)| node.gpus > 0);
+    if has_gpus {
+        columns.insert(BEHIND_RUNS, GPUS);
+    }
     columns.extend(is_told.then_some(super::PROGRAM));
     let mut rows = Vec::new();
     for process in seen.processes() {
         for manager in seen.managers(process) {
             for (id, node) in seen.nodes(manager) {
                 let mut row = row(seen, process, manager, id, node);
+                if has_gpus {
+                    row.cells.insert(BEHIND_RUNS, Cell::count(node.gpus));
+                }
                 row.cells.extend(is_told.then(|| super::program(seen, process)));
                 rows.push(row);
             }
@@ -57,7 +69,7 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &No
             Cell::text(node.name.as_str()),
             Cell::text(state).tone(tone),
             Cell::duration(seen.since(node.since)),
-            runs(node),
+            runs(manager, node),
             Cell::share(node_share(manager, node, seen.known_until(process))),
             Cell::count(node.chunks),
             Cell::count(node.losses).grave(Tone::Warn),
@@ -76,9 +88,9 @@ fn row(seen: &Seen<'_>, process: &Process, manager: &Manager, id: u64, node: &No
 }
 
 /// Chunks that it has, of those that it computes at once.
-fn runs(node: &Node) -> Cell {
+fn runs(manager: &Manager, node: &Node) -> Cell {
     let running = node.running.len() as u64;
-    let text = format!("{}/{}", words::count(running), words::count(node.slots));
+    let text = format!("{}/{}", words::count(running), words::count(manager.room_at(node)));
     let tone = if running == 0 { Tone::Quiet } else { Tone::Plain };
     Cell::number(running as f64, text).tone(tone)
 }

@@ -253,7 +253,7 @@ fn facts(seen: &Seen<'_>, process: &Process) -> Vec<(String, Tone)> {
         }
     }
     if let Some(serving) = &process.node {
-        facts.push((words::many(serving.slots, "slot"), Tone::Plain));
+        facts.push((words::slots(serving.slots, serving.gpus), Tone::Plain));
         facts.push((words::many(serving.managers, "program"), Tone::Quiet));
     }
     let failed = process.jobs.values().filter(|job| job.state != JobState::Running && has_failed(job)).count();

@@ -33,6 +33,25 @@ fn why_a_node_was_lost_is_kept_until_it_is_back() {
     assert_eq!((of(&view).0, of(&view).2), (NodeState::GivenUp, "Connection refused".into()));
 }
 
+#[test]
+fn what_a_machine_computes_at_once_is_counted_as_the_policy_has_it() {
+    let mut log = Log::default();
+    let node = json!({ "node.id": 3, "machine": "m", "node.name": "oak", "workers.total": 2, "workers.gpu": 1 });
+    log.say("node.connected", node);
+    let room = |log: &Log| {
+        let view = view_of(&log.lines);
+        let (_, manager) = view.managers().next().expect("a Manager");
+        let node = &manager.nodes[&3];
+        assert_eq!((node.slots, node.gpus), (2, 1));
+        manager.room_at(node)
+    };
+    assert_eq!(room(&log), 2, "nobody wants GPUs");
+    for (placement, expected) in [("gpus", 1), ("both", 3), ("cpus", 2)] {
+        log.say("placement.judged", json!({ "gpu.policy": "mixed", "placement": placement }));
+        assert_eq!(room(&log), expected, "{placement}");
+    }
+}
+
 /// They were "up" while they computed: what they compute is told by those who gave it.
 #[test]
 fn workers_of_a_node_are_busy_with_what_managers_elsewhere_gave_it() {
