@@ -149,7 +149,24 @@ fn size(text: &str) -> Result<u64, String> {
     bytes(text).ok_or_else(|| "it is no number of bytes, as in 1000000 or 512MiB".into())
 }
 
+/// What the flags ask of GPUs that this command can't use.
+fn warning(flags: &Flags) -> Option<String> {
+    let can_use_gpus = cfg!(any(feature = "cuda", feature = "wgpu"));
+    let asked = if flags.software_gpu {
+        Some("--software-gpu")
+    } else {
+        flags.max_gpu.filter(|limit| *limit > 0).map(|_| "--max-gpu")
+    };
+    let asked = asked.filter(|_| !can_use_gpus)?;
+    let remedy = "cargo install --path cli --features cuda,wgpu";
+    Some(format!("{asked} has no effect: this command is built without the features that find GPUs ({remedy})"))
+}
+
 pub(crate) fn run(flags: Flags) -> ExitCode {
+    if let Some(warning) = warning(&flags) {
+        // Whoever started it may not listen.
+        let _ = writeln!(std::io::stderr(), "distfun node: {warning}");
+    }
     let Flags {
         listen,
         port,

@@ -109,6 +109,24 @@ fn a_node_that_cannot_start_says_why_and_exits_with_1() {
     assert_eq!(why(&["--stdio", "--listen", "127.0.0.1"]).0, Some(2));
 }
 
+#[test]
+fn a_node_that_can_use_no_gpu_says_so_where_one_is_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    // It ends at once, as it can't listen there.
+    let said = |arguments: &[&str]| {
+        let output = distfun(home.path()).args(["node", "--listen", "0.0.0.0:0"]).args(arguments).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let warning = "has no effect: this command is built without the features that find GPUs";
+    for arguments in [&["--software-gpu"][..], &["--max-gpu", "1"]] {
+        let said = said(arguments);
+        let expected =
+            format!("distfun node: {} {warning} (cargo install --path cli --features cuda,wgpu)", arguments[0]);
+        assert_eq!(said.contains(&expected), cfg!(not(any(feature = "cuda", feature = "wgpu"))), "{said}");
+    }
+    assert!(!said(&[]).contains(warning) && !said(&["--max-gpu", "0"]).contains(warning));
+}
+
 /// Its stderr was a file on a full disk, and a warning that could not be written ended it.
 #[test]
 fn a_node_whose_warnings_can_not_be_written_goes_on() {
