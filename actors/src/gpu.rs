@@ -225,7 +225,7 @@ impl UseGpu for Gpu {
         let no_api = || GpuError::NoApi { api: "cuda".into(), gpu: self.info().to_string() };
         let ordinal = self.info().apis.cuda.ok_or_else(no_api)?;
         let handles: &Handles = self.opened().ok_or_else(no_api)?;
-        handles.open(&handles.cuda, || Cuda::open(ordinal))
+        handles.open(&handles.cuda, || Cuda::open(ordinal, self.info().to_string()))
     }
 
     #[cfg(feature = "wgpu")]
@@ -233,6 +233,6 @@ impl UseGpu for Gpu {
         let no_api = || GpuError::NoApi { api: "wgpu".into(), gpu: self.info().to_string() };
         let position = self.info().apis.wgpu.ok_or_else(no_api)?;
         let handles: &Handles = self.opened().ok_or_else(no_api)?;
-        handles.open(&handles.wgpu, || Wgpu::open(position))
+        handles.open(&handles.wgpu, || Wgpu::open(position, self.info().to_string()))
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong on a GPU that is there.
 
-use distfun_core::shared_data::SharedDataError;
+use distfun_core::shared_data::{Content, ElementType, SharedDataError};
 use serde::{Deserialize, Serialize};
 
 /// Something that a function asked of its GPU could not be done. The GPU can still be used.
@@ -31,8 +31,14 @@ pub enum GpuError {
         message: String,
     },
     /// There is not as much memory on the GPU.
-    #[error("the GPU has no room for {bytes} bytes: {message}")]
+    #[error(
+        "the GPU {gpu} has no room{}: {message}; items or blocks that are smaller need less at a time, and other programs may hold \
+         some of its memory",
+        room(*.bytes)
+    )]
     OutOfMemory {
+        /// The GPU.
+        gpu: String,
         /// As many were asked for; 0 if it is not known.
         bytes: u64,
         /// What the driver says.
@@ -44,14 +50,51 @@ pub enum GpuError {
         /// What the driver says.
         message: String,
     },
+    /// A shared array has elements of another type.
+    #[error("shared data {key:?} is {content} and was asked for as one of {asked}: ask for {}", as_stored(.content))]
+    WrongElement {
+        /// The array's key.
+        key: String,
+        /// What is stored.
+        content: Content,
+        /// The type of elements it was asked for.
+        asked: ElementType,
+    },
     /// The shared data is not what was asked for.
     #[error(transparent)]
     SharedData(#[from] SharedDataError),
+}
+
+/// ` for 12 bytes`, if it is known for how many.
+fn room(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(" for {bytes} bytes") }
+}
+
+/// `` `shared::<f64>` ``.
+fn as_stored(content: &Content) -> String {
+    match content {
+        Content::Array { element, .. } => format!("`shared::<{element}>`"),
+        other => other.to_string(),
+    }
 }
 
 impl std::fmt::Debug for GpuError {
     /// What `main` prints of an error that it returns: the message for people.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_memory_names_the_gpu_and_says_what_needs_less() {
+        let lack = |bytes| GpuError::OutOfMemory { gpu: "0: H100".into(), bytes, message: "out of memory".into() };
+        let remedy =
+            "items or blocks that are smaller need less at a time, and other programs may hold some of its memory";
+        assert_eq!(lack(12).to_string(), format!("the GPU 0: H100 has no room for 12 bytes: out of memory; {remedy}"));
+        assert_eq!(lack(0).to_string(), format!("the GPU 0: H100 has no room: out of memory; {remedy}"));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
-use distfun_core::shared_data::{SharedData, WeakSharedData};
+use distfun_core::shared_data::{Element, SharedData, SharedDataError, WeakSharedData};
+use ndarray::{ArrayViewD, IxDyn};
 
 use super::GpuError;
 
@@ -44,6 +45,14 @@ impl<K: Clone> Kernels<K> {
     pub(super) fn count(&self) -> usize {
         self.0.borrow().len()
     }
+}
+
+/// The shared array under `key`, with the remedy for a device if it has other elements.
+pub(super) fn array<'s, T: Element>(shared: &'s SharedData, key: &str) -> Result<ArrayViewD<'s, T>, GpuError> {
+    shared.array::<T, IxDyn>(key).map_err(|error| match error {
+        SharedDataError::WrongElement { key, content, asked } => GpuError::WrongElement { key, content, asked },
+        other => other.into(),
+    })
 }
 
 /// Arrays of shared data that have been uploaded, by its id and their key.

@@ -20,11 +20,10 @@ use distfun_core::{
     gpu::{Found, GpuApis, GpuKind},
     shared_data::{Element, SharedData},
 };
-use ndarray::IxDyn;
 
 use super::{
     GpuError,
-    kept::{Kernels, Uploads},
+    kept::{Kernels, Uploads, array},
 };
 use crate::compute::catch::catch;
 
@@ -120,6 +119,8 @@ fn uuid_text(bytes: [u8; 16]) -> String {
 /// # Ok::<(), distfun::Error>(())
 /// ```
 pub struct Cuda {
+    /// The GPU, for errors.
+    name: String,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     /// Recorded to see whether the context still works.
@@ -130,7 +131,7 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    pub(super) fn open(ordinal: u32) -> Result<Self, String> {
+    pub(super) fn open(ordinal: u32, name: String) -> Result<Self, String> {
         // SAFETY: as in `find`.
         if !unsafe { is_culib_present() } {
             return Err("its driver is not there any more".into());
@@ -139,7 +140,7 @@ impl Cuda {
             let context = CudaContext::new(ordinal as usize)?;
             let (stream, probe) = (context.new_stream()?, context.new_event(None)?);
             let (kernels, shared, lost) = Default::default();
-            Ok(Self { context, stream, probe, kernels, shared, lost })
+            Ok(Self { name, context, stream, probe, kernels, shared, lost })
         };
         // As in `find`.
         match catch(open) {
@@ -223,12 +224,12 @@ impl Cuda {
     /// the memory order it has.
     ///
     /// # Errors
-    /// [`GpuError::SharedData`]: there is no such array, or it has other elements; those of [`upload`](Self::upload).
+    /// [`GpuError::SharedData`]: there is no such array; [`GpuError::WrongElement`]; those of [`upload`](Self::upload).
     pub fn shared<T>(&self, shared: &SharedData, key: &str) -> Result<Rc<CudaSlice<T>>, GpuError>
     where
         T: Element + DeviceRepr,
     {
-        let array = shared.array::<T, IxDyn>(key)?;
+        let array = array::<T>(shared, key)?;
         let elements = array.as_slice_memory_order().expect("shared arrays lie in one piece");
         let buffer = self.shared.get(shared, key, || Ok(Rc::new(self.upload(elements)?) as Rc<dyn Any>))?;
         Ok(buffer.downcast().expect("an array has elements of one type"))
@@ -245,7 +246,9 @@ impl Cuda {
         answer.map_err(|error| {
             self.note(error);
             let told = match error.0 {
-                Code::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory { bytes, message: error.to_string() },
+                Code::CUDA_ERROR_OUT_OF_MEMORY => {
+                    GpuError::OutOfMemory { gpu: self.name.clone(), bytes, message: error.to_string() }
+                }
                 _ => GpuError::Refused { message: error.to_string() },
             };
             if self.lost.get().is_some() { super::give_up(told) } else { told }
@@ -336,7 +339,7 @@ mod tests {
         // SAFETY: as in `find`.
         if !unsafe { is_culib_present() } {
             assert!(find().is_empty());
-            assert!(Cuda::open(0).unwrap_err().contains("not there"));
+            assert!(Cuda::open(0, "0: a card".into()).unwrap_err().contains("not there"));
         }
     }
 }

@@ -13,7 +13,6 @@ use distfun_core::{
     gpu::{Found, GpuApis, GpuKind},
     shared_data::{Element, SharedData},
 };
-use ndarray::IxDyn;
 use pollster::block_on;
 use wgpu::{
     Backends, BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoder,
@@ -24,7 +23,7 @@ use wgpu::{
 
 use super::{
     GpuError,
-    kept::{Kernels, Uploads},
+    kept::{Kernels, Uploads, array},
 };
 
 /// The instance that all devices of this process are from.
@@ -95,6 +94,8 @@ const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).
 /// # Ok::<(), distfun::Error>(())
 /// ```
 pub struct Wgpu {
+    /// The GPU, for errors.
+    name: String,
     device: Device,
     queue: Queue,
     kernels: Kernels<Kernel>,
@@ -183,7 +184,7 @@ impl<T> fmt::Debug for Buffer<T> {
 
 impl Wgpu {
     /// The adapter at this position of the list.
-    pub(super) fn open(position: u32) -> Result<Self, String> {
+    pub(super) fn open(position: u32, name: String) -> Result<Self, String> {
         let adapters = block_on(instance().enumerate_adapters(Backends::PRIMARY));
         let adapter = adapters.into_iter().nth(position as usize).ok_or("its driver does not show it any more")?;
         let description = DeviceDescriptor {
@@ -197,10 +198,11 @@ impl Wgpu {
         let lost = Arc::new(OnceLock::new());
         let theirs = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
-            let _ = theirs.set(format!("the device is lost ({reason:?}): {message}"));
+            let message = if message.is_empty() { message } else { format!(": {message}") };
+            let _ = theirs.set(format!("the device is lost ({reason:?}){message}"));
         });
         let (kernels, shared, stage) = Default::default();
-        Ok(Self { device, queue, kernels, shared, stage, lost })
+        Ok(Self { name, device, queue, kernels, shared, stage, lost })
     }
 
     /// Why it can't be used any more, if it can't.
@@ -301,7 +303,7 @@ impl Wgpu {
     /// # Errors
     /// [`GpuError::Refused`]: the buffers do not fit the kernel, or there are too many workgroups.
     pub fn run(&self, kernel: &Kernel, buffers: &[&dyn Bound], groups: [u32; 3]) -> Result<(), GpuError> {
-        self.guarded(0, || {
+        let done = self.guarded(0, || {
             let bound = buffers.iter().zip(0..);
             let entries: Vec<_> = bound
                 .map(|(buffer, binding)| BindGroupEntry { binding, resource: buffer.buffer().as_entire_binding() })
@@ -314,6 +316,12 @@ impl Wgpu {
                 pass.set_bind_group(0, &group, &[]);
                 pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
             });
+        });
+        done.map_err(|error| match error {
+            GpuError::Refused { message } if message.starts_with("Number of bindings") => {
+                GpuError::Refused { message: format!("{message}; what the entry point does not use is no binding") }
+            }
+            other => other,
         })
     }
 
@@ -373,9 +381,9 @@ impl Wgpu {
     /// the memory order it has.
     ///
     /// # Errors
-    /// [`GpuError::SharedData`]: there is no such array, or it has other elements; those of [`upload`](Self::upload).
+    /// [`GpuError::SharedData`]: there is no such array; [`GpuError::WrongElement`]; those of [`upload`](Self::upload).
     pub fn shared<T: Element + NoUninit>(&self, shared: &SharedData, key: &str) -> Result<Buffer<T>, GpuError> {
-        let array = shared.array::<T, IxDyn>(key)?;
+        let array = array::<T>(shared, key)?;
         let elements = array.as_slice_memory_order().expect("shared arrays lie in one piece");
         let buffer = self.shared.get(shared, key, || Ok(self.upload(elements)?.buffer))?;
         Ok(Buffer { buffer, count: elements.len(), elements: PhantomData })
@@ -400,8 +408,10 @@ impl Wgpu {
         let complaints = [block_on(memory.pop()), block_on(validation.pop()), block_on(internal.pop())];
         let error = match complaints.into_iter().flatten().next() {
             None => return Ok(done),
-            Some(wgpu::Error::OutOfMemory { source }) => GpuError::OutOfMemory { bytes, message: source.to_string() },
-            Some(other) => GpuError::Refused { message: other.to_string() },
+            Some(wgpu::Error::OutOfMemory { source }) => {
+                GpuError::OutOfMemory { gpu: self.name.clone(), bytes, message: source.to_string() }
+            }
+            Some(other) => GpuError::Refused { message: without_places(&other.to_string()) },
         };
         Err(self.unless_lost(error))
     }
@@ -411,6 +421,22 @@ impl Wgpu {
         let _ = self.device.poll(PollType::Poll);
         if self.lost.get().is_some() { super::give_up(error) } else { error }
     }
+}
+
+/// What wgpu says of an error, without where it was inside of wgpu. A text that shows lines of a kernel keeps its lines.
+fn without_places(text: &str) -> String {
+    let is_place = |line: &&str| {
+        let line = line.trim();
+        line.is_empty() || ["Validation Error", "Caused by:"].contains(&line) || line.starts_with("In ")
+    };
+    let lines: Vec<&str> = text.lines().skip_while(is_place).collect();
+    if lines.is_empty() {
+        return text.trim().into();
+    }
+    if text.contains('│') {
+        return lines.join("\n").trim().into();
+    }
+    lines.into_iter().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 impl Drop for Wgpu {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use distfun::{Ending, FailureCause, GpuPolicy, gpu::GpuError, prelude::*};
+use distfun::{Ending, FailureCause, GpuPolicy, SharedData, gpu::GpuError, prelude::*};
 
 use crate::{
     is_there,
@@ -106,6 +106,34 @@ fn what_pads_a_buffer_is_no_room_for_elements() {
     assert_eq!(results[1], Err(GpuError::Refused { message: "12 elements, the buffer has 9".into() }));
 }
 
+/// What is said of a fault.
+fn told(fault: String, context: &Context) -> String {
+    let gpu = context.device().gpu().expect("a GPU").wgpu().unwrap();
+    match &*fault {
+        "shared" => gpu.shared::<f32>(context.shared(), "x").unwrap_err().to_string(),
+        _ => faulty(fault, context).unwrap_err().to_string(),
+    }
+}
+
+#[test]
+fn what_is_said_of_a_fault_is_what_can_be_done_about_it() {
+    if !is_there() {
+        return;
+    }
+    let shared = SharedData::builder().array("x", &ndarray::Array1::<f64>::zeros(3)).unwrap().build().unwrap();
+    let dfun = on!(told, GpuOrFail).max_gpu(1).shared_data(shared).build().unwrap();
+    let faults = ["syntax", "bindings", "groups", "shared"].map(String::from);
+    let [syntax, bindings, groups, shared] = &dfun.map(faults).wait().unwrap()[..] else { panic!() };
+    for text in [syntax, bindings, groups] {
+        assert!(!text.contains("Validation Error") && !text.contains("Caused by") && !text.contains("In "), "{text}");
+    }
+    assert!(syntax.contains("scale( {"), "the line of the kernel: {syntax}");
+    let expected = "Number of bindings in bind group descriptor (1) does not match";
+    assert!(bindings.starts_with(&format!("the GPU refuses: {expected}")), "{bindings}");
+    assert!(bindings.ends_with("; what the entry point does not use is no binding"), "{bindings}");
+    assert!(shared.ends_with("was asked for as one of f32: ask for `shared::<f64>`"), "{shared}");
+}
+
 static LOSSES: AtomicU32 = AtomicU32::new(0);
 
 /// Loses its device the first time that it is given item 3.
@@ -173,7 +201,8 @@ fn where_every_device_is_lost_for_good_the_policy_is_judged_anew() {
     let error = dfun.map(0..20u32).wait().unwrap_err();
     assert_eq!(error.ending(), Ending::NoGpu, "{error}");
     let text = dfun.map(0..5u32).wait().unwrap_err().to_string();
-    assert!(text.contains("this machine has none") && text.contains("the device is lost"), "{text}");
+    assert!(text.contains("this machine has none") && text.contains("the device is lost (Destroyed)"), "{text}");
+    assert!(!text.contains("(Destroyed): "), "it says no more, and so there is no colon: {text}");
 }
 
 #[test]
