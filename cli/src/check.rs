@@ -3,7 +3,9 @@
 use std::{process::ExitCode, thread, time::Instant};
 
 use clap::Args;
-use distfun::{Overrides, Settings, prelude::*};
+use distfun::{Overrides, Settings, gpu, prelude::*};
+
+use crate::node::{CAN_USE_GPUS, WITH_GPUS};
 
 /// Settings on the command line, which go before `DISTFUN_*` in the environment and distfun.toml.
 #[derive(Args)]
@@ -53,6 +55,18 @@ fn show(settings: &Settings) {
     println!();
 }
 
+/// The GPUs that count, or why there are none.
+fn show_gpus(settings: &Settings) {
+    let gpus = gpu::all(settings.software_gpu);
+    for gpu in &gpus {
+        println!("GPU {gpu}");
+    }
+    if gpus.is_empty() {
+        let remedy = if CAN_USE_GPUS { String::new() } else { format!("; {WITH_GPUS}") };
+        println!("GPUs: none ({}{remedy})", gpu::why_none(settings.software_gpu));
+    }
+}
+
 fn check(flags: Overrides) -> Result<(), distfun::Error> {
     let builder = distribute!(work).flags(flags);
     let settings = builder.settings().map_err(distfun::BuildError::from)?;
@@ -60,9 +74,7 @@ fn check(flags: Overrides) -> Result<(), distfun::Error> {
 
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     println!("CPUs this process may use (affinity, cgroup): {cpus}");
-    for gpu in distfun::gpu::all(settings.software_gpu) {
-        println!("GPU {gpu}");
-    }
+    show_gpus(&settings);
 
     let start = Instant::now();
     let expected: Vec<u64> = (0..2000).map(work).collect();

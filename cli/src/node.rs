@@ -149,17 +149,21 @@ fn size(text: &str) -> Result<u64, String> {
     bytes(text).ok_or_else(|| "it is no number of bytes, as in 1000000 or 512MiB".into())
 }
 
+/// Whether this command can use GPUs.
+pub(crate) const CAN_USE_GPUS: bool = cfg!(any(feature = "cuda", feature = "wgpu"));
+
+/// How one is made that can.
+pub(crate) const WITH_GPUS: &str = "cargo install --path cli --features cuda,wgpu";
+
 /// What the flags ask of GPUs that this command can't use.
 fn warning(flags: &Flags) -> Option<String> {
-    let can_use_gpus = cfg!(any(feature = "cuda", feature = "wgpu"));
     let asked = if flags.software_gpu {
         Some("--software-gpu")
     } else {
         flags.max_gpu.filter(|limit| *limit > 0).map(|_| "--max-gpu")
     };
-    let asked = asked.filter(|_| !can_use_gpus)?;
-    let remedy = "cargo install --path cli --features cuda,wgpu";
-    Some(format!("{asked} has no effect: this command is built without the features that find GPUs ({remedy})"))
+    let asked = asked.filter(|_| !CAN_USE_GPUS)?;
+    Some(format!("{asked} has no effect: this command is built without the features that find GPUs ({WITH_GPUS})"))
 }
 
 pub(crate) fn run(flags: Flags) -> ExitCode {

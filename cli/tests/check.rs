@@ -43,6 +43,13 @@ named_pipe     false        default
 ";
     assert!(stdout.starts_with(table), "{stdout}");
     assert!(stdout.ends_with(": equal\n"), "{stdout}");
+    if cfg!(not(any(feature = "cuda", feature = "wgpu"))) {
+        let why = "this program is built without the features that find one: cuda, wgpu";
+        assert!(
+            stdout.contains(&format!("\nGPUs: none ({why}; cargo install --path cli --features cuda,wgpu)\n")),
+            "{stdout}"
+        );
+    }
 }
 
 #[test]
