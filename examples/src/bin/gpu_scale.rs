@@ -7,7 +7,11 @@
 //! DISTFUN_SOFTWARE_GPU=1 cargo run --release -p distfun-examples --features wgpu --bin gpu_scale   # no GPU at hand
 //! ```
 
-use distfun::{GpuPolicy, SharedData, gpu::GpuError, prelude::*};
+use distfun::{
+    GpuPolicy, Settings, SharedData,
+    gpu::{self, GpuError},
+    prelude::*,
+};
 use ndarray::{Array1, ArrayView1};
 
 /// In WGSL, for wgpu.
@@ -75,22 +79,27 @@ fn scale_by_cuda(factor: f32, shared: &SharedData, gpu: &distfun::gpu::Cuda) -> 
     gpu.download(&scaled)
 }
 
-fn main() -> Result<(), distfun::Error> {
-    distfun::init();
-    for gpu in distfun::gpu::all(true) {
+/// The GPUs of this machine that count, or why the CPUs compute.
+fn say_who_computes(settings: &Settings) {
+    let mut gpus = gpu::all(settings.software_gpu);
+    gpus.truncate(settings.max_gpu);
+    for gpu in &gpus {
         println!("GPU {gpu}, {}", gpu.kind);
     }
+    if gpus.is_empty() {
+        println!("the CPUs compute: {}", settings.why_no_gpu(|| gpu::why_none(settings.software_gpu)));
+    }
+}
+
+fn main() -> Result<(), distfun::Error> {
+    distfun::init();
     let vector = Array1::from_iter((0..60_000u16).map(f32::from));
     let shared = SharedData::builder().array("vector", &vector)?.build()?;
     let factors: Vec<f32> = (0..32u8).map(f32::from).collect();
 
-    let scaled = distribute!(scale)
-        .gpu(function!(scale_on_gpu))
-        .gpu_policy(GpuPolicy::PreferGpu)
-        .shared_data(shared)
-        .build()?
-        .try_map(factors.clone())
-        .wait()?;
+    let builder = distribute!(scale).gpu(function!(scale_on_gpu)).gpu_policy(GpuPolicy::PreferGpu).shared_data(shared);
+    say_who_computes(&builder.settings().map_err(distfun::BuildError::from)?);
+    let scaled = builder.build()?.try_map(factors.clone()).wait()?;
 
     for (factor, scaled) in factors.iter().zip(&scaled) {
         assert!(scaled.iter().zip(&vector).all(|(y, x)| *y == factor * x));
