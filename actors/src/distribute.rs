@@ -204,9 +204,11 @@ impl<K, S> DistributeBuilder<K, S> {
 
     /// What runs on GPUs in place of the function: another one of the same kind, which takes and returns the same and finds
     /// its device in its [`Context`](crate::Context::device). Without it the function itself runs on both. `function!(f)` is
-    /// found in other processes too, a plain `f` in this one only. A node that offers functions of its own
-    /// ([`node::serve`](crate::node::serve)) must offer this one too: where it does not, its own form of the function itself
-    /// runs on its GPUs' workers.
+    /// found in other processes too, a plain `f` in this one only.
+    ///
+    /// Nothing runs on GPUs unless a [`gpu_policy`](Self::gpu_policy) says so: here, or in the environment or the settings file
+    /// of whoever runs the program. A node that offers functions of its own ([`node::serve`](crate::node::serve)) must offer
+    /// this one too: where it does not, its form of the function itself runs on the workers of its GPUs.
     ///
     /// ```
     /// use distfun::{GpuPolicy, prelude::*};

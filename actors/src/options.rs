@@ -46,7 +46,8 @@ macro_rules! options {
     (@ software_gpu) => {
         /// Whether a driver that computes on the CPUs, as Mesa's llvmpipe does, counts as a GPU: for tests on machines
         /// without one. (llvmpipe ends each loop of a kernel after 65 535 rounds and says nothing: the result is wrong.)
-        /// Default: no. Environment: `DISTFUN_SOFTWARE_GPU`; file: `software_gpu`.
+        /// Default: no. Of a program that calls: only with a [`gpu_policy`](crate::DistributeBuilder::gpu_policy).
+        /// Environment: `DISTFUN_SOFTWARE_GPU`; file: `software_gpu`.
         pub fn software_gpu(mut self, yes: bool) -> Self {
             self.told.builder.software_gpu = Some(yes);
             self

@@ -58,7 +58,7 @@ pub enum SettingsError {
         /// What is wrong, and what to write instead.
         why: String,
     },
-    /// `max_gpu` where no function runs on a GPU.
+    /// `max_gpu`, or `software_gpu`, where no function runs on a GPU.
     #[error("{by} has no meaning without GPUs; add .gpu_policy(GpuPolicy::PreferGpu), or leave it out")]
     NoPolicy {
         /// Where it is said.

@@ -296,11 +296,14 @@ impl Settings {
             sources.check_slots(file)?;
         }
         let (max_gpu, max_gpu_from) = sources.strongest(|said| said.max_gpu, usize::MAX);
-        // In the environment, or a file, it may be meant for other programs.
-        if !gpu_policy.wants_gpus() && max_gpu_from <= Origin::Flag {
-            return Err(SettingsError::NoPolicy { by: said(max_gpu_from, "max_gpu", path) });
-        }
         let (software_gpu, software_gpu_from) = sources.strongest(|said| said.software_gpu, false);
+        let software_gpu_means = if software_gpu { software_gpu_from } else { Origin::Default };
+        for (key, from) in [("max_gpu", max_gpu_from), ("software_gpu", software_gpu_means)] {
+            // In the environment, or a file, it may be meant for other programs.
+            if !gpu_policy.wants_gpus() && from <= Origin::Flag {
+                return Err(SettingsError::NoPolicy { by: said(from, key, path) });
+            }
+        }
         let cpus = cpus.get();
         // A machine may have more CPUs than a Manager starts threads.
         let all = cpus.min(MAX_SLOTS);

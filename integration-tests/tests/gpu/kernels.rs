@@ -81,7 +81,7 @@ fn a_form_for_gpus_runs_there_and_the_function_elsewhere() {
         let dfun = distribute!(cpu).gpu(gpu).slots(1).gpu_policy(policy).software_gpu(software).build().unwrap();
         dfun.map(0..5).wait().unwrap()
     };
-    assert_eq!(names(GpuPolicy::NoGpu, true), ["cpu form"; 5]);
+    assert_eq!(names(GpuPolicy::NoGpu, false), ["cpu form"; 5]);
     if is_there() {
         assert!(names(GpuPolicy::PreferGpu, true).iter().all(|name| name != "cpu form"));
     }

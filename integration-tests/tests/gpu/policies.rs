@@ -6,7 +6,7 @@ use crate::{is_there, kinds, on, place};
 
 #[test]
 fn without_a_policy_nothing_runs_on_a_gpu() {
-    assert_eq!(kinds(&distribute!(place).slots(2).software_gpu(true).build().unwrap()), ["cpu"]);
+    assert_eq!(kinds(&distribute!(place).slots(2).build().unwrap()), ["cpu"]);
 }
 
 #[test]
@@ -128,9 +128,13 @@ fn a_machine_may_leave_its_cpus_to_others_and_compute_on_its_gpus() {
 }
 
 #[test]
-fn a_limit_for_gpus_without_a_policy_is_refused_with_the_remedy() {
+fn what_is_said_of_gpus_without_a_policy_is_refused_with_the_remedy() {
+    let why = "has no meaning without GPUs; add .gpu_policy(GpuPolicy::PreferGpu), or leave it out";
     let text = distribute!(place).max_gpu(1).build().unwrap_err().to_string();
-    assert_eq!(text, ".max_gpu() has no meaning without GPUs; add .gpu_policy(GpuPolicy::PreferGpu), or leave it out");
+    assert_eq!(text, format!(".max_gpu() {why}"));
+    let text = distribute!(place).software_gpu(true).build().unwrap_err().to_string();
+    assert_eq!(text, format!(".software_gpu() {why}"));
+    distribute!(place).software_gpu(false).build().unwrap();
 }
 
 #[test]
