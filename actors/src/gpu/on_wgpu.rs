@@ -15,7 +15,7 @@ use distfun_core::{
 };
 use pollster::block_on;
 use wgpu::{
-    Backends, BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoder,
+    Adapter, Backends, BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoder,
     ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, Device, DeviceDescriptor, DeviceType,
     ErrorFilter, Instance, InstanceDescriptor, MapMode, PollType, Queue, RequestAdapterError, RequestAdapterOptions,
     ShaderModuleDescriptor, ShaderSource,
@@ -32,10 +32,15 @@ fn instance() -> &'static Instance {
     INSTANCE.get_or_init(|| Instance::new(InstanceDescriptor::new_without_display_handle().with_env()))
 }
 
+/// What drivers show, looked up once: some write to stderr each time that they are asked.
+fn adapters() -> &'static [Adapter] {
+    static ADAPTERS: OnceLock<Vec<Adapter>> = OnceLock::new();
+    ADAPTERS.get_or_init(|| block_on(instance().enumerate_adapters(Backends::PRIMARY)))
+}
+
 /// All that drivers show.
 pub(super) fn find() -> Vec<Found> {
-    let adapters = block_on(instance().enumerate_adapters(Backends::PRIMARY));
-    let all = adapters.iter().map(wgpu::Adapter::get_info).zip(0..);
+    let all = adapters().iter().map(Adapter::get_info).zip(0..);
     let one = |(info, position): (wgpu::AdapterInfo, u32)| Found {
         uuid: None,
         pci: Some(info.device_pci_bus_id.to_ascii_lowercase()).filter(|pci| !pci.is_empty()),
@@ -185,8 +190,7 @@ impl<T> fmt::Debug for Buffer<T> {
 impl Wgpu {
     /// The adapter at this position of the list.
     pub(super) fn open(position: u32, name: String) -> Result<Self, String> {
-        let adapters = block_on(instance().enumerate_adapters(Backends::PRIMARY));
-        let adapter = adapters.into_iter().nth(position as usize).ok_or("its driver does not show it any more")?;
+        let adapter = adapters().get(position as usize).ok_or("its driver does not show it")?;
         let description = DeviceDescriptor {
             label: Some("distfun"),
             // All that it has, as a function can't ask for more later.
