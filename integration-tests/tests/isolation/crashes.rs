@@ -114,20 +114,22 @@ fn a_poisoned_item_in_ten_thousand_costs_no_other_its_result() {
     }
 }
 
+/// Sums of columns, of which one kills.
+fn fragile_sums(x: ArrayView2<f64>) -> Array1<f64> {
+    if x.iter().any(|x| *x == -1.0) {
+        std::process::abort()
+    }
+    x.sum_axis(Axis(0))
+}
+
 /// Nobody can know which column of a block it was; the block is halved.
 #[test]
 fn a_column_that_kills_is_found_in_its_block() {
-    fn fragile(x: ArrayView2<f64>) -> Array1<f64> {
-        if x.iter().any(|x| *x == -1.0) {
-            std::process::abort()
-        }
-        x.sum_axis(Axis(0))
-    }
     for place in PLACES {
         within(move || {
             let mut x = Array2::from_elem((3, 40), 2.0);
             x[(1, 23)] = -1.0;
-            let dfun = place.of(distribute!(fragile), 2).build().unwrap();
+            let dfun = place.of(distribute!(fragile_sums), 2).build().unwrap();
             let error = dfun.columns(&x).wait().unwrap_err();
             assert_eq!((error.failed.len(), error.failed[0].index, error.finished_count), (1, 23, 39));
             assert!(matches!(error.failed[0].cause, FailureCause::Poisoned { deaths: 3, .. }), "{error}");
@@ -138,17 +140,11 @@ fn a_column_that_kills_is_found_in_its_block() {
 /// Each death halves the block; the only slot was given up before the column was found.
 #[test]
 fn the_first_of_many_columns_is_found_by_one_slot() {
-    fn fragile(x: ArrayView2<f64>) -> Array1<f64> {
-        if x.iter().any(|x| *x == -1.0) {
-            std::process::abort()
-        }
-        x.sum_axis(Axis(0))
-    }
     for place in PLACES {
         within(move || {
             let mut x = Array2::from_elem((2, 512), 2.0);
             x[(0, 0)] = -1.0;
-            let dfun = place.of(distribute!(fragile), 1).build().unwrap();
+            let dfun = place.of(distribute!(fragile_sums), 1).build().unwrap();
             let error = dfun.columns(&x).wait().unwrap_err();
             assert_eq!((error.failed.len(), error.failed[0].index, error.finished_count), (1, 0, 511), "{error}");
         });
