@@ -302,8 +302,8 @@ impl Pool {
                     let is_refused = matches!(ending, Ending::NoWorkers | Ending::NoGpu);
                     handle.core().finish(ending, failures);
                     self.events.job_ended(handle.core());
-                    if ends && is_refused {
-                        // It may never have begun; then its end ends nothing.
+                    if ends && is_refused && !lock(&self.engine).has_calls() {
+                        // It may never have begun; then its end ends nothing. Others that have begun go on.
                         self.step(Event::Stop(Ending::EndedAfterCall));
                     }
                     if ends && self.nodes.are_any() {

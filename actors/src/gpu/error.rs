@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Something that a function asked of its GPU could not be done. The GPU can still be used.
 ///
 /// It is plain data, so that a function that runs elsewhere can return it. What a function does with the device, stream or
-/// queue itself never becomes one, unless it asks (`Cuda::checked`); a device that is lost does not
-/// either: it ends the slot's life, and the item is redone.
+/// queue itself never becomes one, unless it asks (`Cuda::checked`); a device that is lost does not either, but where a value is
+/// dropped because of that: it ends the slot's life, and the item is redone.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {

@@ -84,6 +84,11 @@ impl<H: Clone> Engine<H> {
         self.end_hopeless(self.placement, commands);
     }
 
+    /// Whether any call is active.
+    pub fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     /// Which slots get work.
     pub fn placement(&self) -> Placement {
         if self.wants_gpus { Placement::Refused } else { self.placement }
